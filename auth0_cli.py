@@ -50,20 +50,14 @@ TYPE_CHECKING = False  # the typing module would cost as much as the rest of a s
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from http.server import BaseHTTPRequestHandler
     from typing import Any, NoReturn, Protocol, TypeVar, Union
 
     Record = dict[str, Any]  # a session as its file holds it, or one of its tokens
-    Show = Callable[[dict[str, Any]], None]
-    Caller = TypeVar("Caller")
+    Show = Callable[[dict[str, Any]], object]
+    Request = TypeVar("Request")
     CacheSetting = Union[str, os.PathLike[str], "Cache"]
-
-    class Lock(Protocol):
-        """What `Cache.lock` returns: a context manager."""
-
-        def __enter__(self) -> object: ...
-
-        def __exit__(self, *exc: object) -> None: ...
 
     class Cache(Protocol):
         """Where sessions are kept: `FileCache`, `MemoryCache` or your own."""
@@ -76,7 +70,7 @@ if TYPE_CHECKING:
 
         def list(self) -> list[str]: ...
 
-        def lock(self, key: str, timeout: float) -> Lock: ...
+        def lock(self, key: str, timeout: float) -> AbstractContextManager[object]: ...
 
 
 __version__ = "1.0.0"
@@ -104,6 +98,7 @@ DEFAULT_SCOPE = "openid profile email offline_access"
 DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
 PASSWORD_REALM = "http://auth0.com/oauth/grant-type/password-realm"
 JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+FLOWS = ("auto", "browser", "device", "client-credentials", "password")
 SESSION_VERSION = 1
 MAX_BYTES = 1 << 20  # of an answer, and of a session file
 REQUEST_SECONDS = 30.0  # for one request, retries included
@@ -112,20 +107,18 @@ LEEWAY = 60  # seconds that the clocks of this machine and of Auth0 may differ
 RECHECK_SECONDS = 1.0  # how long a token is used without a look at the session file
 MAX_LIFETIME = 366 * 86400  # Auth0 issues no token that lives longer than 30 days
 ENVIRONMENT = {
-    "domain": "AUTH0_DOMAIN",
-    "client_id": "AUTH0_CLIENT_ID",
-    "client_secret": "AUTH0_CLIENT_SECRET",
-    "audience": "AUTH0_AUDIENCE",
-    "scope": "AUTH0_SCOPE",
-    "organization": "AUTH0_ORGANIZATION",
-    "profile": "AUTH0_PROFILE",
+    **{name: f"AUTH0_{name.upper()}" for name in ("domain", "client_id", "client_secret")},
+    **{name: f"AUTH0_{name.upper()}" for name in ("audience", "scope", "organization", "profile")},
     "cache": "AUTH0_CLI_CACHE",
     "ports": "AUTH0_CALLBACK_PORTS",
 }
-OWN_PARAMETERS = frozenset(
-    ["response_type", "response_mode", "client_id", "redirect_uri", "scope", "audience", "organization", "state", "nonce", "code_challenge", "code_challenge_method", "client_secret", "request", "request_uri"]
-)
-SECRET_PARAMETERS = ["client_secret", "client_assertion", "code", "code_verifier", "device_code", "refresh_token", "token", "password"]
+OWN_PARAMETERS = (  # of /authorize: not for --param
+    "response_type response_mode client_id redirect_uri scope audience organization state nonce "
+    "code_challenge code_challenge_method client_secret request request_uri"
+).split()
+SECRET_PARAMETERS = (
+    "client_secret client_assertion code code_verifier device_code refresh_token token password"
+).split()
 
 # ---- Errors --------------------------------------------------------------------------------------
 
@@ -279,7 +272,7 @@ def _parse_json(data: bytes) -> Any:
     text = data.decode("utf-8").strip(" \t\r\n")
     try:
         value, end = _json_scanner()(text, 0)
-    except (StopIteration, RecursionError):
+    except (StopIteration, RecursionError, SystemError):  # the last: 3.10 without json.decoder
         raise ValueError("not JSON") from None
     if end != len(text):
         raise ValueError("text after the JSON value")
@@ -384,127 +377,86 @@ def _state_directory() -> str:
 # ---- Session files -------------------------------------------------------------------------------
 
 _SAFE = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._-")
-_OPEN_FLAGS = (
-    getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-)
+_OPEN_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+_mutexes: dict[object, Any] = {}  # what is locked -> the mutex of this process's threads
+if hasattr(os, "register_at_fork"):  # a child has none of the threads that hold them
+    os.register_at_fork(after_in_child=_mutexes.clear)
 
 
-def _session_key(domain: str, client_id: str, profile: str) -> str:
-    """The name of a session: three parts joined by ~, also on a file system that ignores case."""
-    parts = (domain, client_id, profile)
+def _session_key(*parts: str) -> str:
+    """The name of a session: domain, client and profile, also where a file system ignores case."""
     return "~".join(
         "".join(chr(b) if chr(b) in _SAFE else f"%{b:02x}" for b in part.encode("utf-8"))
         for part in parts
     )
 
 
-def _split_key(key: str) -> tuple[str, str, str] | None:
-    """Domain, client and profile of a session's name; None if it is not one."""
-    parts = []
-    for part in key.split("~"):
-        first, *rest = part.split("%")
-        try:
-            data = first.encode() + b"".join(bytes.fromhex(r[:2]) + r[2:].encode() for r in rest)
-            parts.append(data.decode("utf-8"))
-        except ValueError:
-            return None
-    return (parts[0], parts[1], parts[2]) if len(parts) == 3 else None
+def _split_key(key: str) -> list[str]:
+    """Domain, client and profile of a session's name; [] if it is not one."""
+    from urllib.parse import unquote
+
+    parts = [unquote(part) for part in key.split("~")]
+    return parts if len(parts) == 3 and _session_key(*parts) == key else []
 
 
-_mutexes: dict[str, Any] = {}  # lock file -> the mutex of this process's threads
-_held: set[_FileLock] = set()
-
-
-def _after_fork_in_child() -> None:
-    """The parent's locks stay the parent's: the child gives up its copies of them."""
-    _mutexes.clear()
-    for lock in _held:
-        lock.abandon()
-    _held.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
-
-
-def _try_file_lock(fd: int, locked: bool) -> bool:
+def _try_file_lock(fd: int, lock: bool) -> bool:
     """Takes or releases the operating system's lock; False if another process has it."""
     try:
         if sys.platform == "win32":
             import msvcrt
 
             os.lseek(fd, 0, os.SEEK_SET)
-            msvcrt.locking(fd, msvcrt.LK_NBLCK if locked else msvcrt.LK_UNLCK, 1)
+            msvcrt.locking(fd, msvcrt.LK_NBLCK if lock else msvcrt.LK_UNLCK, 1)
         else:
             import fcntl
 
-            fcntl.flock(fd, (fcntl.LOCK_EX | fcntl.LOCK_NB) if locked else fcntl.LOCK_UN)
+            fcntl.flock(fd, (fcntl.LOCK_EX | fcntl.LOCK_NB) if lock else fcntl.LOCK_UN)
     except (BlockingIOError, PermissionError):
         return False
     return True
 
 
-class _FileLock:
-    """An exclusive lock on a file that is never deleted: it dies with the process that holds it.
+class _Lock:
+    """Excludes the threads of this process and, with a path, all other processes.
 
-    flock excludes processes; a mutex excludes the threads of one process, since some file systems
-    (NFS) grant a process the same lock twice.
+    The file is never deleted, and its lock dies with the process. The mutex is there because some
+    file systems (NFS) grant one process the same lock twice.
     """
 
-    def __init__(self, path: str, timeout: float) -> None:
-        self._path = path
+    def __init__(self, name: object, timeout: float, path: str | None = None) -> None:
+        from _thread import allocate_lock
+
+        self._mutex = _mutexes.setdefault(name, allocate_lock())
         self._timeout = timeout
+        self._path = path
         self._fd = -1
 
     def __enter__(self) -> None:
-        from _thread import allocate_lock
-
         deadline = time.monotonic() + self._timeout
-        self._mutex = _mutexes.setdefault(self._path, allocate_lock())
-        if not self._mutex.acquire(timeout=self._timeout):
-            raise self._waited_too_long()
+        acquired = self._mutex.acquire(timeout=self._timeout)
         try:
-            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | _OPEN_FLAGS, 0o600)
-            _held.add(self)
-            pause = 0.005
-            while not _try_file_lock(self._fd, True):
-                if time.monotonic() > deadline:
-                    raise self._waited_too_long()
-                time.sleep(pause)
-                pause = min(2 * pause, 0.04)
-        except BaseException as problem:
-            self._close()
-            if isinstance(problem, OSError):
-                raise CacheError(
-                    f"{self._path} can't be locked ({problem.strerror}): give a directory of your "
-                    "own on a local disk with --cache or AUTH0_CLI_CACHE"
-                ) from None
+            if self._path and acquired:
+                self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | _OPEN_FLAGS, 0o600)
+                while not (acquired := _try_file_lock(self._fd, True)):
+                    if time.monotonic() > deadline:
+                        break
+                    time.sleep(0.01)
+            if not acquired:
+                raise NetworkError(
+                    f"something else has been busy with this session for {self._timeout:.0f} s: "
+                    "try again, or end that process"
+                )
+        except BaseException:
+            self.__exit__()
             raise
 
     def __exit__(self, *exc: object) -> None:
-        if self._fd >= 0:
-            _try_file_lock(self._fd, False)
-        self._close()
-
-    def _close(self) -> None:
         fd, self._fd = self._fd, -1
-        _held.discard(self)
         if fd >= 0:
+            _try_file_lock(fd, False)  # a forked child may have a copy of the descriptor
             os.close(fd)
         if self._mutex.locked():
             self._mutex.release()
-
-    def abandon(self) -> None:
-        """In a forked child: closing a copy releases nothing that the parent holds."""
-        if self._fd >= 0:
-            os.close(self._fd)
-        self._fd = -1
-
-    def _waited_too_long(self) -> NetworkError:
-        return NetworkError(
-            f"another process has been busy with this session for {self._timeout:.0f} s: "
-            "try again, or end that process"
-        )
 
 
 class FileCache:
@@ -512,50 +464,32 @@ class FileCache:
 
     The directory is 0700 and a file 0600 from its first byte; a file is replaced as a whole and
     flushed to the disk. A file or directory that others own or could have written is refused.
+    The methods raise OSError as the os module does, and CacheError for what they refuse.
 
     Args:
         directory: where; the platform's state directory if None.
-
-    Raises:
-        CacheError: from every method, if the directory or the file can't be used.
     """
 
     def __init__(self, directory: str | os.PathLike[str] | None = None) -> None:
         self.directory = os.path.abspath(directory or _state_directory())
 
-    def __repr__(self) -> str:
-        return f"FileCache({self.directory!r})"
-
     def path(self, key: str, suffix: str = ".json") -> str:
         """The file of a session."""
-        name = key + suffix
-        if len(name) > 230 or os.path.basename(name) != name or name.startswith("."):
+        if len(key) > 220 or os.path.basename(key) != key or key.startswith("."):
             raise CacheError("domain, client and profile are too long for a file name")
-        return os.path.join(self.directory, name)
+        return os.path.join(self.directory, key + suffix)
 
     def read(self, key: str) -> bytes | None:
         """The stored bytes (at most one more than `MAX_BYTES`), or None. Takes no lock."""
         path = self.path(key)
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _OPEN_FLAGS  # a FIFO must not block
         try:
             self._check(self.directory, os.stat(self.directory), None)
-            fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _OPEN_FLAGS)
+            with open(path, "rb", opener=lambda name, _: os.open(name, flags)) as file:
+                self._check(path, os.fstat(file.fileno()), file.fileno())
+                return file.read(MAX_BYTES + 1)
         except FileNotFoundError:
             return None
-        except OSError as problem:
-            raise self._failed("read", path, problem) from None
-        try:
-            self._check(path, os.fstat(fd), fd)
-            data = b""
-            while len(data) <= MAX_BYTES:
-                part = os.read(fd, MAX_BYTES + 1 - len(data))
-                if not part:
-                    break
-                data += part
-            return data
-        except OSError as problem:
-            raise self._failed("read", path, problem) from None
-        finally:
-            os.close(fd)
 
     def write(self, key: str, data: bytes) -> None:
         """Replaces the file by one with these bytes: afterwards it is the old or the new one.
@@ -563,77 +497,66 @@ class FileCache:
         The caller holds the lock, so the temporary file can have one fixed name, and what a killed
         process left of it is swept by the next write.
         """
-        path, temporary = self.path(key), self.path(key, ".tmp")
+        temporary = self.path(key, ".tmp")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _OPEN_FLAGS
+        self._make_directory()
+        _unlink(temporary)
         try:
-            self._make_directory()
+            with open(temporary, "wb", opener=lambda name, _: os.open(name, flags, 0o600)) as file:
+                if hasattr(os, "fchmod"):
+                    os.fchmod(file.fileno(), 0o600)  # whatever the umask left of it
+                file.write(data)
+                file.flush()
+                _flush(file.fileno())
+            _replace(temporary, self.path(key))
+        except BaseException:
             _unlink(temporary)
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _OPEN_FLAGS, 0o600)
-            try:
-                _write_all(fd, data)
-                _flush(fd)
-            finally:
-                os.close(fd)
-            _replace(temporary, path)
-            _flush_directory(self.directory)
-        except BaseException as problem:
-            _unlink(temporary)
-            if isinstance(problem, OSError):
-                raise self._failed("saved", path, problem) from None
             raise
+        self._flush_directory()
 
     def delete(self, key: str) -> None:
         """Removes the file, if there is one; the lock file stays for those who wait for it."""
-        try:
-            _unlink(self.path(key, ".tmp"))
-            _unlink(self.path(key))
-            _flush_directory(self.directory)
-        except OSError as problem:
-            raise self._failed("deleted", self.path(key), problem) from None
+        _unlink(self.path(key, ".tmp"))
+        _unlink(self.path(key))
+        self._flush_directory()
 
     def list(self) -> list[str]:
         """The keys of all sessions."""
         try:
-            names = os.listdir(self.directory)
+            return [name[:-5] for name in os.listdir(self.directory) if name.endswith(".json")]
         except FileNotFoundError:
             return []
-        except OSError as problem:
-            raise self._failed("read", self.directory, problem) from None
-        return sorted(name[:-5] for name in names if name.endswith(".json"))
 
-    def lock(self, key: str, timeout: float) -> Lock:
-        """A context manager that excludes other processes and threads from one session.
+    def lock(self, key: str, timeout: float) -> AbstractContextManager[object]:
+        """Excludes other processes and threads from one session.
 
-        Raises:
-            NetworkError: it was not to be had within `timeout` seconds.
+        Entering it raises NetworkError if it was not to be had within `timeout` seconds.
         """
-        try:
-            self._make_directory()
-        except OSError as problem:
-            raise self._failed("written", self.directory, problem) from None
-        return _FileLock(self.path(key, ".lock"), timeout)
+        self._make_directory()
+        path = self.path(key, ".lock")
+        return _Lock(path, timeout, path)
 
     def set_aside(self, key: str) -> str:
         """Keeps a damaged file under another name, and returns that."""
-        path = self.path(key)
-        kept = f"{path[:-5]}.damaged-{int(time.time())}"
-        try:
-            _replace(path, kept)
-        except OSError as problem:
-            raise self._failed("renamed", path, problem) from None
+        kept = self.path(key, f".damaged-{time.time_ns()}")
+        _replace(self.path(key), kept)
         return kept
 
     def _make_directory(self) -> None:
-        missing: list[str] = []
-        path = self.directory
-        while not os.path.isdir(path) and path not in missing:
-            missing.append(path)
-            path = os.path.dirname(path)
-        for path in reversed(missing):
-            try:
-                os.mkdir(path, 0o700)
-            except FileExistsError:  # another process was faster, or a file is in the way
-                os.listdir(path)
+        os.makedirs(self.directory, 0o700, exist_ok=True)
         self._check(self.directory, os.stat(self.directory), None)
+
+    def _flush_directory(self) -> None:
+        """Makes a rename last, where a directory can be flushed."""
+        if os.name == "posix":
+            try:
+                fd = os.open(self.directory, os.O_RDONLY)
+                try:
+                    os.fsync(fd)
+                finally:
+                    os.close(fd)
+            except OSError:
+                pass
 
     def _check(self, path: str, info: os.stat_result, fd: int | None) -> None:
         """Refuses what others could have written, and closes to them what they could read."""
@@ -649,8 +572,8 @@ class FileCache:
             raise CacheError(f"{path} has a second name (a hard link): remove it and log in again")
         if info.st_mode & 0o022:
             raise CacheError(
-                f"{path} can be written by other users, who may have changed it: "
-                "check it, then run chmod go-rwx on it"
+                f"{path} can be written by other users, who may have changed it: check it, then "
+                "take their permission away (chmod go-rwx)"
             )
         if info.st_mode & 0o077:
             try:
@@ -658,12 +581,6 @@ class FileCache:
                 _warn(f"{path} could be read by other users: closed to them now")
             except OSError:
                 _warn(f"{path} can be read by other users, and that can't be changed")
-
-    def _failed(self, verb: str, path: str, problem: OSError) -> CacheError:
-        return CacheError(
-            f"{path} can't be {verb} ({problem.strerror or problem}): "
-            "free or allow it, or give another directory with --cache or AUTH0_CLI_CACHE"
-        )
 
 
 def _unlink(path: str) -> None:
@@ -673,13 +590,6 @@ def _unlink(path: str) -> None:
         pass
 
 
-def _write_all(fd: int, data: bytes) -> None:
-    if hasattr(os, "fchmod"):
-        os.fchmod(fd, 0o600)  # whatever the umask left of it
-    while data:
-        data = data[os.write(fd, data) :]
-
-
 def _flush(fd: int) -> None:
     if sys.platform == "darwin":
         import fcntl
@@ -687,21 +597,6 @@ def _flush(fd: int) -> None:
         fcntl.fcntl(fd, fcntl.F_FULLFSYNC)  # fsync leaves it in the drive's cache there
     else:
         os.fsync(fd)
-
-
-def _flush_directory(path: str) -> None:
-    """Makes a rename last, where a directory can be flushed."""
-    if os.name == "posix":
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return
-        try:
-            os.fsync(fd)
-        except OSError:
-            pass
-        finally:
-            os.close(fd)
 
 
 def _replace(source: str, target: str) -> None:
@@ -716,25 +611,11 @@ def _replace(source: str, target: str) -> None:
             time.sleep(0.01)
 
 
-class _MemoryLock:
-    def __init__(self, mutex: Any, timeout: float) -> None:
-        self._mutex = mutex
-        self._timeout = timeout
-
-    def __enter__(self) -> None:
-        if not self._mutex.acquire(timeout=self._timeout):
-            raise NetworkError("another thread is still busy with this session: try again")
-
-    def __exit__(self, *exc: object) -> None:
-        self._mutex.release()
-
-
 class MemoryCache:
     """Sessions of this process only, for tests and for programs that must leave no trace."""
 
     def __init__(self) -> None:
         self._data: dict[str, bytes] = {}
-        self._locks: dict[str, Any] = {}
 
     def read(self, key: str) -> bytes | None:
         """The stored bytes, or None."""
@@ -750,44 +631,39 @@ class MemoryCache:
 
     def list(self) -> list[str]:
         """The keys of all sessions."""
-        return sorted(self._data)
+        return list(self._data)
 
-    def lock(self, key: str, timeout: float) -> Lock:
-        """A context manager that excludes other threads; NetworkError after `timeout` seconds."""
-        from _thread import allocate_lock
-
-        return _MemoryLock(self._locks.setdefault(key, allocate_lock()), timeout)
+    def lock(self, key: str, timeout: float) -> AbstractContextManager[object]:
+        """Excludes other threads; entering it raises NetworkError after `timeout` seconds."""
+        return _Lock((id(self), key), timeout)
 
 
+_TEXT, _MAYBE, _NUMBER = (str,), (str, type(None)), (int, float)
 _SHAPE: dict[str, tuple[type, ...]] = {
-    "domain": (str,),
-    "client_id": (str,),
-    "profile": (str,),
+    **dict.fromkeys(("domain", "client_id", "profile"), _TEXT),
+    **dict.fromkeys(("id_token", "refresh_token", "organization", "audience", "scope"), _MAYBE),
+    **dict.fromkeys(("tokens", "jwks"), (list,)),
+    "jwks_refetched_at": _NUMBER,
     "user": (dict, type(None)),
-    "id_token": (str, type(None)),
-    "refresh_token": (str, type(None)),
-    "organization": (str, type(None)),
-    "audience": (str, type(None)),
-    "scope": (str, type(None)),
-    "tokens": (list,),
-    "jwks": (list,),
-    "jwks_refetched_at": (int, float),
 }
 _TOKEN_SHAPE: dict[str, tuple[type, ...]] = {
-    "audience": (str, type(None)),
-    "organization": (str, type(None)),
-    "scope": (str,),
-    "requested": (str, type(None)),
-    "access_token": (str,),
-    "token_type": (str,),
-    "expires_at": (int, float),
-    "obtained_at": (int, float),
+    **dict.fromkeys(("scope", "access_token", "token_type"), _TEXT),
+    **dict.fromkeys(("audience", "organization", "requested"), _MAYBE),
+    **dict.fromkeys(("expires_at", "obtained_at"), _NUMBER),
+    "default": (bool,),
 }
+
+
+def _new_record(*name: str) -> Record:
+    """A session with nothing in it, for domain, client and profile."""
+    parts = dict(zip(("domain", "client_id", "profile"), name))
+    empty = {"version": SESSION_VERSION, "tokens": [], "jwks": [], "jwks_refetched_at": 0}
+    return {**dict.fromkeys(_SHAPE), **empty, **parts}
 
 
 def _has_shape(value: object, shape: dict[str, tuple[type, ...]]) -> bool:
     return type(value) is dict and all(
-        type(value.get(name)) in types and (float not in types or _is_number(value[name]))
+        type(value.get(name)) in types and (types is not _NUMBER or _is_number(value[name]))
         for name, types in shape.items()
     )
 
@@ -801,118 +677,76 @@ def _parse_record(data: bytes, key: str) -> Record:
     """
     if len(data) > MAX_BYTES:
         raise ValueError("too large")
-    record = _parse_json(data)
+    record: Any = _parse_json(data)
     version = record.get("version") if type(record) is dict else None
     if type(version) is int and version > SESSION_VERSION:
         raise CacheError(
             "the stored session was written by a newer version of auth0_cli and is left alone: "
             "update this copy, or give another directory with --cache"
         )
-    if version != SESSION_VERSION or not _has_shape(record, _SHAPE):
-        raise ValueError("not a session")
-    if not all(_has_shape(token, _TOKEN_SHAPE) for token in record["tokens"]):
-        raise ValueError("not a session's tokens")
-    if key != _session_key(record["domain"], record["client_id"], record["profile"]):
-        raise ValueError("the session of another name")
-    return record  # type: ignore[no-any-return]
-
-
-def _new_record(domain: str, client_id: str, profile: str) -> Record:
-    return {
-        "version": SESSION_VERSION,
-        "domain": domain,
-        "client_id": client_id,
-        "profile": profile,
-        "user": None,
-        "id_token": None,
-        "refresh_token": None,
-        "organization": None,
-        "audience": None,
-        "scope": None,
-        "tokens": [],
-        "jwks": [],
-        "jwks_refetched_at": 0,
-    }
+    if (
+        version != SESSION_VERSION
+        or not _has_shape(record, _SHAPE)
+        or not all(_has_shape(token, _TOKEN_SHAPE) for token in record["tokens"])
+        or key != _session_key(record["domain"], record["client_id"], record["profile"])
+    ):
+        raise ValueError("not this session")
+    return record  # type: ignore[no-any-return, unused-ignore]
 
 
 class _Store:
-    """The sessions of one cache: parsed, and never lost to a file that can't be written."""
+    """The sessions of one cache: parsed, and not lost where they can't be written."""
 
     def __init__(self, cache: Cache) -> None:
-        self.cache = cache
+        self._cache = cache
         self._unsaved: dict[str, tuple[Record, bytes | None]] = {}
 
-    def load(self, key: str) -> Record | None:
+    def load(self, key: str, locked: bool = False) -> Record | None:
         """The session, or None. A damaged one is set aside under its lock, with a warning."""
-        data = self._read(key)
-        try:
-            return self._parse(key, data)
-        except ValueError:
-            pass
-        with self.lock(key):
-            data = self._read(key)
-            try:
-                return self._parse(key, data)
-            except ValueError:
-                return self._set_aside(key)
-
-    def load_locked(self, key: str) -> Record | None:
-        """The same for a caller who holds the lock."""
-        data = self._read(key)
-        try:
-            return self._parse(key, data)
-        except ValueError:
-            return self._set_aside(key)
-
-    def save(self, key: str, record: Record) -> None:
-        """Writes a session; CacheError if that fails, and this process goes on with it."""
-        import json
-
-        data = json.dumps(record, ensure_ascii=True, indent=1).encode("ascii")
-        before = self._read(key)
-        self._unsaved[key] = (record, before)
-        self._call("write", key, data)
-        del self._unsaved[key]
-
-    def delete(self, key: str) -> None:
-        """Removes a session."""
-        self._unsaved.pop(key, None)
-        self._call("delete", key)
-
-    def lock(self, key: str) -> Lock:
-        """Excludes other writers and refreshers of this session."""
-        return self._call("lock", key, LOCK_SECONDS)  # type: ignore[no-any-return]
-
-    def keys(self) -> list[str]:
-        """The names of all sessions."""
-        return self._call("list")  # type: ignore[no-any-return]
-
-    def _read(self, key: str) -> bytes | None:
-        return self._call("read", key)  # type: ignore[no-any-return]
-
-    def _parse(self, key: str, data: bytes | None) -> Record | None:
+        data: bytes | None = self.call("read", key)
         if key in self._unsaved:
             record, on_disk = self._unsaved[key]
             if on_disk == data:
                 return record
             del self._unsaved[key]  # someone else has written since: theirs is the newer one
-        return None if data is None else _parse_record(data, key)
-
-    def _set_aside(self, key: str) -> None:
-        keep = getattr(self.cache, "set_aside", None)
-        if keep is None:
-            raise CacheError(f"the stored session {key} is damaged: delete it and log in again")
-        _warn(f"a session file was damaged: it is kept as {keep(key)}")
-
-    def _call(self, method: str, *args: object) -> Any:
-        """A faulty cache of someone else's is a CacheError, like a faulty file."""
         try:
-            return getattr(self.cache, method)(*args)
+            return None if data is None else _parse_record(data, key)
+        except ValueError:
+            if locked:
+                kept = self.call("set_aside", key)
+                return _warn(f"a session file was damaged: it is kept as {kept}")
+        with self.lock(key):
+            return self.load(key, True)
+
+    def save(self, key: str, record: Record) -> None:
+        """Writes a session; CacheError if that fails, and this process goes on with it."""
+        import json
+
+        data = json.dumps(record, indent=1).encode("ascii")
+        self._unsaved[key] = (record, self.call("read", key))
+        self.call("write", key, data)
+        del self._unsaved[key]
+
+    def delete(self, key: str) -> None:
+        """Removes a session."""
+        self._unsaved.pop(key, None)
+        self.call("delete", key)
+
+    def lock(self, key: str, timeout: float = LOCK_SECONDS) -> AbstractContextManager[object]:
+        """Excludes other writers and refreshers of this session."""
+        return self.call("lock", key, timeout)  # type: ignore[no-any-return]
+
+    def call(self, method: str, *args: object) -> Any:
+        """A method of the cache; whatever goes wrong in it is a CacheError."""
+        try:
+            return getattr(self._cache, method)(*args)
         except Auth0Error:
             raise
         except Exception as problem:
+            what = _clean(problem) if isinstance(problem, OSError) else type(problem).__name__
             raise CacheError(
-                f"the session cache failed to {method}: {type(problem).__name__}"
+                f"the session can't be used, {method} failed: {what}. Free or allow what is named, "
+                "or give another directory with --cache or AUTH0_CLI_CACHE"
             ) from problem
 
 
@@ -963,6 +797,8 @@ class _Attempt:
                 body = response.read(MAX_BYTES + 1)
                 if len(body) > MAX_BYTES:
                     raise ValueError("the answer is larger than 1 MiB")
+                if response.length:  # read() itself is content with less than was announced
+                    raise ConnectionError("the answer was cut off")
                 self.answer = _Answer(response.status, response.headers, body)
         except Exception as problem:  # noqa: BLE001 - whatever a hostile server makes of http.client
             self.problem = problem
@@ -1663,7 +1499,7 @@ class _Listener:
     def __enter__(self) -> _Listener:
         from threading import Thread
 
-        Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -1770,9 +1606,7 @@ def _handler_of(listener: _Listener) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             listener.respond(self)
 
-        def send_error(
-            self, code: int, message: str | None = None, explain: str | None = None
-        ) -> None:
+        def send_error(self, code: int, *_: object) -> None:
             listener.refuse(self, code)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
@@ -2209,7 +2043,7 @@ class Auth0:
             self._setting("client_id"),
             self._setting("profile"),
         )
-        names = (_split_key(key) for key in self._store())
+        names = (_split_key(key) for key in sorted(self._store().call("list")))
         return [
             _Place(*name)
             for name in names
@@ -2225,7 +2059,7 @@ class Auth0:
         domain, client_id, profile = map(self._setting, ("domain", "client_id", "profile"))
         if domain and client_id:
             place = _Place(_normal_domain(domain), client_id, profile or "default")
-            if profile or new or self._store().cache.read(place.key) is not None:
+            if profile or new or self._store().call("read", place.key) is not None:
                 return place
         places = self._places()
         defaults = [place for place in places if place.profile == "default"]
@@ -2339,7 +2173,7 @@ class Auth0:
         seen = entry["access_token"] if entry else None
         try:
             with self._locked(store, place):
-                record = store.load_locked(place.key)
+                record = store.load(place.key, True)
                 goal = self._goal(record, audience, scope, place)
                 entry = _find_token(record, *goal)
                 newer = entry and (not force_refresh or entry["access_token"] != seen)
@@ -2372,7 +2206,7 @@ class Auth0:
             scope or self._setting("scope"),
         )
 
-    def _locked(self, store: _Store, place: _Place) -> Lock:
+    def _locked(self, store: _Store, place: _Place) -> AbstractContextManager[object]:
         """The session's lock. A machine goes on without one where nothing can be written."""
         try:
             return store.lock(place.key)
@@ -2507,7 +2341,7 @@ class Auth0:
     ) -> Record:
         """After a refused refresh: only `invalid_grant` ends a session (RFC 6749 section 5.2)."""
         if problem.error == "invalid_grant":
-            current = store.load_locked(place.key)
+            current = store.load(place.key, True)
             newer = current and current["refresh_token"] != record["refresh_token"]
             if current and newer and current["refresh_token"]:
                 return self._refresh(store, place, current, goal, default)
@@ -2527,7 +2361,7 @@ class Auth0:
         self, store: _Store, place: _Place, before: Record, renewed: Record
     ) -> None:
         """Saves, unless the session was removed or replaced meanwhile."""
-        current = store.load_locked(place.key)
+        current = store.load(place.key, True)
         if current and current["refresh_token"] == before["refresh_token"]:
             self._save(store, place, renewed)
 
@@ -2636,7 +2470,7 @@ class Auth0:
         store = self._store()
         with store.lock(place.key):
             self._client_credentials(store, place, None, goal, True)
-            record = store.load_locked(place.key)
+            record = store.load(place.key, True)
         if record is None:
             raise CacheError("the token could not be saved: see the warning above")
         return Session(record)
@@ -2675,7 +2509,7 @@ class Auth0:
         _put_token(record, entry, True)
         store = self._store()
         with store.lock(place.key):
-            store.load_locked(place.key)  # what can't be replaced is refused, or set aside
+            store.load(place.key, True)  # what can't be replaced is refused, or set aside
             store.save(place.key, record)
         self._hot.clear()
         return Session(record)
@@ -2685,7 +2519,7 @@ class Auth0:
     ) -> None:
         """One login at a time per session: the others wait, and share what it brings."""
         store = self._store()
-        with store.cache.lock(place.key + "~login", 2 * 300.0):
+        with store.lock(place.key + "~login", 600):
             record = store.load(place.key)
             entry = _find_token(record, *self._goal(record, audience, scope, place))
             if entry and entry["access_token"] != seen and _is_usable(entry, 0, time.time()):
@@ -2736,7 +2570,7 @@ class Auth0:
         store = self._store()
         with store.lock(place.key):
             try:
-                record = store.load_locked(place.key)
+                record = store.load(place.key, True)
             finally:
                 store.delete(place.key)
         self._hot.clear()
@@ -2758,7 +2592,7 @@ class _Bearer:
     def __init__(self, auth0: Auth0) -> None:
         self._auth0 = auth0
 
-    def __call__(self, request: Caller) -> Caller:
+    def __call__(self, request: Request) -> Request:
         request.headers["Authorization"] = f"Bearer {self._auth0.get_token()}"  # type: ignore[attr-defined]
         return request
 
@@ -2811,7 +2645,8 @@ def _show_prompt(prompt: dict[str, Any], opened: bool) -> None:
             f"and enter the code  {prompt['user_code']}\n"
         )
         if prompt["verification_uri_complete"] != prompt["verification_uri"]:
-            text += f"\nor open this one, and check the code:\n\n{prompt['verification_uri_complete']}\n\n"
+            complete = prompt["verification_uri_complete"]
+            text += f"\nor open this one, and check the code:\n\n{complete}\n\n"
         text += (
             "Approve only a login that you have started yourself, here: never for a code that "
             "someone sent you.\n"
@@ -3123,7 +2958,8 @@ def _describe(session: Session) -> str:
     renewal = "refreshable" if session.refreshable else "not refreshable"
     lines = [
         f"{session.who()} at {session.domain}",
-        f"  client {_clean(session.client_id, 80)}, profile {_clean(session.profile, 80)}, {renewal}",
+        f"  client {_clean(session.client_id, 80)}, profile {_clean(session.profile, 80)}",
+        f"  {renewal}",
     ]
     for token in session.tokens:
         left = token["expires_in"]
@@ -3180,7 +3016,7 @@ def _catch_termination() -> Callable[[], object]:
     """Makes SIGTERM an exception while a command runs; returns how to undo that."""
     import signal
 
-    def terminate(number: int, frame: object) -> NoReturn:
+    def terminate(*_: object) -> NoReturn:
         raise _Terminated
 
     try:

@@ -1354,3 +1354,1188 @@ if __name__ == "__main__":
     raise SystemExit(main())
 
 # ---- Tests ---------------------------------------------------------------------------------------
+
+import pickle
+import queue
+import shutil
+import stat
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+import auth0_cli
+from auth0_cli import (
+    Auth0,
+    ConfigError,
+    FileCache,
+    LoginFailed,
+    LoginRequired,
+    MemoryCache,
+    OAuthError,
+)
+
+OTHERS = "AUTH0_|SSH_|BROWSER$|DISPLAY$|WAYLAND_|WSL_|XDG_|.*_proxy$"
+posix_only = pytest.mark.skipif(os.name != "posix", reason="needs POSIX modes, links and fork")
+
+
+class Stream:
+    """What a process writes to a pipe: read in the background, so that neither side blocks."""
+
+    def __init__(self, pipe):
+        self.text, self._lines = "", queue.Queue()
+        self._reader = threading.Thread(target=self._read, args=(pipe,), daemon=True)
+        self._reader.start()
+
+    def _read(self, pipe):
+        with pipe:
+            for line in pipe:
+                self.text += line
+                self._lines.put(line)
+        self._lines.put("")
+
+    def line(self):
+        """Wait for the next line; empty at the end."""
+        return self._lines.get(timeout=30)
+
+    def whole(self):
+        """Wait for the end."""
+        self._reader.join(30)
+        return self.text
+
+
+class Running:
+    """A started `auth0_cli.py`."""
+
+    def __init__(self, args, env, stdin, cwd):
+        self.args = args
+        self.process = subprocess.Popen(
+            [sys.executable, str(Demo.program), *args],
+            env=env,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+        )
+        self.out, self.err = Stream(self.process.stdout), Stream(self.process.stderr)
+        if stdin is not None:
+            with contextlib.suppress(BrokenPipeError), self.process.stdin as pipe:
+                pipe.write(stdin)
+
+    def event(self):
+        """Wait for the next JSON line on stdout."""
+        line = self.out.line()
+        assert line, f"{self.args} ended without another event: {self.err.whole()}"
+        return json.loads(line)
+
+    def finish(self, exit=0):  # noqa: A002
+        """Wait for the end with this exit code (None: any); return code, out and err."""
+        out, err = self.out.whole(), self.err.whole()  # first, since `wait` polls
+        code = self.process.wait(5)
+        assert exit in (None, code), f"{self.args} exited with {code}: {err}"
+        return SimpleNamespace(code=code, out=out, err=err)
+
+
+class Cli:
+    """The command line, in an environment of its own."""
+
+    def __init__(self, tenant, directory):
+        self.tenant, self.started = tenant, []
+        self.cache, self.home = directory / "sessions", directory / "home"
+        self.env = {**os.environ, **practice_environment(tenant), "TMPDIR": str(self.home)}
+        self.env["AUTH0_CLI_CACHE"] = str(self.cache)
+
+    def start(self, *args, stdin=None, env=None):
+        """Start a command; `env` changes the environment (None deletes)."""
+        running = Running(args, overridden(self.env, env or {}), stdin, self.home)
+        self.started.append(running)
+        return running
+
+    def run(self, *args, stdin=None, env=None, exit=0):  # noqa: A002
+        """Run a command to its end."""
+        return self.start(*args, stdin=stdin, env=env).finish(exit)
+
+    def login(self, *args, user="alice", env=None):
+        """Log in with a browser; the result has the browser's last page and the events, too."""
+        running = self.start("login", "--flow", "browser", "--no-browser", "--json", *args, env=env)
+        authorize = running.event()
+        end = self.tenant.login_as(authorize["url"], user)
+        result = running.finish()
+        result.end, result.events = end, [json.loads(line) for line in result.out.splitlines()]
+        return result
+
+    def token(self, *args, **options):
+        """Return the access token."""
+        return self.run("token", *args, **options).out.strip()
+
+    def status(self, *args):
+        """Return the sessions."""
+        return json.loads(self.run("status", "--json", *args, exit=None).out)
+
+    @property
+    def session_file(self):
+        """The one session file."""
+        (path,) = self.cache.glob("*.json")
+        return path
+
+    def edit(self, change):
+        """Change what the session file holds."""
+        record = json.loads(self.session_file.read_text())
+        change(record)
+        self.session_file.write_text(json.dumps(record))
+
+    def expire(self):
+        """Let the access tokens expire an hour ago."""
+
+        def change(record):
+            for token in record["tokens"]:
+                token.update(obtained_at=time.time() - 7200, expires_at=time.time() - 3600)
+
+        self.edit(change)
+
+    def stop(self):
+        """End what still runs."""
+        for running in self.started:
+            if running.process.poll() is None:
+                running.process.kill()
+            running.finish(None)
+
+    def leaks(self):
+        """Return where a secret is that belongs in session files and in what `token` prints."""
+        texts = {f"stderr of {running.args}": running.err.text for running in self.started}
+        for running in self.started:
+            if "token" not in running.args:
+                texts[f"stdout of {running.args}"] = running.out.text
+        for path in self.home.rglob("*"):
+            if path.is_file() and "auth0_cli" not in path.parts:
+                texts[path] = path.read_text("utf-8", "replace")
+        return {
+            place for place in texts for secret in self.tenant.secrets if secret in texts[place]
+        }
+
+
+def log_in(auth0, tenant, user="alice", **options):
+    """Log in within this process; the browser runs in a thread."""
+    with ThreadPoolExecutor() as pool:
+
+        def show(prompt):
+            pool.submit(tenant.login_as, prompt["url"], user)
+
+        return auth0.login(flow="browser", show=show, open_browser=False, timeout=20, **options)
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch, tmp_path):
+    """Hide the settings, the proxies, the browser and the sessions of whoever runs the tests."""
+    for name in list(os.environ):
+        if re.match(OTHERS, name, re.IGNORECASE):
+            monkeypatch.delenv(name)
+    (tmp_path / "home").mkdir()
+    for name in ("HOME", "USERPROFILE", "LOCALAPPDATA"):
+        monkeypatch.setenv(name, str(tmp_path / "home"))
+
+
+@pytest.fixture
+def tenant():
+    with Tenant() as tenant:
+        yield tenant
+
+
+@pytest.fixture
+def cli(clean_environment, tenant, tmp_path):
+    cli = Cli(tenant, tmp_path)
+    yield cli
+    cli.stop()
+    assert not cli.leaks()
+
+
+@pytest.fixture
+def auth0(cli):
+    """Return the library's view of the same session."""
+    return Auth0(cli.tenant.domain, "practice-native", audience=API, cache=cli.cache)
+
+
+@pytest.fixture
+def logged_in(cli, auth0):
+    log_in(auth0, cli.tenant)
+    return cli
+
+
+def parameters(url):
+    return dict(parse_qsl(urlsplit(url).query))
+
+
+def event_of(result):
+    """Return the last JSON line."""
+    return json.loads(result.out.splitlines()[-1])
+
+
+class TestLoginWithBrowser:
+    def test_gives_a_session_and_a_token_for_the_api(self, cli, tenant):
+        _, end = cli.login().events
+        user = {"sub": "auth0|alice", "name": "Alice Liddell", "email": "alice@example.test"}
+        assert end == {
+            "event": "logged_in",
+            "domain": tenant.domain,
+            "client_id": "practice-native",
+            "profile": "default",
+            "user": user,
+        }
+        assert cli.token() in tenant.access_tokens
+        assert tenant.count("/oauth/token") == 1
+
+    def test_asks_with_pkce_and_fresh_secrets(self, cli, tenant):
+        first, second = (cli.login().events[0] for _ in range(2))
+        assert set(first) == {"event", "url", "redirect_uri", "expires_in"}
+        sent, then = parameters(first["url"]), parameters(second["url"])
+        for name in ("state", "nonce", "code_challenge"):
+            value = sent.pop(name)
+            assert len(value) >= 43
+            assert value != then[name]
+        assert sent == {
+            "response_type": "code",
+            "client_id": "practice-native",
+            "redirect_uri": first["redirect_uri"],
+            "scope": "openid profile email offline_access",
+            "audience": API,
+            "code_challenge_method": "S256",
+        }
+        assert first["redirect_uri"] in tenant.clients["practice-native"].callbacks
+
+    def test_passes_on_what_the_user_asks_for(self, cli):
+        wanted = {"connection": "google-oauth2", "ext-colour": "a=b c"}
+        flags = [f"--param={name}={value}" for name, value in wanted.items()]
+        wanted.update(organization="org_1", scope="openid read:things")
+        flags += ["--organization", "org_1", "--scope", "openid read:things"]
+        assert wanted.items() <= parameters(cli.login(*flags).events[0]["url"]).items()
+
+    def test_asks_next_time_as_at_the_last_login(self, cli):
+        cli.login("--scope", "openid offline_access read:things")
+        del cli.env["AUTH0_AUDIENCE"]
+        sent = parameters(cli.login().events[0]["url"])
+        assert (sent["audience"], sent["scope"]) == (API, "openid offline_access read:things")
+
+    def test_browser_ends_on_a_quiet_page_without_the_code(self, cli):
+        end = cli.login().end
+        assert end.status == 200
+        assert "?" not in end.url
+        assert "<script" not in end.text
+        assert "default-src 'none'" in end.headers["Content-Security-Policy"]
+        assert end.headers["Cache-Control"] == "no-store"
+        assert end.headers["Referrer-Policy"] == "no-referrer"
+        assert end.headers["X-Content-Type-Options"] == "nosniff"
+
+    @pytest.mark.parametrize(
+        ("fault", "code", "error"),
+        [
+            ({"status": 403, "body": {"error": "invalid_grant"}}, 4, "invalid_grant"),
+            ({"close": "after"}, 5, "network_error"),
+        ],
+    )
+    def test_browser_and_terminal_tell_the_same_failure(self, cli, tenant, fault, code, error):
+        tenant.break_next("/oauth/token", **fault)
+        running = cli.start("login", "--flow", "browser", "--no-browser", "--json")
+        end = tenant.login_as(running.event()["url"])
+        result = running.finish(code)
+        assert event_of(result)["error"] == error
+        assert "not logged in" in end.text
+        assert cli.status() == []
+
+    def test_denial_is_exit_4(self, cli, tenant):
+        running = cli.start("login", "--flow", "browser", "--no-browser", "--json")
+        tenant.login_as(running.event()["url"], deny=True)
+        result = running.finish(4)
+        end = event_of(result)
+        assert (end["event"], end["error"]) == ("error", "access_denied")
+        assert result.err.startswith("auth0_cli: ")
+
+    @pytest.mark.parametrize("changes", [{"nonce": "of another login"}, {"org_id": "org_2"}])
+    def test_an_id_token_that_fails_a_check_is_no_login(self, cli, tenant, changes):
+        tenant.id_claims = changes
+        arguments = ["login", "--flow", "browser", "--no-browser", "--json"]
+        running = cli.start(*arguments, "--organization", "org_1")
+        tenant.login_as(running.event()["url"])
+        end = event_of(running.finish(4))
+        assert end["error"] == "invalid_token"
+        assert next(iter(changes)) in end["message"]
+        assert cli.status() == []
+
+    def test_time_out_is_exit_4_and_names_the_line_to_register(self, cli, tenant):
+        result = cli.run("login", "--flow", "browser", "--no-browser", "--timeout", "0.05", exit=4)
+        assert ", ".join(tenant.clients["practice-native"].callbacks) in result.err
+        assert result.out == ""
+
+    def test_busy_port_is_skipped_and_port_0_is_any(self, cli, tenant):
+        tenant.any_loopback_port = True
+        with socket.create_server(("127.0.0.1", 0)) as busy:
+            port = busy.getsockname()[1]
+            authorize, end = cli.login("--port", f"{port},0").events
+        assert str(port) not in authorize["redirect_uri"]
+        assert end["event"] == "logged_in"
+
+    def test_ports_that_are_all_busy_are_named(self, cli):
+        with socket.create_server(("127.0.0.1", 0)) as busy:
+            port = busy.getsockname()[1]
+            result = cli.run("login", "--flow", "browser", "--port", str(port), exit=None)
+        assert result.code in (1, 2, 4)
+        assert f"http://127.0.0.1:{port}/callback" in result.err
+
+    @posix_only
+    def test_opens_the_browser_of_the_environment(self, cli, tenant):
+        script = "import sys, urllib.request as u; u.urlopen(sys.argv[1])"
+        browser = f"'{sys.executable}' -c '{script}' %s"
+        running = cli.start("login", "--flow", "browser", env={"BROWSER": browser})
+        tenant.wait_for(lambda: tenant.requests)
+        tenant.login_as(f"{tenant.domain}/authorize?{urlencode(tenant.requests[0].params)}")
+        result = running.finish()
+        assert result.out == ""
+        assert f"Logged in to {tenant.domain} as Alice Liddell" in result.err
+
+    @posix_only
+    @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    def test_interruption_leaves_nothing_behind(self, cli, number, code):
+        running = cli.start("login", "--flow", "browser", "--no-browser", "--json")
+        running.event()
+        running.process.send_signal(number)
+        assert "Traceback" not in running.finish(code).err
+        assert cli.status() == []
+
+    def test_an_ssh_session_is_told_which_port_to_forward(self, cli, tenant):
+        env = {"SSH_CONNECTION": "192.0.2.1 1 192.0.2.2 22"}
+        running = cli.start("login", "--flow", "browser", "--no-browser", env=env)
+        lines = iter(running.err.line, "")
+        url = next(line.strip() for line in lines if "/authorize?" in line)
+        port = urlsplit(parameters(url)["redirect_uri"]).port
+        assert any(line.strip() == f"ssh -L {port}:127.0.0.1:{port} 192.0.2.2" for line in lines)
+        tenant.login_as(url)
+        running.finish()
+
+
+class Clock:
+    """The program's clock: a sleep takes no time, and the tenant's clock goes with it."""
+
+    def __init__(self, tenant):
+        self.tenant, self.sleeps, self.then = tenant, [], {}
+
+    def __getattr__(self, name):
+        return getattr(time, name)
+
+    def sleep(self, seconds):
+        self.sleeps.append(seconds)
+        self.tenant.advance(seconds)
+        self.then.pop(len(self.sleeps), lambda: None)()
+
+    def time(self):
+        return time.time() + sum(self.sleeps)
+
+    def monotonic(self):
+        return time.monotonic() + sum(self.sleeps)
+
+
+class TestLoginWithDeviceCode:
+    @pytest.fixture
+    def clock(self, tenant, monkeypatch):
+        clock = Clock(tenant)
+        monkeypatch.setattr(auth0_cli, "time", clock)
+        return clock
+
+    @pytest.fixture
+    def prompts(self, auth0):
+        """Log in and collect the prompts: `prompts.login()`."""
+        prompts = SimpleNamespace(seen=[])
+        prompts.login = lambda **more: auth0.login(flow="device", show=prompts.seen.append, **more)
+        prompts.code = lambda: prompts.seen[0]["user_code"]
+        return prompts
+
+    def test_approval_on_another_device_logs_in(self, cli, tenant):
+        tenant.device_interval = 1
+        running = cli.start("login", "--flow", "device", "--json")
+        event = running.event()
+        code, uri = event["user_code"], tenant.issuer + "activate"
+        assert 0 < event.pop("expires_in") <= 300
+        assert event == {
+            "event": "device_code",
+            "user_code": code,
+            "verification_uri": uri,
+            "verification_uri_complete": f"{uri}?user_code={code}",
+        }
+        tenant.login_as(uri, user="bob", user_code=code)
+        assert event_of(running.finish())["user"]["sub"] == "auth0|bob"
+        assert cli.token() in tenant.access_tokens
+
+    def test_waits_a_fifth_longer_than_the_interval_before_each_poll(self, tenant, prompts, clock):
+        clock.then[3] = lambda: tenant.approve(prompts.code())
+        prompts.login()
+        assert clock.sleeps == [pytest.approx(6)] * 3
+        errors = [request.error for request in tenant.requests if "token" in request.path]
+        assert errors == ["authorization_pending", "authorization_pending", None]
+
+    def test_slows_down_by_five_seconds_for_good(self, tenant, prompts, clock):
+        tenant.break_next("/oauth/token", status=429, body={"error": "slow_down"})
+        clock.then[3] = lambda: tenant.approve(prompts.code())
+        prompts.login()
+        assert clock.sleeps == [pytest.approx(seconds) for seconds in (6, 12, 12)]
+
+    @pytest.mark.parametrize(
+        "fault", [{"status": 503}, {"close": "before"}, {"close": "middle"}, {"body": "<html>"}]
+    )
+    def test_lives_through_a_broken_network(self, tenant, prompts, clock, fault):
+        clock.then[2] = lambda: tenant.approve(prompts.code())
+        tenant.break_next("/oauth/token", **fault)
+        assert prompts.login().user["sub"] == "auth0|alice"
+
+    @pytest.mark.parametrize(
+        ("decide", "error"),
+        [
+            (lambda tenant, code: tenant.deny(code), "access_denied"),
+            (lambda tenant, code: tenant.advance(1000), "expired_token"),
+            (lambda tenant, code: None, "expired_token"),
+        ],
+        ids=["denied", "expired at the tenant", "nobody answers"],
+    )
+    def test_ends_without_an_approval(self, tenant, prompts, clock, decide, error):
+        clock.then[2] = lambda: decide(tenant, prompts.code())
+        with pytest.raises(LoginFailed) as caught:
+            prompts.login(timeout=30)
+        assert (caught.value.error, caught.value.exit_code) == (error, 4)
+
+    def test_organization_is_refused_before_any_request(self, cli, tenant):
+        result = cli.run("login", "--flow", "device", "--organization", "org_1", exit=2)
+        assert "--flow browser" in result.err
+        assert tenant.requests == []
+
+    def test_a_grant_that_is_off_is_named(self, cli):
+        result = cli.run("login", "--flow", "device", "--client-id", "practice-nodevice", exit=4)
+        assert "Device Code" in result.err
+        assert "Grant Types" in result.err
+
+
+class TestMachineToMachine:
+    @pytest.fixture
+    def machine(self, cli, tenant):
+        client = tenant.clients["practice-machine"]
+        cli.env.update(AUTH0_CLIENT_ID=client.client_id, AUTH0_CLIENT_SECRET=client.client_secret)
+        return cli
+
+    def test_token_is_fetched_without_login_and_kept_until_it_expires(self, machine, tenant):
+        first = machine.token()
+        assert machine.token() == first
+        assert tenant.count("client_credentials") == 1
+        machine.expire()
+        assert machine.token() != first
+        assert tenant.count("client_credentials") == 2
+
+    @pytest.mark.parametrize(("name", "end"), [("secret", ""), ("secret", "\r\n"), ("-", "\n")])
+    def test_secret_comes_from_a_file_or_stdin(self, machine, tmp_path, name, end):
+        secret = machine.env.pop("AUTH0_CLIENT_SECRET") + end
+        path = tmp_path / name
+        path.write_bytes(secret.encode())
+        machine.run(
+            "token", "--client-secret-file", "-" if name == "-" else str(path), stdin=secret
+        )
+
+    @pytest.mark.parametrize(
+        ("env", "words"),
+        [
+            ({"AUTH0_CLIENT_SECRET": "a-wrong-secret"}, "Unauthorized"),
+            ({"AUTH0_AUDIENCE": OTHER_API}, "client-grant"),
+            ({"AUTH0_AUDIENCE": None}, "audience"),
+            ({"AUTH0_CLIENT_ID": "practice-native"}, "client_credentials"),
+        ],
+    )
+    def test_refusal_is_exit_4_with_the_reason(self, machine, env, words):
+        result = machine.run("token", env=env, exit=4)
+        assert words in result.err
+        assert result.out == ""
+
+    def test_login_needs_the_secret_only(self, machine):
+        assert event_of(machine.run("login", "--json"))["user"] is None
+        (session,) = machine.status()
+        assert (session["user"], session["refreshable"]) == (None, False)
+        del machine.env["AUTH0_CLIENT_SECRET"]
+        machine.run("login", "--flow", "client-credentials", exit=2)
+
+    def test_assertion_is_made_anew_for_each_request(self, tenant):
+        tenant.clients["practice-machine"].assertion = True
+
+        def assertion():
+            return tenant.sign({"iss": "practice-machine", "jti": secrets.token_hex(8)})
+
+        auth0 = Auth0(
+            tenant.domain,
+            "practice-machine",
+            client_assertion=assertion,
+            audience=API,
+            cache=MemoryCache(),
+        )
+        assert auth0.get_token() != auth0.get_token(force_refresh=True)
+        assert len(set(tenant.assertions)) == 2
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="needs a directory that takes no file")
+    def test_token_comes_even_where_nothing_can_be_saved(self, machine):
+        result = machine.run("token", env={"AUTH0_CLI_CACHE": "/proc/self/sessions"})
+        assert result.out.strip() in machine.tenant.access_tokens
+        assert "auth0_cli: warning: " in result.err
+
+
+class TestPasswordLogin:
+    REALM = "Username-Password-Authentication"
+
+    @pytest.mark.parametrize(
+        ("flags", "grant_type"), [([], "password"), (["--realm", REALM], "password-realm")]
+    )
+    def test_takes_the_password_from_stdin_and_warns(self, cli, tenant, flags, grant_type):
+        arguments = ["login", "--flow", "password", "--username", "alice", *flags]
+        result = cli.run(*arguments, stdin="wonderland-1\n")
+        assert "auth0_cli: warning: the password flow is discouraged" in result.err
+        assert tenant.count(grant_type) == 1
+        assert cli.status()[0]["user"]["name"] == "Alice Liddell"
+
+    @pytest.mark.parametrize(
+        ("setting", "password", "error"),
+        [
+            ({}, "a-wrong-password", "invalid_grant"),
+            ({"mfa": True}, "wonderland-1", "mfa_required"),
+            ({"blocked": True}, "wonderland-1", "unauthorized"),
+        ],
+    )
+    def test_refusal_is_exit_4(self, cli, tenant, setting, password, error):
+        vars(tenant.users["alice"]).update(setting)
+        arguments = ["login", "--flow", "password", "--username", "alice", "--json"]
+        assert event_of(cli.run(*arguments, stdin=password, exit=4))["error"] == error
+        assert cli.status() == []
+
+    def test_is_never_taken_from_the_command_line_or_without_a_name(self, cli):
+        cli.run("login", "--flow", "password", "--password", "not-his-own", exit=2)
+        cli.run("login", "--flow", "password", stdin="wonderland-1\n", exit=2)
+
+
+def expire_in(seconds):
+    """Return the change of a session file whose tokens live for so long yet."""
+
+    def change(record):
+        for token in record["tokens"]:
+            token.update(obtained_at=time.time() - 3600, expires_at=time.time() + seconds)
+
+    return change
+
+
+class TestGetToken:
+    def test_a_valid_one_needs_no_network(self, logged_in, tenant):
+        tenant.close()
+        assert logged_in.token() in tenant.access_tokens
+
+    @pytest.mark.parametrize("rotation", [True, False])
+    def test_an_expired_one_is_refreshed_again_and_again(self, logged_in, tenant, rotation):
+        tenant.rotation = rotation
+        seen = {logged_in.token()}
+        for _ in range(2):
+            logged_in.expire()
+            seen.add(logged_in.token())
+        assert len(seen) == 3
+        assert tenant.count("refresh_token") == 2
+
+    @pytest.mark.parametrize(
+        ("seconds", "flags", "count"),
+        [(40, [], 1), (40, ["--min-ttl", "20"], 0), (900, ["--min-ttl", "1000"], 1)],
+    )
+    def test_is_refreshed_when_less_than_min_ttl_is_left(
+        self, logged_in, tenant, seconds, flags, count
+    ):
+        logged_in.edit(expire_in(seconds))
+        logged_in.token(*flags)
+        assert tenant.count("refresh_token") == count
+
+    def test_a_short_lived_one_is_used_while_it_is_valid(self, cli, tenant):
+        tenant.access_ttl = 50
+        cli.login()
+        assert cli.token() == cli.token()
+        assert tenant.count("refresh_token") == 0
+
+    def test_force_refresh_gets_another(self, logged_in):
+        assert logged_in.token() != logged_in.token("--force-refresh")
+
+    def test_network_failure_serves_the_old_one_while_it_is_valid(self, logged_in, tenant):
+        tenant.leeway = 60
+        before = logged_in.token()
+        logged_in.edit(expire_in(40))
+        tenant.break_all("/oauth/token", close="after")
+        assert logged_in.token() == before
+        logged_in.expire()
+        result = logged_in.run("token", exit=5)
+        assert "try again" in result.err
+        tenant.mend()
+        assert logged_in.token() != before
+
+    def test_revoked_session_is_exit_3_with_the_next_step(self, logged_in, tenant):
+        tenant.revoke_sessions("alice")
+        logged_in.expire()
+        for _ in range(2):
+            result = logged_in.run("token", exit=3)
+            assert "auth0_cli.py login --domain" in result.err
+            assert result.out == ""
+        assert tenant.count("refresh_token") == 1
+
+    @pytest.mark.parametrize(("error", "code"), [("login_required", 3), ("invalid_request", 4)])
+    def test_other_refusals_end_no_session(self, logged_in, tenant, error, code):
+        logged_in.expire()
+        tenant.break_next("/oauth/token", status=403, body={"error": error})
+        assert error in logged_in.run("token", exit=code).err
+        assert logged_in.token() in tenant.access_tokens
+
+    def test_a_newer_refresh_token_is_adopted_after_invalid_grant(self, logged_in, tenant, auth0):
+        session = logged_in.session_file
+        refused = session.read_bytes()
+        log_in(auth0, tenant, "bob")
+        newer = session.read_bytes()
+        session.write_bytes(refused)
+        tenant.revoke_sessions("alice")
+        tenant.token_delay = 0.3
+        running = logged_in.start("token", "--force-refresh")
+        tenant.wait_for(lambda: tenant.count("refresh_token"))
+        session.write_bytes(newer)
+        access = tenant.access_tokens[running.finish().out.strip()]
+        assert access[0].sub == "auth0|bob"
+
+    def test_scopes_that_are_silently_dropped_cause_one_refresh(self, logged_in, tenant):
+        scope = ["--scope", "openid read:things no:such"]
+        assert logged_in.token(*scope) == logged_in.token(*scope)
+        assert tenant.count("refresh_token") == 1
+
+    def test_one_session_serves_several_apis(self, logged_in, tenant):
+        tenant.mrrt = {OTHER_API: ["read:other"]}
+        other = logged_in.token("--audience", OTHER_API)
+        assert "read:other" in tenant.access_tokens[other][1]
+        assert logged_in.token("--audience", OTHER_API) == other != logged_in.token()
+        assert tenant.count("refresh_token") == 1
+        assert [token["audience"] for token in logged_in.status()[0]["tokens"]] == [API, OTHER_API]
+
+    def test_a_token_for_the_wrong_api_is_not_handed_out(self, logged_in):
+        result = logged_in.run("token", "--audience", OTHER_API, exit=3)
+        assert OTHER_API in result.err
+        assert logged_in.token("--force-refresh") == logged_in.token()
+
+    def test_the_user_can_not_change_at_a_refresh(self, logged_in, tenant):
+        logged_in.expire()
+        tenant.id_claims = {"sub": "auth0|mallory"}
+        assert "sub" in logged_in.run("token", exit=4).err
+        assert logged_in.status()[0]["user"]["sub"] == "auth0|alice"
+
+    def test_keys_are_fetched_again_only_when_an_unknown_one_signs(self, logged_in, tenant, auth0):
+        for rotations, count in ((0, 1), (1, 1), (1, 2)):  # the stored keys hold the next one, too
+            for _ in range(rotations):
+                tenant.rotate_keys()
+            auth0.get_token(force_refresh=True)
+            assert tenant.count("/.well-known/jwks.json") == count
+
+    def test_login_on_demand_shows_people_a_code_where_no_browser_is_seen(self, cli, tenant):
+        tenant.device_interval = 1
+        assert "login --domain" in cli.run("token", exit=3).err
+        running = cli.start("token", "--login", env={"SSH_TTY": "/dev/pts/0"})
+        lines = (line.strip() for line in iter(running.err.line, ""))
+        url = next(line for line in lines if "?user_code=" in line)
+        tenant.login_as(url)
+        result = running.finish()
+        assert result.out.strip() in tenant.access_tokens
+        assert f"{tenant.issuer}activate\n" in result.err
+        assert parameters(url)["user_code"] in result.err.replace(url, "")
+
+
+class TestManyProcesses:
+    @pytest.mark.parametrize(
+        ("flow", "processes"), [("refresh_token", 16), ("client_credentials", 6)]
+    )
+    def test_a_stampede_makes_one_request(self, logged_in, tenant, flow, processes):
+        cli = logged_in
+        if flow == "client_credentials":
+            cli.session_file.unlink()
+            client = tenant.clients["practice-machine"]
+            cli.env.update(AUTH0_CLIENT_ID=client.client_id)
+            cli.env.update(AUTH0_CLIENT_SECRET=client.client_secret)
+            cli.token()
+        cli.expire()
+        before = tenant.count(flow)
+        tenant.token_delay = 0.4
+        started = [cli.start("token") for _ in range(processes)]
+        tokens = {running.finish().out for running in started}
+        assert len(tokens) == 1
+        assert tokens <= {f"{token}\n" for token in tenant.access_tokens}
+        assert tenant.count(flow) == before + 1
+        tenant.token_delay = 0
+        cli.token("--force-refresh")
+
+    def test_threads_share_one_refresh(self, logged_in, tenant, auth0):
+        logged_in.expire()
+        tenant.token_delay = 0.2
+        with ThreadPoolExecutor(8) as pool:
+            calls = [pool.submit(auth0.get_token) for _ in range(8)]
+            assert len({call.result() for call in calls}) == 1
+        assert tenant.count("refresh_token") == 1
+
+    @posix_only
+    def test_a_fork_amid_a_refresh_waits_for_it(self, logged_in, tenant):
+        logged_in.expire()
+        tenant.token_delay = 0.5
+        script = """if True:
+            import os, sys, threading
+            from auth0_cli import Auth0
+            auth0 = Auth0()
+            thread = threading.Thread(target=auth0.get_token)
+            thread.start()
+            print("started", flush=True)
+            sys.stdin.readline()
+            child = os.fork()
+            print(auth0.get_token(), flush=True)
+            if child == 0:
+                os._exit(0)
+            thread.join()
+            sys.exit(os.waitpid(child, 0)[1])"""
+        options = {"encoding": "utf-8", "stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        options.update(env=logged_in.env, cwd=str(Demo.program.parent))
+        command = [sys.executable, "-W", "ignore", "-c", script]
+        with subprocess.Popen(command, **options) as process:
+            process.stdout.readline()
+            tenant.wait_for(lambda: tenant.count("refresh_token"))
+            out, _ = process.communicate("now\n", timeout=20)
+        assert process.returncode == 0
+        first, second = out.split()
+        assert first == second
+        assert tenant.count("refresh_token") == 1
+
+    @pytest.mark.parametrize("how", ["logout", "unlink"])
+    def test_a_refresh_in_flight_does_not_undo_a_logout(self, logged_in, tenant, how):
+        session = logged_in.session_file
+        tenant.token_delay = 0.3
+        running = logged_in.start("token", "--force-refresh")
+        tenant.wait_for(lambda: tenant.count("refresh_token"))
+        if how == "unlink":
+            session.unlink()
+        else:
+            logged_in.run(how)
+        running.finish()
+        assert not session.exists()
+        logged_in.run("token", exit=3)
+
+    def test_a_refresh_in_flight_does_not_undo_a_login(self, logged_in, tenant, auth0):
+        tenant.token_delay = 0.2
+        running = logged_in.start("token", "--force-refresh")
+        tenant.wait_for(lambda: tenant.count("refresh_token"))
+        log_in(auth0, tenant, "bob")
+        running.finish()
+        assert auth0.session().user["sub"] == "auth0|bob"
+        tenant.token_delay = 0
+        logged_in.token("--force-refresh")
+
+    def test_what_a_killed_process_held_is_free(self, logged_in, tenant):
+        tenant.token_delay, tenant.leeway = 0.3, 60
+        running = logged_in.start("token", "--force-refresh")
+        tenant.wait_for(lambda: tenant.count("refresh_token"))
+        running.process.kill()
+        running.finish(None)
+        assert logged_in.token("--force-refresh") in tenant.access_tokens
+
+    def test_a_valid_token_and_the_status_wait_for_no_lock(self, logged_in):
+        with FileCache(logged_in.cache).lock(logged_in.session_file.stem, 5):
+            assert logged_in.token()
+            assert logged_in.status()
+
+
+class TestStatusAndLogout:
+    def test_status_says_who_where_and_until_when(self, logged_in, tenant):
+        asked = len(tenant.requests)
+        (session,) = logged_in.status()
+        (token,) = session.pop("tokens")
+        assert session == {
+            "domain": tenant.domain,
+            "client_id": "practice-native",
+            "profile": "default",
+            "user": {"sub": "auth0|alice", "name": "Alice Liddell", "email": "alice@example.test"},
+            "refreshable": True,
+        }
+        assert abs(token.pop("expires_at") - token.pop("expires_in") - time.time()) < 60
+        assert token == {"audience": API, "scope": "openid profile email offline_access"}
+        text = logged_in.run("status").out
+        assert all(part in text for part in ("Alice Liddell", tenant.domain, API))
+        assert len(tenant.requests) == asked
+
+    def test_status_of_nobody_is_exit_3(self, cli):
+        assert cli.run("status", exit=3).out == ""
+        assert cli.run("status", "--json", exit=3).out == "[]\n"
+
+    def test_expired_tokens_stay_in_the_status(self, logged_in):
+        logged_in.expire()
+        assert logged_in.status()[0]["tokens"][0]["expires_in"] == 0
+
+    @pytest.mark.parametrize(("flags", "revoked"), [([], 1), (["--local"], 0)])
+    def test_logout_revokes_unless_it_is_local(self, logged_in, tenant, flags, revoked):
+        assert logged_in.run("logout", *flags).out == ""
+        assert tenant.count("/oauth/revoke") == revoked
+        assert tenant.sessions[0].is_alive is not bool(revoked)
+        assert list(logged_in.cache.glob("*.json")) == []
+        assert "login --domain" in logged_in.run("token", exit=3).err
+
+    def test_logout_without_network_deletes_and_says_what_is_left(self, logged_in, tenant):
+        tenant.close()
+        result = logged_in.run("logout", exit=5)
+        assert "not revoked" in result.err
+        assert logged_in.status() == []
+
+    def test_logout_of_all_ends_every_session(self, logged_in, tenant):
+        logged_in.login("--profile", "work", user="bob")
+        logged_in.run("logout", "--all")
+        assert logged_in.status() == []
+        assert not any(session.is_alive for session in tenant.sessions)
+
+    def test_logout_of_nobody_is_fine(self, cli, tenant):
+        cli.run("logout")
+        cli.run("logout", "--all")
+        assert tenant.requests == []
+
+    def test_a_second_login_replaces_the_first(self, logged_in):
+        logged_in.login(user="bob")
+        (session,) = logged_in.status()
+        assert session["user"]["name"] == "Bob Builder"
+
+
+class TestCommandLine:
+    def test_help_and_version_go_to_stdout(self, cli, tenant):
+        assert auth0_cli.__version__ in cli.run("--version").out
+        assert "examples:" in cli.run("-h").out
+        callbacks = ", ".join(tenant.clients["practice-native"].callbacks)
+        assert callbacks in cli.run("login", "--help").out
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            "nonsense",
+            "token --nonsense",
+            "token extra",
+            "token --min-ttl soon",
+            "login --flow magic",
+            "login --timeout -1",
+            "login --timeout nan",
+            "login --port 65536",
+            "login --port x",
+            "login --param connection",
+            "login --param state=mine",
+            "login --param redirect_uri=https://evil.example/",
+            "login --param max_age=soon",
+            "token --domain http://acme.auth0.com",
+            "token --domain acme.auth0.com/path",
+            "token --domain user@acme.auth0.com",
+            "token --client-secret-file no-such-file",
+        ],
+    )
+    def test_misuse_is_exit_2_and_one_line_on_stderr(self, auth0, tenant, capsys, arguments):
+        assert auth0_cli.main(arguments.split(), defaults=auth0) == 2
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert re.fullmatch(r"auth0_cli: .+\n", printed.err)
+        assert tenant.requests == []
+
+    def test_without_a_command_it_shows_the_help(self, cli):
+        result = cli.run(exit=2)
+        assert "usage:" in result.err
+        assert result.out == ""
+
+    @pytest.mark.parametrize("command", ["login", "token"])
+    def test_missing_settings_are_named(self, cli, command):
+        env = {"AUTH0_DOMAIN": None, "AUTH0_CLIENT_ID": None}
+        error = cli.run(command, env=env, exit=2).err
+        assert "AUTH0_DOMAIN" in error
+        assert "AUTH0_CLIENT_ID" in error
+
+    def test_token_as_json_as_header_and_the_id_token(self, logged_in):
+        token = logged_in.token()
+        value = json.loads(logged_in.run("token", "--json").out)
+        names = ["access_token", "token_type", "expires_at", "expires_in", "audience", "scope"]
+        assert list(value) == names
+        assert (value["access_token"], value["token_type"]) == (token, "Bearer")
+        assert abs(value["expires_at"] - value["expires_in"] - time.time()) < 60
+        assert logged_in.token("--header") == f"Authorization: Bearer {token}"
+        claims = logged_in.token("--id-token").split(".")[1]
+        assert json.loads(base64.urlsafe_b64decode(claims + "=="))["aud"] == "practice-native"
+
+    def test_an_expired_id_token_is_refreshed(self, cli, tenant):
+        tenant.id_ttl = -30  # within what clocks may differ
+        cli.login()
+        tenant.id_ttl = 36000
+        id_tokens = [cli.token("--id-token") for _ in range(2)]
+        assert id_tokens[0] == id_tokens[1]
+        assert tenant.count("refresh_token") == 1
+
+    def test_flag_beats_environment_beats_session(self, logged_in):
+        token = logged_in.token()
+        wrong = {"AUTH0_CLIENT_ID": "practice-other"}
+        logged_in.run("token", env=wrong, exit=3)
+        assert logged_in.token("--client-id", "practice-native", env=wrong) == token
+        nothing = dict.fromkeys(["AUTH0_DOMAIN", "AUTH0_CLIENT_ID", "AUTH0_AUDIENCE"])
+        assert logged_in.token(env=nothing) == token
+
+    def test_several_sessions_that_match_are_listed_unless_one_is_the_default(self, cli, tenant):
+        nothing = dict.fromkeys(["AUTH0_DOMAIN", "AUTH0_CLIENT_ID"])
+        tokens = {}
+        for profile in ("work", "home", "default"):
+            auth0 = Auth0(tenant.domain, "practice-native", profile=profile, cache=cli.cache)
+            log_in(auth0, tenant)
+            tokens[profile] = auth0.get_token()
+            if profile == "home":
+                error = cli.run("token", env=nothing, exit=2).err
+                assert "--profile work" in error
+                assert "--profile home" in error
+        nothing["AUTH0_AUDIENCE"] = None
+        assert cli.token("--profile", "work", env=nothing) == tokens["work"]
+        assert cli.token(env=nothing) == tokens["default"]
+        assert [session["profile"] for session in cli.status()] == sorted(tokens)
+
+    def test_two_spellings_of_a_domain_are_one_session(self, logged_in, tenant):
+        token = logged_in.token()
+        for spelling in (f"{tenant.domain}/", f" {tenant.domain}", tenant.domain.upper()):
+            assert logged_in.token("--domain", spelling) == token
+        assert tenant.count("refresh_token") == 0
+
+    def test_verbose_tells_each_request_in_a_line(self, logged_in, tenant):
+        asked = len(tenant.requests)
+        result = logged_in.run("token", "--force-refresh", "-v")
+        lines = result.err.splitlines()
+        assert len(lines) == len(tenant.requests) - asked
+        assert re.fullmatch(r".*POST /oauth/token.* 200 .*\d+ ms", lines[0])
+
+    @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+    def test_a_token_that_can_not_be_printed_is_exit_1(self, logged_in):
+        command = [sys.executable, str(Demo.program), "token"]
+        with open("/dev/full", "w") as full:
+            options = {"stdout": full, "stderr": subprocess.PIPE, "encoding": "utf-8"}
+            done = subprocess.run(command, env=logged_in.env, check=False, **options)
+        assert done.returncode == 1
+        assert re.fullmatch(r"auth0_cli: .+\n", done.stderr)
+
+
+class DictCache:
+    """The least that `cache=` accepts."""
+
+    def __init__(self):
+        self.data, self.mutex = {}, threading.Lock()
+
+    def read(self, key):
+        return self.data.get(key)
+
+    def write(self, key, data):
+        self.data[key] = data
+
+    def delete(self, key):
+        self.data.pop(key, None)
+
+    def list(self):
+        return list(self.data)
+
+    @contextlib.contextmanager
+    def lock(self, key, timeout):
+        with self.mutex:
+            yield
+
+
+class TestLibrary:
+    def test_session_is_none_until_somebody_logs_in(self, auth0, tenant):
+        assert auth0.session() is None
+        with pytest.raises(LoginRequired):
+            auth0.get_token()
+        session = log_in(auth0, tenant)
+        assert session.user["name"] == auth0.session().user["name"] == "Alice Liddell"
+        assert (session.domain, session.profile) == (tenant.domain, "default")
+        assert session.refreshable
+        assert session.tokens[0]["audience"] == API
+        auth0.logout()
+        assert auth0.session() is None
+        with pytest.raises(LoginRequired):
+            auth0.get_token()
+
+    def test_show_gets_the_prompt_that_json_prints(self, auth0, tenant):
+        prompts = []
+
+        def show(prompt):
+            prompts.append(prompt)
+            threading.Thread(target=tenant.login_as, args=(prompt["url"],)).start()
+
+        auth0.login(flow="browser", show=show, open_browser=False)
+        assert list(prompts[0]) == ["event", "url", "redirect_uri", "expires_in"]
+
+    def test_bearer_puts_a_valid_token_on_each_request(self, auth0, tenant):
+        log_in(auth0, tenant)
+        request = SimpleNamespace(headers={})
+        assert auth0.bearer(request) is request
+        assert request.headers["Authorization"] == f"Bearer {auth0.get_token()}"
+
+    def test_get_token_of_the_module_takes_the_same_settings(self, auth0, tenant, tmp_path):
+        log_in(auth0, tenant)
+        config = {"domain": tenant.domain, "client_id": "practice-native"}
+        token = auth0_cli.get_token(audience=API, cache=tmp_path / "sessions", **config)
+        assert token == auth0.get_token()
+        with pytest.raises(TypeError):
+            auth0_cli.get_token(colour="red")
+
+    def test_a_program_mounts_the_command_line(self, auth0, tenant, capsys):
+        assert auth0_cli.main(["status"], prog="mytool auth", defaults=auth0) == 3
+        assert "mytool auth login" in capsys.readouterr().err
+        log_in(auth0, tenant)
+        assert auth0_cli.main(["token"], defaults=auth0) == 0
+        assert capsys.readouterr().out == auth0.get_token() + "\n"
+        assert auth0_cli.main(["logout"], defaults=auth0) == 0
+        assert auth0.session() is None
+
+    @pytest.mark.parametrize("cache", [MemoryCache(), DictCache()], ids=lambda c: type(c).__name__)
+    def test_a_cache_of_ones_own_holds_the_session(self, tenant, cache, tmp_path):
+        first, second = (
+            Auth0(tenant.domain, "practice-native", audience=API, cache=cache) for _ in range(2)
+        )
+        log_in(first, tenant)
+        assert second.get_token() == first.get_token()
+        assert second.get_token(force_refresh=True) in tenant.access_tokens
+        second.logout()
+        assert first.session() is None
+        assert cache.list() == []
+        assert list(tmp_path.rglob("*.json")) == []
+
+    @pytest.mark.parametrize(
+        ("name", "exit_code", "arguments"),
+        [
+            ("Auth0Error", 1, {}),
+            ("ConfigError", 2, {}),
+            ("LoginRequired", 3, {"error": "invalid_grant"}),
+            ("LoginFailed", 4, {"error": "access_denied"}),
+            ("InvalidToken", 4, {"claim": "nonce"}),
+            ("OAuthError", 4, {"error": "e", "description": "why", "status": 403}),
+            ("NetworkError", 5, {}),
+            ("CacheError", 1, {}),
+        ],
+    )
+    def test_errors_survive_pickling(self, name, exit_code, arguments):
+        error = getattr(auth0_cli, name)("what happened", **arguments)
+        copy = pickle.loads(pickle.dumps(error))
+        assert isinstance(copy, auth0_cli.Auth0Error)
+        assert type(copy) is type(error)
+        assert (str(copy), vars(copy)) == ("what happened", vars(error))
+        assert (copy.exit_code, copy.retryable) == (exit_code, name == "NetworkError")
+        assert vars(copy).items() >= arguments.items()
+
+    def test_an_oauth_error_has_the_words_of_the_server(self, tenant):
+        auth0 = Auth0(
+            tenant.domain, "practice-machine", client_secret="a-wrong-one", cache=MemoryCache()
+        )
+        with pytest.raises(OAuthError) as caught:
+            auth0.get_token(audience=API)
+        error = caught.value
+        assert (error.error, error.description, error.status) == (
+            "access_denied",
+            "Unauthorized",
+            401,
+        )
+
+    def test_no_repr_tells_a_secret(self, tenant):
+        auth0 = Auth0(
+            tenant.domain, "practice-web", client_secret="web-secret-~!%:+ &x", cache=MemoryCache()
+        )
+        session = log_in(auth0, tenant)
+        text = f"{auth0!r} {auth0.bearer!r} {session!r} {vars(session)}"
+        assert not [secret for secret in tenant.secrets if secret in text]
+
+    def test_params_of_the_client_itself_are_refused(self, tenant):
+        auth0 = Auth0(tenant.domain, "practice-native", params={"nonce": "x"}, cache=MemoryCache())
+        with pytest.raises(ConfigError):
+            auth0.login(flow="browser", open_browser=False, timeout=1)
+
+
+@posix_only
+class TestSessionFiles:
+    def test_are_private_whole_and_without_litter(self, cli):
+        before = os.umask(0)
+        try:
+            cli.login()
+            cli.token("--force-refresh")
+        finally:
+            os.umask(before)
+        modes = {path.suffix: stat.S_IMODE(path.stat().st_mode) for path in cli.cache.iterdir()}
+        assert modes == {".json": 0o600, ".lock": 0o600}
+        assert stat.S_IMODE(cli.cache.stat().st_mode) == 0o700
+        assert json.loads(cli.session_file.read_text())["version"] == 1
+
+    def test_stand_in_the_state_directory_by_default(self, cli):
+        cli.login(env={"AUTH0_CLI_CACHE": None, "XDG_STATE_HOME": None})
+        (path,) = cli.home.rglob("*.json")
+        if sys.platform == "linux":
+            assert path.parent == cli.home / ".local" / "state" / "auth0_cli"
+
+    @pytest.mark.parametrize(("of", "mode"), [("session_file", 0o644), ("cache", 0o755)])
+    def test_that_others_can_read_are_closed_with_a_warning(self, logged_in, of, mode):
+        path = getattr(logged_in, of)
+        path.chmod(mode)
+        result = logged_in.run("token")
+        assert f"auth0_cli: warning: {path} " in result.err
+        assert stat.S_IMODE(path.stat().st_mode) == mode & 0o700
+        assert logged_in.run("token").err == ""
+
+    @pytest.mark.parametrize(("of", "mode"), [("session_file", 0o666), ("cache", 0o777)])
+    @pytest.mark.parametrize("command", ["token", "logout"])
+    def test_that_others_could_have_written_are_refused(self, logged_in, of, mode, command):
+        path, data = getattr(logged_in, of), logged_in.session_file.read_bytes()
+        path.chmod(mode)
+        assert str(path) in logged_in.run(command, exit=1).err
+        assert logged_in.session_file.read_bytes() == data
+
+    @pytest.mark.parametrize("make", [os.symlink, os.link], ids=["symlink", "hard link"])
+    def test_that_are_links_are_refused_and_their_target_left_alone(
+        self, logged_in, tmp_path, make
+    ):
+        session, target = logged_in.session_file, tmp_path / "target"
+        shutil.move(session, target)
+        make(target, session)
+        data = target.read_bytes()
+        assert str(session) in logged_in.run("token", "--force-refresh", exit=1).err
+        assert target.read_bytes() == data
+
+    @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo], ids=["directory", "fifo"])
+    def test_that_are_no_files_are_refused_without_a_wait(self, logged_in, make):
+        session = logged_in.session_file
+        session.unlink()
+        make(session, 0o600)
+        assert str(session) in logged_in.run("token", exit=1).err
+
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            lambda data: b"",
+            lambda data: data[: len(data) // 2],
+            lambda data: data + b"{}",
+            lambda data: b"\xff" + data,
+            lambda data: b"[" * 100_000,
+            lambda data: re.sub(rb'("expires_at": )[\d.]+', rb"\1NaN", data),
+            lambda data: re.sub(rb'("expires_at": )[\d.]+', rb"\g<1>1e999", data),
+            lambda data: data.replace(b'"profile": "default"', b'"profile": "another"'),
+            lambda data: b" " * 2_000_000 + data,
+        ],
+        ids=["empty", "half", "more", "bytes", "deep", "nan", "inf", "renamed", "huge"],
+    )
+    def test_that_are_damaged_are_set_aside_and_named(self, logged_in, damage):
+        session = logged_in.session_file
+        damaged = damage(session.read_bytes())
+        session.write_bytes(damaged)
+        error = logged_in.run("token", exit=3).err
+        (kept,) = logged_in.cache.glob("*.damaged-*")
+        assert kept.read_bytes() == damaged
+        assert str(kept) in error
+        assert not session.exists()
+
+    @pytest.mark.parametrize("command", ["token", "status", "logout", "login"])
+    def test_of_a_newer_version_are_left_alone(self, logged_in, command):
+        logged_in.edit(lambda record: record.update(version=2))
+        data = logged_in.session_file.read_bytes()
+        arguments = ["--flow", "browser", "--no-browser"] if command == "login" else []
+        result = logged_in.run(command, *arguments, exit=1)
+        assert "newer version" in result.err
+        assert logged_in.session_file.read_bytes() == data
+
+    def test_are_not_changed_by_reading(self, logged_in):
+        data = logged_in.session_file.read_bytes()
+        logged_in.token()
+        logged_in.status()
+        assert logged_in.session_file.read_bytes() == data
