@@ -1104,18 +1104,16 @@ _SHA256_PREFIX = bytes.fromhex("3031300d060960864801650304020105000420")
 
 def _usable_keys(keys: list[Any]) -> list[dict[str, str]]:
     """The RSA keys for RS256 among those of a JWKS, as kid, n and e; the others are skipped."""
-    usable = []
-    for key in keys:
-        if (
-            type(key) is dict
-            and key.get("kty") == "RSA"
-            and key.get("use", "sig") == "sig"
-            and key.get("alg", "RS256") == "RS256"
-            and type(key.get("kid", "")) is str
-            and _rsa_numbers(key) is not None
-        ):
-            usable.append({name: key.get(name, "") for name in ("kid", "n", "e")})
-    return usable
+    return [
+        {name: key.get(name, "") for name in ("kid", "n", "e")}
+        for key in keys
+        if type(key) is dict
+        and key.get("kty") == "RSA"
+        and key.get("use", "sig") == "sig"
+        and key.get("alg", "RS256") == "RS256"
+        and type(key.get("kid", "")) is str
+        and _rsa_numbers(key) is not None
+    ]
 
 
 def _rsa_numbers(key: Mapping[str, Any]) -> tuple[int, int] | None:
