@@ -429,34 +429,46 @@ class _Lock:
         self._mutex = _mutexes.setdefault(name, allocate_lock())
         self._timeout = timeout
         self._path = path
-        self._fd = -1
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | _OPEN_FLAGS, 0o600) if path else -1
 
     def __enter__(self) -> None:
         deadline = time.monotonic() + self._timeout
-        acquired = self._mutex.acquire(timeout=self._timeout)
         try:
-            if self._path and acquired:
-                self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | _OPEN_FLAGS, 0o600)
-                while not (acquired := _try_file_lock(self._fd, True)):
+            if not self._mutex.acquire(timeout=self._timeout):
+                raise self._busy()
+            try:
+                while self._fd >= 0 and not _try_file_lock(self._fd, True):
                     if time.monotonic() > deadline:
-                        break
+                        raise self._busy()
                     time.sleep(0.01)
-            if not acquired:
-                raise NetworkError(
-                    f"something else has been busy with this session for {self._timeout:.0f} s: "
-                    "try again, or end that process"
-                )
-        except BaseException:
-            self.__exit__()
+            except BaseException:
+                self._mutex.release()
+                raise
+        except BaseException as problem:
+            self._close()
+            if isinstance(problem, OSError):
+                raise CacheError(
+                    f"{self._path} can't be locked ({problem.strerror}): give a directory of a "
+                    "file system with locks, with --cache or AUTH0_CLI_CACHE"
+                ) from problem
             raise
 
     def __exit__(self, *exc: object) -> None:
+        if self._fd >= 0:
+            _try_file_lock(self._fd, False)  # a forked child may have a copy of the descriptor
+        self._close()
+        self._mutex.release()
+
+    def _close(self) -> None:
         fd, self._fd = self._fd, -1
         if fd >= 0:
-            _try_file_lock(fd, False)  # a forked child may have a copy of the descriptor
             os.close(fd)
-        if self._mutex.locked():
-            self._mutex.release()
+
+    def _busy(self) -> NetworkError:
+        return NetworkError(
+            f"something else has been busy with this session for {self._timeout:.0f} s: "
+            "try again, or end that process"
+        )
 
 
 class FileCache:
@@ -488,7 +500,7 @@ class FileCache:
             with open(path, "rb", opener=lambda name, _: os.open(name, flags)) as file:
                 self._check(path, os.fstat(file.fileno()), file.fileno())
                 return file.read(MAX_BYTES + 1)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
     def write(self, key: str, data: bytes) -> None:
@@ -524,7 +536,7 @@ class FileCache:
         """The keys of all sessions."""
         try:
             return [name[:-5] for name in os.listdir(self.directory) if name.endswith(".json")]
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
 
     def lock(self, key: str, timeout: float) -> AbstractContextManager[object]:
@@ -787,13 +799,13 @@ class _Attempt:
         self.answer: _Answer | None = None
         self.problem: Exception | None = None
 
-    def run(self, request: Any, loopback: bool) -> None:
+    def run(self, request: Any, loopback: bool, secure: bool) -> None:
         """Keeps the answer or the problem; runs in a thread that its caller may stop waiting for.
 
         The connection is given up at the deadline, so that nothing is sent that nobody awaits.
         """
         try:
-            with self._opener(loopback).open(request, timeout=self._left()) as response:
+            with self._opener(loopback, secure).open(request, timeout=self._left()) as response:
                 body = response.read(MAX_BYTES + 1)
                 if len(body) > MAX_BYTES:
                     raise ValueError("the answer is larger than 1 MiB")
@@ -809,7 +821,7 @@ class _Attempt:
             raise TimeoutError("no time left")
         return left
 
-    def _opener(self, loopback: bool) -> Any:
+    def _opener(self, loopback: bool, secure: bool) -> Any:
         """An opener that follows no redirect and knows no scheme but http and https."""
         import http.client
         import urllib.request as urllib
@@ -832,14 +844,16 @@ class _Attempt:
 
         class Https(urllib.HTTPSHandler):
             def https_open(self, req: urllib.Request) -> http.client.HTTPResponse:
-                return self.do_open(
-                    watched(http.client.HTTPSConnection), req, context=_tls_context()
-                )
+                return self.do_open(watched(http.client.HTTPSConnection), req, context=context)
 
         opener = urllib.OpenerDirector()
         opener.addheaders = [("User-Agent", f"auth0_cli/{__version__}")]
-        for handler in (urllib.ProxyHandler({} if loopback else None), Http(), Https()):
-            opener.add_handler(handler)
+        opener.add_handler(urllib.ProxyHandler({} if loopback else None))
+        if secure:
+            context = _tls_context()
+            opener.add_handler(Https(context=context))
+        else:
+            opener.add_handler(Http())
         return opener
 
 
@@ -858,7 +872,9 @@ def _explain(problem: BaseException, host: str) -> str:
     import ssl
 
     reason = getattr(problem, "reason", problem)
-    text = _clean(reason, 200) or type(reason).__name__
+    # What http.client says may hold bytes of the answer, and so what the server repeats.
+    named = isinstance(reason, OSError) and not isinstance(reason, ValueError)
+    text = (_clean(reason, 200) if named else "") or f"not HTTP: {type(reason).__name__}"
     if isinstance(reason, ssl.SSLCertVerificationError):
         return (
             f"the certificate of {host} is not trusted ({_clean(reason.verify_message, 120)}): "
@@ -938,7 +954,7 @@ class _Tenant:
         if reply is None:
             raise NetworkError(
                 f"{self._host} gave an answer that is not JSON: is AUTH0_DOMAIN right, and does "
-                "a proxy or a login page of this network stand between?"
+                "a proxy or a login page of this network stand between? If not, try again later"
             )
         return reply
 
@@ -999,7 +1015,8 @@ class _Tenant:
         request = Request(self.origin + path, build() if build else None, headers)
         attempt = _Attempt(deadline)
         started = time.monotonic()
-        thread = Thread(target=attempt.run, args=(request, _is_loopback(self._host)), daemon=True)
+        how = (request, _is_loopback(self._host), self.origin.startswith("https"))
+        thread = Thread(target=attempt.run, args=how, daemon=True)
         thread.start()
         while thread.is_alive() and time.monotonic() < deadline:
             thread.join(0.5)  # in slices: a longer wait could not be interrupted on Windows
@@ -1054,14 +1071,14 @@ def _error_of(
         text = answer.body[:500].decode("utf-8", "replace")
         if answer.status < 400 or "html" in kind or "<" in text:
             return None, ""
-        return f"http_{answer.status}", _hide(_clean(text, 200), sent)
+        return f"http_{answer.status}", _clean(_hide(text, sent), 200)
     names = ("error",) if answer.status < 300 else ("errorCode", "error", "code")
     code = next((reply[name] for name in names if reply.get(name)), None)
     if code is None:
         return (None if answer.status < 300 else f"http_{answer.status}"), ""
     texts = (reply.get(name) for name in ("error_description", "message", "description"))
     description = next((text for text in texts if isinstance(text, str)), "")
-    return _hide(_clean(code, 60), sent), _hide(_clean(description), sent)
+    return _clean(_hide(str(code), sent), 60), _clean(_hide(description, sent))
 
 
 def _hide(text: str, sent: Mapping[str, str]) -> str:
@@ -2170,7 +2187,8 @@ class Auth0:
             return entry
         seen = entry["access_token"] if entry else None
         try:
-            with self._locked(store, place):
+            with self._locked(store, place, record):
+                store = self._store()
                 record = store.load(place.key, True)
                 goal = self._goal(record, audience, scope, place)
                 entry = _find_token(record, *goal)
@@ -2204,16 +2222,23 @@ class Auth0:
             scope or self._setting("scope"),
         )
 
-    def _locked(self, store: _Store, place: _Place) -> AbstractContextManager[object]:
-        """The session's lock. A machine goes on without one where nothing can be written."""
+    def _locked(
+        self, store: _Store, place: _Place, record: Record | None
+    ) -> AbstractContextManager[object]:
+        """The session's lock. Where nothing may be written this object goes on in memory."""
+        import errno
+
         try:
             return store.lock(place.key)
         except CacheError as problem:
-            if not self._is_machine():
+            reason = getattr(problem.__cause__, "errno", None)
+            if reason not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR):
                 raise
-            _warn(f"the token will not be saved: {problem}")
-            self._stores[self._setting("cache")] = memory = _Store(MemoryCache())
-            return memory.lock(place.key)
+            _warn(f"nothing new will be saved: {problem}")
+        memory = self._stores[self._setting("cache")] = _Store(MemoryCache())
+        if record:
+            memory.save(place.key, record)
+        return memory.lock(place.key)
 
     def _renew(
         self,
@@ -2317,6 +2342,9 @@ class Auth0:
         )
         if record["user"] and token.claims["sub"] != record["user"]["sub"]:
             raise _wrong_claim("sub", "it is for another user than the session")
+        before = _IdToken(record["id_token"]).claims if record["id_token"] else {}
+        if token.claims.get("auth_time") != before.get("auth_time", token.claims.get("auth_time")):
+            raise _wrong_claim("auth_time", "it tells of another login than the session's")
         keys = record["jwks"]
         stale = time.time() - record["jwks_refetched_at"] > LEEWAY
         if not token.candidates(keys) and stale:
@@ -2567,10 +2595,8 @@ class Auth0:
             return
         store = self._store()
         with store.lock(place.key):
-            try:
-                record = store.load(place.key, True)
-            finally:
-                store.delete(place.key)
+            record = store.load(place.key, True)  # what is refused is left alone
+            store.delete(place.key)
         self._hot.clear()
         if record and record["refresh_token"] and not local:
             try:
@@ -2745,7 +2771,9 @@ def _parser(prog: str) -> ArgumentParser:
 
     class Parser(argparse.ArgumentParser):
         def error(self, message: str) -> NoReturn:
-            raise ConfigError(f"{message} (see {self.prog} -h)")
+            if message.startswith("unrecognized arguments"):  # their values may be secrets
+                message = "unrecognized arguments"
+            raise ConfigError(f"{_clean(message)} (see {self.prog} -h)")
 
     def add(name: str) -> argparse.ArgumentParser:
         command = commands.add_parser(

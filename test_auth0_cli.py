@@ -880,7 +880,7 @@ class Tenant:
         """Serve, on the same port again after `close`."""
         self._server = Server(self, self.port)
         self.port = self._server.server_port
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.002,), daemon=True).start()
         return self
 
     def close(self):
@@ -2539,3 +2539,1887 @@ class TestSessionFiles:
         logged_in.token()
         logged_in.status()
         assert logged_in.session_file.read_bytes() == data
+
+
+# ---- Tests: hostile and broken peers -------------------------------------------------------------
+
+import errno
+import gzip
+import ssl
+from email.parser import BytesHeaderParser
+from urllib.parse import quote, quote_plus
+
+from auth0_cli import InvalidToken, NetworkError
+
+MACHINE_SECRET = "machine-secret-~!%:+ &x"
+ESCAPES = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202e\u2066\r\nauth0_cli: all is well\x00\x7f\u200b"
+
+
+def table(names, rows):
+    """Parametrize by a dict from the id of a case to its values."""
+    return pytest.mark.parametrize(names, list(rows.values()), ids=list(rows))
+
+
+def client(tenant, cache, **settings):
+    """Return the library's view of the sessions there, with further settings."""
+    settings = {"audience": API, "cache": cache, **settings}
+    return Auth0(tenant.domain, "practice-native", **settings)
+
+
+def machine(domain):
+    """Return a machine's client, which keeps nothing."""
+    settings = {"client_secret": MACHINE_SECRET, "audience": API, "cache": MemoryCache()}
+    return Auth0(domain, "practice-machine", **settings)
+
+
+@pytest.fixture
+def hurried(tenant, monkeypatch):
+    """Let the program's waits take no time; return its clock, which knows them."""
+    clock = Clock(tenant)
+    monkeypatch.setattr(auth0_cli, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def call(auth0, tenant, capsys):
+    """Return a function that runs a command within this process, up to its exit code.
+
+    A failure is one printable line on stderr, without a secret in any spelling.
+    """
+
+    def call(*args, code=0, by=auth0):
+        found = auth0_cli.main(list(args), defaults=by)
+        out, err = capsys.readouterr()
+        assert found == code, err
+        assert all(line.isprintable() for line in err.split("\n"))
+        if code:
+            assert out == ""
+            assert re.fullmatch(r"(auth0_cli: warning: .+\n)*auth0_cli: .{10,}\n", err)
+        for secret in tenant.secrets:
+            assert not [s for s in (secret, quote(secret, ""), quote_plus(secret)) if s in err]
+        return SimpleNamespace(out=out, err=err)
+
+    return call
+
+
+# ---- Tests: ID token -----------------------------------------------------------------------------
+
+HEADER = b'{"alg":"RS256","kid":"practice-1"}'
+KEY = KEYS[0].jwk()
+MISSING = object()
+
+
+def claims_of(token):
+    payload = token.split(".")[1]
+    return json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+
+
+def jwt(claims, header=None, key=KEYS[0]):
+    """Sign claims; a header that is None is left out."""
+    return Tenant.sign(None, claims, header, key)
+
+
+def jws(payload, header=HEADER, sign=KEYS[0].sign):
+    """Sign bytes."""
+    message = f"{b64url(header)}.{b64url(payload)}"
+    return f"{message}.{b64url(sign(message.encode()))}"
+
+
+def encoded(claims):
+    return json.dumps(claims).encode()
+
+
+def forge(tenant, make):
+    """Replace the ID token of the next answer by what `make` returns for its claims."""
+
+    def change(reply):
+        token = make(claims_of(reply["id_token"]))
+        if isinstance(token, str) and len(token) > 8:
+            tenant.secrets.add(token)
+        return overridden(reply, {"id_token": token})
+
+    tenant.break_next("/oauth/token", change=change)
+
+
+def refused(auth0, tenant, **options):
+    """Return which check the ID token of a login fails; nothing of that login is kept."""
+    with pytest.raises(InvalidToken) as caught:
+        log_in(auth0, tenant, **options)
+    assert caught.value.exit_code == 4
+    assert auth0.session() is None
+    assert not [secret for secret in tenant.secrets if secret in str(caught.value)]
+    return caught.value.claim
+
+
+def changed(claims, name, value):
+    """Return the claims with another value; a function makes it from the true one."""
+    claims = dict(claims)
+    if value is MISSING:
+        claims.pop(name, None)
+    else:
+        claims[name] = value(claims.get(name)) if callable(value) else value
+    return claims
+
+
+def more(text):
+    return text + "1"
+
+
+def in_seconds(seconds):
+    return lambda _: int(time.time()) + seconds
+
+
+BAD_CLAIMS = {
+    f"{name} {what}": (name, value)
+    for name, values in {
+        "iss": {
+            "missing": MISSING,
+            "null": None,
+            "number": 1,
+            "empty": "",
+            "with one character more": more,
+            "without its slash": lambda iss: iss[:-1],
+            "list": lambda iss: [iss],
+            "of another tenant": "https://evil.example/",
+        },
+        "sub": {
+            "missing": MISSING,
+            "null": None,
+            "number": 1,
+            "empty": "",
+            "list": lambda sub: [sub],
+            "too long": "x" * 256,
+        },
+        "aud": {
+            "missing": MISSING,
+            "null": None,
+            "number": 1,
+            "empty": "",
+            "with one character more": more,
+            "without its last character": lambda aud: aud[:-1],
+            "object": lambda aud: {aud: aud},
+            "empty list": [],
+            "list of strangers": ["practice-other", "practice-web"],
+            "list in a list": lambda aud: [[aud]],
+            "list with a number": lambda aud: [aud, 1],
+        },
+        "azp": {
+            "of another client": "practice-other",
+            "empty": "",
+            "number": 1,
+            "list": ["practice-native"],
+        },
+        "exp": {
+            "missing": MISSING,
+            "null": None,
+            "string": str,
+            "boolean": True,
+            "list": lambda exp: [exp],
+            "negative": -1,
+            "passed": in_seconds(-90),
+        },
+        "iat": {
+            "missing": MISSING,
+            "null": None,
+            "string": str,
+            "boolean": True,
+            "from the future": in_seconds(90),
+        },
+        "nbf": {"null": None, "string": "0", "boolean": False, "not reached": in_seconds(90)},
+        "nonce": {
+            "missing": MISSING,
+            "null": None,
+            "empty": "",
+            "number": 1,
+            "of another login": "x" * 43,
+            "with one character more": more,
+            "without its last character": lambda nonce: nonce[:-1],
+            "list": lambda nonce: [nonce],
+        },
+        "at_hash": {"of another token": "A" * 22, "null": None, "empty": "", "number": 1},
+    }.items()
+    for what, value in values.items()
+}
+GOOD_CLAIMS = {
+    "audience as a list": ("aud", lambda aud: [aud]),
+    "expired within the leeway": ("exp", in_seconds(-30)),
+    "issued ahead within the leeway": ("iat", in_seconds(30)),
+    "times as floats": ("iat", lambda iat: iat + 0.5),
+    "not before now": ("nbf", in_seconds(0)),
+    "authorized party": ("azp", "practice-native"),
+    "claims that nobody knows": ("https://example.test/x", {"a": [1, None, "x"]}),
+    "a long subject": ("sub", "x" * 255),
+}
+
+
+def standard_alphabet(token):
+    return token.replace("-", "+").replace("_", "/")
+
+
+def last_character_changed(token):
+    """Return another spelling of the same bytes, which only a strict decoder refuses."""
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    return token[:-1] + letters[letters.index(token[-1]) + 1]
+
+
+def with_signature(change):
+    """Return a forgery that signs truly, then changes the signature's bytes."""
+    return lambda claims: jws(encoded(claims), sign=lambda message: change(KEYS[0].sign(message)))
+
+
+def with_bit_flipped(signature):
+    return signature[:-1] + bytes([signature[-1] ^ 1])
+
+
+def plus_modulus(claims):
+    """Return a signature that is the true one modulo n, but not less than n."""
+    for number in range(1000):
+        message = f"{b64url(HEADER)}.{b64url(encoded({**claims, 'jti': number}))}"
+        s = int.from_bytes(KEYS[0].sign(message.encode()), "big") + KEYS[0].n
+        if s < 1 << 2048:
+            return f"{message}.{b64url(s.to_bytes(256, 'big'))}"
+    raise AssertionError("no signature is small enough")
+
+
+def other_payload(claims):
+    header, _, signature = jwt(claims).split(".")
+    return f"{header}.{b64url(encoded({**claims, 'email': 'mallory@example.test'}))}.{signature}"
+
+
+def other_header(claims):
+    _, payload, signature = jwt(claims).split(".")
+    return f"{b64url(HEADER + b' ')}.{payload}.{signature}"
+
+
+FORGERIES = {
+    # alg
+    **{
+        f"alg {alg}, no signature": (
+            "alg",
+            lambda claims, alg=alg: jws(encoded(claims), encoded({"alg": alg}), lambda _: b""),
+        )
+        for alg in ("none", "None", "NONE", "nOnE")
+    },
+    **{
+        f"alg {alg!r}": ("alg", lambda claims, alg=alg: jwt(claims, {"alg": alg}))
+        for alg in ("none", "rs256", "RS256 ", "RS384", "PS256", "ES256", "EdDSA", "", 256, True)
+    },
+    "alg missing": ("alg", lambda claims: jwt(claims, {"alg": None})),
+    "alg in a list": ("alg", lambda claims: jwt(claims, {"alg": ["RS256"]})),
+    "HS256 with the modulus": (
+        "alg",
+        lambda claims: jwt(
+            claims, {"alg": "HS256", "kid": KEY["kid"]}, KEYS[0].n.to_bytes(256, "big")
+        ),
+    ),
+    "HS256 with the published key": (
+        "alg",
+        lambda claims: jwt(claims, {"alg": "HS256", "kid": KEY["kid"]}, encoded(KEY)),
+    ),
+    "HMAC that calls itself RS256": (
+        "signature",
+        lambda claims: jwt(claims, {"kid": KEY["kid"]}, encoded(KEY)),
+    ),
+    # header
+    "crit": ("crit", lambda claims: jwt(claims, {"crit": ["exp"]})),
+    "crit that is empty": ("crit", lambda claims: jwt(claims, {"crit": []})),
+    "unencoded payload": ("crit", lambda claims: jwt(claims, {"b64": False, "crit": ["b64"]})),
+    "alg twice": (
+        "form",
+        lambda claims: jws(encoded(claims), b'{"alg":"none","alg":"RS256","kid":"practice-1"}'),
+    ),
+    "header as a list": ("form", lambda claims: jws(encoded(claims), b"[]")),
+    "header that is no JSON": ("form", lambda claims: jws(encoded(claims), b"RS256")),
+    "header in UTF-16": (
+        "form",
+        lambda claims: jws(encoded(claims), HEADER.decode().encode("utf-16")),
+    ),
+    # keys that the token brings along
+    "key in the header": (
+        "kid",
+        lambda claims: jwt(claims, {"kid": "mine", "jwk": KEYS[2].jwk()}, KEYS[2]),
+    ),
+    "key in the header, known kid": (
+        "signature",
+        lambda claims: jwt(claims, {"kid": KEY["kid"], "jwk": KEYS[2].jwk()}, KEYS[2]),
+    ),
+    "address of a key in the header": (
+        "signature",
+        lambda claims: jwt(
+            claims,
+            {"kid": KEY["kid"], "jku": "https://evil.example/", "x5u": "https://evil.example/"},
+            KEYS[2],
+        ),
+    ),
+    # kid
+    "kid unknown": ("kid", lambda claims: jwt(claims, {}, KEYS[2])),
+    "kid absent with two keys": ("kid", lambda claims: jwt(claims, {"kid": None})),
+    **{
+        f"kid {kid!r}": ("kid", lambda claims, kid=kid: jwt(claims, {"kid": kid}))
+        for kid in ("", 1, True, ["practice-1"], {"practice-1": 1}, "../practice-1", "practice-11")
+    },
+    # form
+    "no text": ("form", lambda claims: 7),
+    "absent": ("form", lambda claims: None),
+    "empty": ("form", lambda claims: ""),
+    "dots only": ("form", lambda claims: ".."),
+    "one part": ("form", lambda claims: jwt(claims).split(".")[1]),
+    "two parts": ("form", lambda claims: jwt(claims).rpartition(".")[0]),
+    "four parts": ("form", lambda claims: jwt(claims) + "."),
+    "five parts (encrypted)": ("form", lambda claims: jwt(claims) + ".AAAA.AAAA"),
+    "padding characters": ("form", lambda claims: jwt(claims) + "=="),
+    "newline at the end": ("form", lambda claims: jwt(claims) + "\n"),
+    "newline amid": ("form", lambda claims: jwt(claims)[:-8] + "\n" + jwt(claims)[-8:]),
+    "standard alphabet": ("form", lambda claims: standard_alphabet(jwt(claims))),
+    "not canonical": ("form", lambda claims: last_character_changed(jwt(claims))),
+    "not ASCII": ("form", lambda claims: jwt(claims) + "\u00e9"),
+    # payload, truly signed
+    "payload as a list": ("form", lambda claims: jws(encoded([claims]))),
+    "payload as a string": ("form", lambda claims: jws(encoded("claims"))),
+    "payload empty": ("form", lambda claims: jws(b"")),
+    "payload not UTF-8": ("form", lambda claims: jws(encoded(claims)[:-1] + b',"x":"\xff"}')),
+    "payload with a BOM": ("form", lambda claims: jws(b"\xef\xbb\xbf" + encoded(claims))),
+    "payload with text after it": ("form", lambda claims: jws(encoded(claims) + b"{}")),
+    "claim twice": ("form", lambda claims: jws(encoded(claims)[:-1] + b',"sub":"auth0|mallory"}')),
+    "name twice deep inside": (
+        "form",
+        lambda claims: jws(encoded(claims)[:-1] + b',"x":[{"a":1,"a":2}]}'),
+    ),
+    "NaN": ("form", lambda claims: jws(encoded({**claims, "exp": float("nan")}))),
+    "Infinity": ("form", lambda claims: jws(encoded({**claims, "exp": float("inf")}))),
+    "deep nesting": ("form", lambda claims: jws(encoded(claims)[:-1] + b',"x":' + b"[" * 50_000)),
+    "a float too large": (
+        "exp",
+        lambda claims: jws(encoded({**claims, "exp": 0}).replace(b'"exp": 0', b'"exp": 9e999')),
+    ),
+    # signature
+    "payload changed": ("signature", other_payload),
+    "header changed": ("signature", other_header),
+    "signature of another key": (
+        "signature",
+        lambda claims: jwt(claims, {"kid": KEY["kid"]}, KEYS[2]),
+    ),
+    "signature of the next key": (
+        "signature",
+        lambda claims: jwt(claims, {"kid": KEY["kid"]}, KEYS[1]),
+    ),
+    "signature of other bytes": (
+        "signature",
+        lambda claims: jws(encoded(claims), sign=lambda _: KEYS[0].sign(b"other")),
+    ),
+    "bit flipped": ("signature", with_signature(with_bit_flipped)),
+    "signature empty": ("signature", with_signature(lambda _: b"")),
+    "signature of zeros": ("signature", with_signature(lambda _: bytes(256))),
+    "signature is one": ("signature", with_signature(lambda _: bytes(255) + b"\1")),
+    "signature is n - 1": (
+        "signature",
+        with_signature(lambda _: (KEYS[0].n - 1).to_bytes(256, "big")),
+    ),
+    "signature cut": ("signature", with_signature(lambda signature: signature[:-1])),
+    "byte after the signature": ("signature", with_signature(lambda signature: signature + b"\0")),
+    "byte before the signature": ("signature", with_signature(lambda signature: b"\0" + signature)),
+    "signature not less than n": ("signature", plus_modulus),
+}
+
+INFO = SHA256_PREFIX
+BLOCKS = {  # id -> function from the digest to the block that a lenient verifier takes
+    "Bleichenbacher 2006": lambda d: b"\0\1" + b"\xff" * 8 + b"\0" + INFO + d + bytes(194),
+    "padding cut by one byte": lambda d: b"\0\1" + b"\xff" * 201 + b"\0" + INFO + d + b"\0",
+    "no padding": lambda d: b"\0\1\0" + INFO + d + b"\xaa" * 202,
+    "padding of zeros": lambda d: b"\0\1" + bytes(202) + b"\0" + INFO + d,
+    "one byte of padding changed": lambda d: b"\0\1\xff\xfe" + b"\xff" * 200 + b"\0" + INFO + d,
+    "no end of the padding": lambda d: b"\0\1" + b"\xff" * 203 + INFO + d,
+    "block type 0": lambda d: b"\0\0" + b"\xff" * 202 + b"\0" + INFO + d,
+    "block type 2": lambda d: b"\0\2" + b"\xff" * 202 + b"\0" + INFO + d,
+    "first byte 1": lambda d: b"\1\1" + b"\xff" * 202 + b"\0" + INFO + d,
+    "digest without its name": lambda d: b"\0\1" + b"\xff" * 221 + b"\0" + d,
+    "missing NULL": lambda d: (
+        b"\0\1"
+        + b"\xff" * 204
+        + b"\0"
+        + bytes.fromhex("302f300b0609608648016503040201")
+        + b"\4 "
+        + d
+    ),
+    "long form of a length": lambda d: b"\0\1" + b"\xff" * 201 + b"\0" + b"\x30\x81" + INFO[1:] + d,
+    "parameters with content": lambda d: (
+        b"\0\1"
+        + b"\xff" * 198
+        + b"\0"
+        + bytes.fromhex("3035301106096086480165030402010504deadbeef0420")
+        + d
+    ),
+    "name of SHA-512": lambda d: (
+        b"\0\1" + b"\xff" * 202 + b"\0" + INFO[:14] + b"\3" + INFO[15:] + d
+    ),
+    "half a digest": lambda d: b"\0\1" + b"\xff" * 218 + b"\0" + INFO + d[:16],
+    "bytes after the digest inside": lambda d: (
+        b"\0\1" + b"\xff" * 200 + b"\0\x30\x33" + INFO[2:] + d + b"\0\0"
+    ),
+}
+
+
+def with_block(build):
+    """Return the signing of a block of one's own with the true key."""
+
+    def sign(message):
+        block = build(hashlib.sha256(message).digest())
+        assert len(block) == 256
+        return pow(int.from_bytes(block, "big"), KEYS[0].d, KEYS[0].n).to_bytes(256, "big")
+
+    return sign
+
+
+def true_block(digest):
+    return b"\0\1" + b"\xff" * 202 + b"\0" + INFO + digest
+
+
+def block_itself(message):
+    """Sign as nobody needs a key for: with the exponent 1."""
+    return true_block(hashlib.sha256(message).digest())
+
+
+def cube_root(message):
+    """Forge with the exponent 3: the garbage after the digest makes the block almost a cube."""
+    digest = hashlib.sha256(message).digest()
+    wanted = int.from_bytes(b"\0\1" + b"\xff" * 8 + b"\0" + INFO + digest + b"\xff" * 194, "big")
+    low, high = 0, 1 << 700
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if middle**3 <= wanted else (low, middle - 1)
+    return low.to_bytes(256, "big")
+
+
+def number(value):
+    return b64url(value.to_bytes((value.bit_length() + 7) // 8, "big"))
+
+
+ODD_KEYS = [
+    *(7, None, "key", [], {}, {"kty": "oct", "kid": KEY["kid"], "k": KEY["n"]}),
+    {"kty": "EC", "kid": KEY["kid"], "crv": "P-256", "x": "AA", "y": "AA"},
+    *(
+        {**KEY, "kid": 7},
+        {**KEY, "kid": None},
+        {**KEY, "n": 5},
+        {**KEY, "n": "!"},
+        {**KEY, "e": ""},
+    ),
+]
+WITHOUT_KID = overridden(KEY, {"kid": None})
+KEY_SETS = {  # id -> the keys, the header's changes, the way to sign, the check that fails
+    "odd keys beside": ([*ODD_KEYS, KEY], {}, None, None),
+    "neither use nor alg": ([overridden(KEY, {"use": None, "alg": None})], {}, None, None),
+    "one kid, two keys": ([{**KEYS[1].jwk(), "kid": KEY["kid"]}, KEY], {}, None, None),
+    "no kid, one key": ([KEY], {"kid": None}, None, None),
+    "no kid anywhere": ([WITHOUT_KID], {"kid": None}, None, None),
+    "no kid, one key among odd ones": ([*ODD_KEYS, KEY], {"kid": None}, None, None),
+    "no kid, two keys": ([KEY, KEYS[1].jwk()], {"kid": None}, None, "kid"),
+    "kid, keys without": ([WITHOUT_KID], {}, None, "kid"),
+    "empty set": ([], {}, None, "kid"),
+    "odd keys only": (ODD_KEYS, {}, None, "kid"),
+    "use enc": ([{**KEY, "use": "enc"}], {}, None, "kid"),
+    "use in a list": ([{**KEY, "use": ["sig"]}], {}, None, "kid"),
+    "alg RS512": ([{**KEY, "alg": "RS512"}], {}, None, "kid"),
+    "alg HS256": ([{**KEY, "alg": "HS256"}], {}, None, "kid"),
+    "kty EC": ([{**KEY, "kty": "EC"}], {}, None, "kid"),
+    "1024 bits": ([{**KEY, "n": number(KEYS[0].p)}], {}, None, "kid"),
+    "16384 bits": ([{**KEY, "n": number((1 << 16384) - 1)}], {}, None, "kid"),
+    "even modulus": ([{**KEY, "n": number(KEYS[0].n + 1)}], {}, None, "kid"),
+    "modulus in another alphabet": ([{**KEY, "n": KEY["n"] + "="}], {}, None, "kid"),
+    "no modulus": ([overridden(KEY, {"n": None})], {}, None, "kid"),
+    "exponent 0": ([{**KEY, "e": "AA"}], {}, None, "kid"),
+    "exponent 1, forged": ([{**KEY, "e": number(1)}], {}, block_itself, "kid"),
+    "exponent 3, forged": ([{**KEY, "e": number(3)}], {}, cube_root, "kid"),
+    "even exponent": ([{**KEY, "e": number(65538)}], {}, None, "kid"),
+    "huge exponent": ([{**KEY, "e": number((1 << 2000) + 1)}], {}, None, "kid"),
+}
+
+# What a server, a proxy or a captive portal may answer where a JSON object was awaited.
+NO_OBJECT = {
+    "an HTML page": {"body": "<html><title>Welcome to our Wi-Fi</title></html>"},
+    "nothing": {"body": b""},
+    "a JSON list": {"body": b"[]"},
+    "a JSON string": {"body": b'"ok"'},
+    "null": {"body": b"null"},
+    "half of it": {"close": "middle"},
+    "closed before": {"close": "before"},
+    "closed after": {"close": "after"},
+    "2 MiB": {"body": b'{"x": "' + b"x" * (2 << 20) + b'"}'},
+    "2 MiB of spaces": {"body": b" " * (2 << 20) + b"{}"},
+    "deep nesting": {"body": b'{"x":' + b"[" * 100_000},
+    "deep objects": {"body": b'{"x":' * 100_000},
+    "not UTF-8": {"body": b'{"x": "\xff"}'},
+    "UTF-16": {"body": '{"access_token": "x"}'.encode("utf-16")},
+    "a BOM": {"body": b'\xef\xbb\xbf{"access_token": "x", "token_type": "Bearer"}'},
+    "gzip": {"body": gzip.compress(b"{}"), "headers": {"Content-Encoding": "gzip"}},
+    "NaN": {"body": b'{"expires_in": NaN}'},
+    "a number of 10,000 digits": {"body": b"1" * 10_000},
+    "text after it": {"body": b'{"access_token": "x"}{}'},
+    "more announced than sent": {"body": b"{}", "headers": {"Content-Length": "3"}},
+    "an unfinished chunk": {
+        "body": b"ff\r\n{}",
+        "headers": {"Content-Length": None, "Transfer-Encoding": "chunked"},
+    },
+    "status 500": {"status": 500, "body": "<html>Oops</html>"},
+    "status 502 in JSON": {"status": 502, "body": {"error": "server_error"}},
+    "status 503": {"status": 503, "headers": {"Retry-After": "99999999999999999999"}},
+    "status 407": {"status": 407},
+    "status 404 in HTML": {"status": 404, "body": "<html>404</html>"},
+    "status 304": {"status": 304},
+}
+KEY_FAULTS = ["an HTML page", "half of it", "closed after", "2 MiB", "deep nesting", "status 500"]
+
+
+@pytest.fixture(scope="module")
+def shared():
+    """Return a tenant for many tests."""
+    with Tenant() as tenant:
+        yield tenant
+
+
+class Shared:
+    """Its tests share a tenant, which each finds mended; their sessions are in memory."""
+
+    @pytest.fixture
+    def tenant(self, shared):
+        yield shared
+        shared.mend()
+        shared.requests.clear()
+        shared.orgs, shared.org_names = {"org_1": "acme"}, False
+        shared.authorization_response_iss = False
+
+    @pytest.fixture
+    def auth0(self, tenant):
+        return Auth0(tenant.domain, "practice-native", audience=API, cache=MemoryCache())
+
+
+class TestIdToken(Shared):
+    @table("name, value", BAD_CLAIMS)
+    def test_a_wrong_claim_is_named_and_no_login(self, auth0, tenant, name, value):
+        forge(tenant, lambda claims: jwt(changed(claims, name, value)))
+        assert refused(auth0, tenant) == name
+
+    @table("name, value", GOOD_CLAIMS)
+    def test_what_the_specification_allows_is_accepted(self, auth0, tenant, name, value):
+        forge(tenant, lambda claims: jwt(changed(claims, name, value)))
+        assert log_in(auth0, tenant).user["name"] == "Alice Liddell"
+
+    @table(
+        "azp, accepted",
+        {
+            "missing": (MISSING, False),
+            "a stranger": ("practice-other", False),
+            "this client": ("practice-native", True),
+        },
+    )
+    def test_a_list_with_strangers_needs_the_authorized_party(self, auth0, tenant, azp, accepted):
+        strangers = ["practice-native", "practice-other"]
+        forge(tenant, lambda claims: jwt(changed({**claims, "aud": strangers}, "azp", azp)))
+        if accepted:
+            log_in(auth0, tenant)
+        else:
+            assert refused(auth0, tenant) == "azp"
+
+    def test_the_hash_of_the_access_token_is_compared(self, auth0, tenant):
+        def change(reply):
+            half = hashlib.sha256(reply["access_token"].encode()).digest()[:16]
+            claims = {**claims_of(reply["id_token"]), "at_hash": b64url(half)}
+            return {**reply, "id_token": tenant.sign(claims)}
+
+        tenant.break_next("/oauth/token", change=change)
+        log_in(auth0, tenant)
+        auth0.logout()
+        tenant.break_next(
+            "/oauth/token", change=lambda reply: dict(change(reply), access_token="x")
+        )
+        assert refused(auth0, tenant) == "at_hash"
+
+    @table(
+        "max_age, value, accepted",
+        {
+            "now": ("0", in_seconds(0), True),
+            "within the leeway": ("0", in_seconds(-30), True),
+            "as old as allowed": ("3600", in_seconds(-3600), True),
+            "too old": ("3600", in_seconds(-3700), False),
+            "too old for 0": ("0", in_seconds(-90), False),
+            "missing": ("3600", MISSING, False),
+            "missing with 0": ("0", MISSING, False),
+            "null": ("3600", None, False),
+            "string": ("3600", str, False),
+            "boolean": ("3600", True, False),
+        },
+    )
+    def test_max_age_needs_a_recent_login(self, tenant, max_age, value, accepted):
+        auth0 = client(tenant, MemoryCache(), params={"max_age": max_age})
+        forge(tenant, lambda claims: jwt(changed(claims, "auth_time", value)))
+        if accepted:
+            log_in(auth0, tenant)
+        else:
+            assert refused(auth0, tenant) == "auth_time"
+
+    @table(
+        "organization, name, value, accepted",
+        {
+            "id": ("org_1", "org_id", "org_1", True),
+            "another id": ("org_1", "org_id", "org_2", False),
+            "id missing": ("org_1", "org_id", MISSING, False),
+            "id null": ("org_1", "org_id", None, False),
+            "id in a list": ("org_1", "org_id", ["org_1"], False),
+            "id in capitals": ("org_1", "org_id", "ORG_1", False),
+            "id with one character more": ("org_1", "org_id", more, False),
+            "name": ("acme", "org_name", "acme", True),
+            "name asked for in capitals": ("Acme", "org_name", "acme", True),
+            "another name": ("acme", "org_name", "evil", False),
+            "name missing": ("acme", "org_name", MISSING, False),
+            "name null": ("acme", "org_name", None, False),
+            "name with one character more": ("acme", "org_name", more, False),
+        },
+    )
+    def test_organization_is_checked(self, tenant, organization, name, value, accepted):
+        tenant.org_names = True
+        tenant.orgs["org_1"] = organization if name == "org_name" else "acme"
+        auth0 = client(tenant, MemoryCache(), organization=organization)
+        forge(tenant, lambda claims: jwt(changed(claims, name, value)))
+        if accepted:
+            assert log_in(auth0, tenant).organization == organization
+        else:
+            assert refused(auth0, tenant) == name
+
+    @table("check, make", FORGERIES)
+    def test_a_forgery_is_no_login(self, auth0, tenant, check, make):
+        forge(tenant, make)
+        assert refused(auth0, tenant) == check
+
+    @pytest.mark.parametrize("name", ["exp", "https://example.test/x"])
+    def test_a_huge_number_stops_nothing(self, auth0, tenant, name):
+        digits = b"1" * 20_000
+        forge(tenant, lambda claims: jws(encoded({**claims, name: "?"}).replace(b'"?"', digits)))
+        if name == "exp" or hasattr(sys, "get_int_max_str_digits"):
+            assert refused(auth0, tenant) in ("exp", "form")
+        else:
+            log_in(auth0, tenant)
+
+    def test_an_access_token_is_no_id_token(self, auth0, tenant):
+        tenant.break_next(
+            "/oauth/token", change=lambda reply: dict(reply, id_token=reply["access_token"])
+        )
+        assert refused(auth0, tenant) == "aud"
+
+    @table("build", BLOCKS)
+    def test_a_signature_that_a_lenient_verifier_takes_is_no_login(self, auth0, tenant, build):
+        forge(tenant, lambda claims: jws(encoded(claims), sign=with_block(build)))
+        assert refused(auth0, tenant) == "signature"
+
+    def test_a_block_of_ones_own_is_accepted_if_it_is_the_one(self, auth0, tenant):
+        forge(tenant, lambda claims: jws(encoded(claims), sign=with_block(true_block)))
+        log_in(auth0, tenant)
+
+    @table(
+        "n, message, signature",
+        {
+            "RFC 7515 A.2": (
+                (
+                    "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPM"
+                    "EzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-"
+                    "bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3"
+                    "qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9g"
+                    "b54h4FRWyuXpoQ"
+                ),
+                (
+                    "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leG"
+                    "FtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ"
+                ),
+                (
+                    "cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5Y"
+                    "Kt_O8W2Fp5jujGbds9uJdbF9CUAr7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6x"
+                    "BArLIARNPvkSjtQBMHlb1L07Qe7K0GarZRmB_eSN9383LcOLn6_dO--xi12jzDwusC-eOkHWEsqtFZESc6"
+                    "BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrBp0igcN_I"
+                    "oypGlUPQGe77Rw"
+                ),
+            ),
+            "RFC 7520 4.1": (
+                (
+                    "n4EPtAOCc9AlkeQHPzHStgAbgs7bTZLwUBZdR8_KuKPEHLd4rHVTeT-O-XV2jRojdNhxJWTDvNd7nqQ0VE"
+                    "iZQHz_AJmSCpMaJMRBSFKrKb2wqVwGU_NsYOYL-QtiWN2lbzcEe6XC0dApr5ydQLrHqkHHig3RBordaZ6A"
+                    "j-oBHqFEHYpPe7Tpe-OfVfHd1E6cS6M1FZcD1NNLYD5lFHpPI9bTwJlsde3uhGqC0ZCuEHg8lhzwOHrtIQ"
+                    "bS0FVbb9k3-tVTU4fg_3L_vniUFAKwuCLqKnS2BYwdq_mzSnbLY7h_qixoR7jig3__kRhuaxwUkRz5iaiQ"
+                    "kqgc5gHdrNP5zw"
+                ),
+                "eyJhbGciOiJSUzI1NiIsImtpZCI6ImJpbGJvLmJhZ2dpbnNAaG9iYml0b24uZXhhbXBsZSJ9."
+                + b64url(
+                    "It\u2019s a dangerous business, Frodo, going out your door. You step onto the "
+                    "road, and if you don't keep your feet, there\u2019s no knowing where you "
+                    "might be swept off to.".encode()
+                ),
+                (
+                    "MRjdkly7_-oTPTS3AXP41iQIGKa80A0ZmTuV5MEaHoxnW2e5CZ5NlKtainoFmKZopdHM1O2U4mwzJdQx99"
+                    "6ivp83xuglII7PNDi84wnB-BDkoBwA78185hX-Es4JIwmDLJK3lfWRa-XtL0RnltuYv746iYTh_qHRD68B"
+                    "Nt1uSNCrUCTJDt5aAE6x8wW1Kt9eRo4QPocSadnHXFxnt8Is9UzpERV0ePPQdLuW3IS_de3xyIrDaLGdjl"
+                    "uPxUAhb6L2aXic1U12podGU0KLUQSE_oI-ZnmKJ3F4uOZDnd6QZWJushZ41Axf_fcIe8u9ipH84ogoree7"
+                    "vjbU5y18kDquDg"
+                ),
+            ),
+        },
+    )
+    def test_published_signatures_verify(self, n, message, signature):
+        # The claims of these vectors are nobody's ID token, so no login can get as far as this.
+        key, bytes_ = {"n": n, "e": "AQAB"}, base64.urlsafe_b64decode(signature + "==")
+        assert auth0_cli._verify_rs256(key, message.encode(), bytes_)
+        assert not auth0_cli._verify_rs256(key, message.encode() + b"A", bytes_)
+
+    @table("keys, header, sign, check", KEY_SETS)
+    def test_only_a_usable_key_of_the_tenant_counts(self, auth0, tenant, keys, header, sign, check):
+        tenant.break_all("/.well-known/jwks.json", body={"keys": keys})
+        header = overridden({"alg": "RS256", "kid": KEY["kid"]}, header)
+        forge(tenant, lambda claims: jws(encoded(claims), encoded(header), sign or KEYS[0].sign))
+        if check is None:
+            log_in(auth0, tenant)
+        else:
+            assert refused(auth0, tenant) == check
+
+    @pytest.mark.parametrize("keys", [None, {}, "x", 7, {"practice-1": KEY}])
+    def test_a_key_set_without_a_list_is_no_login(self, auth0, tenant, hurried, keys):
+        tenant.break_all("/.well-known/jwks.json", body={"keys": keys})
+        with pytest.raises(NetworkError):
+            log_in(auth0, tenant)
+        assert auth0.session() is None
+
+    @table("fault", {name: NO_OBJECT[name] for name in KEY_FAULTS})
+    def test_keys_that_can_not_be_had_are_no_login(self, auth0, tenant, hurried, fault):
+        tenant.break_all("/.well-known/jwks.json", **fault)
+        with pytest.raises(NetworkError) as caught:
+            log_in(auth0, tenant)
+        assert caught.value.exit_code == 5
+        assert auth0.session() is None
+
+    def test_an_unknown_key_is_looked_for_once(self, auth0, tenant):
+        log_in(auth0, tenant)
+        for count in (2, 2):
+            forge(tenant, lambda claims: jwt(claims, {}, KEYS[2]))
+            with pytest.raises(InvalidToken):
+                auth0.get_token(force_refresh=True)
+            assert tenant.count("/.well-known/jwks.json") == count
+
+    @table(
+        "check, make",
+        {
+            "another user": ("sub", lambda claims: jwt({**claims, "sub": "auth0|mallory"})),
+            "no user": ("sub", lambda claims: jwt(changed(claims, "sub", MISSING))),
+            "user with one character more": ("sub", lambda c: jwt(changed(c, "sub", more))),
+            "another issuer": ("iss", lambda claims: jwt(changed(claims, "iss", more))),
+            "another client": ("aud", lambda claims: jwt(changed(claims, "aud", more))),
+            "expired": ("exp", lambda c: jwt(changed(c, "exp", in_seconds(-90)))),
+            "the user logged in anew": ("auth_time", lambda c: jwt({**c, "auth_time": 1})),
+            "another organization": ("org_id", lambda c: jwt({**c, "org_id": "org_2"})),
+            "alg none": FORGERIES["alg none, no signature"],
+            "payload changed": FORGERIES["payload changed"],
+            "bit flipped": FORGERIES["bit flipped"],
+            "five parts (encrypted)": FORGERIES["five parts (encrypted)"],
+            "no text": FORGERIES["no text"],
+        },
+    )
+    def test_a_refresh_that_fails_a_check_brings_nothing(self, cli, tenant, call, check, make):
+        auth0 = client(tenant, cli.cache, organization="org_1", params={"max_age": "3600"})
+        log_in(auth0, tenant)
+        before = json.loads(cli.session_file.read_text())
+        forge(tenant, make)
+        result = call("token", "--force-refresh", code=4, by=auth0)
+        assert check in result.err or check in ("form", "alg")
+        after = json.loads(cli.session_file.read_text())
+        for name in ("user", "tokens", "id_token"):
+            assert after[name] == before[name]
+        assert call("token", by=auth0).out.strip() == before["tokens"][0]["access_token"]
+
+
+# ---- Tests: loopback listener --------------------------------------------------------------------
+
+
+def answer_of(tenant, url):
+    """Log Alice in at the tenant; return the callback's address without opening it."""
+    fetch(url)
+    state = list(tenant.logins)[-1]
+    params = {"state": state, "user": "alice", "action": "accept"}
+    return serve_login(tenant, SimpleNamespace(params=params)).headers["Location"]
+
+
+def send(port, data):
+    """Send bytes, then no more; return the connection."""
+    connection = socket.create_connection(("127.0.0.1", port), timeout=10)
+    with contextlib.suppress(OSError):  # a refusal may come before the last byte
+        connection.sendall(data)
+        connection.shutdown(socket.SHUT_WR)
+    return connection
+
+
+def receive(connection):
+    """Return the answer with its status, headers and text; the status is None without a head."""
+    data = b""
+    with connection, contextlib.suppress(ConnectionError):
+        while part := connection.recv(65536):
+            data += part
+    head, _, body = data.partition(b"\r\n\r\n")
+    line, _, fields = head.partition(b"\r\n")
+    answer = SimpleNamespace(status=None, headers={}, text=body.decode("utf-8", "replace"))
+    if line.startswith(b"HTTP/1."):
+        answer.status = int(line.split()[1])
+        answer.headers = BytesHeaderParser().parsebytes(fields)
+        assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'; ")
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert answer.headers["Referrer-Policy"] == "no-referrer"
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    return answer
+
+
+class WaitingLogin:
+    """A login in a thread of this process; the test plays whoever finds its port."""
+
+    def __init__(self, auth0, tenant, **options):
+        self.tenant, prompts = tenant, queue.Queue()
+        options = {"show": prompts.put, "open_browser": False, "timeout": 20, **options}
+        self.pool = ThreadPoolExecutor(1)
+        self.call = self.pool.submit(auth0.login, flow="browser", **options)
+        self.url = prompts.get(timeout=10)["url"]
+        self.redirect_uri, self.state = (parameters(self.url)[n] for n in ("redirect_uri", "state"))
+        self.host = urlsplit(self.redirect_uri).netloc
+        self.port = urlsplit(self.redirect_uri).port
+
+    def request(self, target, *fields, method="GET", host=None, version="HTTP/1.1"):
+        """Return the bytes of a request."""
+        lines = [f"{method} {target} {version}", f"Host: {host or self.host}", *fields]
+        return "\r\n".join([*lines, "", ""]).encode()
+
+    def get(self, target, **options):
+        return receive(send(self.port, self.request(target, **options)))
+
+    def answer(self):
+        """Return the request of the true callback."""
+        return self.request(answer_of(self.tenant, self.url).partition(self.host)[2])
+
+    def succeed(self):
+        """Finish the login by its true callback."""
+        end = self.tenant.login_as(self.url)
+        assert (end.status, self.result().user["sub"]) == (200, "auth0|alice")
+
+    def result(self):
+        return self.call.result(20)
+
+
+@pytest.fixture
+def waiting(auth0, tenant):
+    login = WaitingLogin(auth0, tenant)
+    yield login
+    with contextlib.suppress(OSError):
+        login.get(f"/callback?error=over&state={login.state}")
+    login.pool.shutdown()
+
+
+def queries(**values):
+    """Return for each query what asks for it with the state of the login, and is no answer."""
+    return {
+        f"query with {name.replace('_', ' ')}": (
+            400,
+            lambda login, query=query: login.request(
+                f"/callback?{query.format(state=login.state)}"
+            ),
+        )
+        for name, query in values.items()
+    }
+
+
+STRAYS = {  # id -> status (None: any or none), function from the login to the bytes of the request
+    **queries(
+        another_state="code=c&state=" + "x" * 43,
+        a_state_with_one_character_more="code=c&state={state}1",
+        a_state_that_is_not_ASCII="code=c&state=%C3%A9",
+        an_empty_state="code=c&state=",
+        no_state="code=c",
+        nothing="",
+        the_state_only="state={state}",
+        the_state_twice="code=c&state={state}&state={state}",
+        two_states="code=c&state=x&state={state}",
+        the_code_twice="code=c&code=d&state={state}",
+        the_issuer_twice="code=c&state={state}&iss=a&iss=b",
+        code_and_error="code=c&error=access_denied&state={state}",
+        an_empty_code="code=&state={state}",
+        an_error_without_state="error=access_denied",
+        an_error_and_another_state="error=access_denied&state=x",
+        bytes_that_are_not_UTF_8="code=%FF&state={state}",
+        many_parameters="code=c&state={state}" + "&a" * 1000,
+        semicolons="code=c;state={state}",
+    ),
+    **{
+        f"GET {path}": (
+            404,
+            lambda login, path=path: login.request(f"{path}?code=c&state={login.state}"),
+        )
+        for path in (
+            "/",
+            "/favicon.ico",
+            "/callback/",
+            "/Callback",
+            "/callback.",
+            "/x/callback",
+            "/%63allback",
+            "/done",
+            "/cancel",
+            "*",
+            "http://127.0.0.1/callback",
+            "/<script>alert(1)",
+        )
+    },
+    **{
+        method: (
+            405,
+            lambda login, method=method: login.request(
+                f"/callback?code=c&state={login.state}", method=method
+            ),
+        )
+        for method in ("POST", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE", "get", "<script>")
+    },
+    **{
+        f"host {host}": (
+            400,
+            lambda login, host=host: login.request(
+                f"/callback?code=c&state={login.state}", host=host.format(port=login.port)
+            ),
+        )
+        for host in (
+            "evil.example",
+            "evil.example:{port}",
+            "localhost:{port}",
+            "127.0.0.1:1",
+            "127.0.0.1",
+            "127.0.0.1.evil.example:{port}",
+            "[::1]:{port}",
+            "127.0.0.1:{port}0",
+        )
+    },
+    "no host": (
+        400,
+        lambda login: f"GET /callback?code=c&state={login.state} HTTP/1.1\r\n\r\n".encode(),
+    ),
+    "two hosts": (
+        400,
+        lambda login: login.request(f"/callback?code=c&state={login.state}", "Host: evil.example"),
+    ),
+    "preflight of another origin": (
+        405,
+        lambda login: login.request("/callback", "Origin: https://evil.example", method="OPTIONS"),
+    ),
+    "a line of 100 kB": (None, lambda login: login.request("/" + "x" * 100_000)),
+    "a header of 100 kB": (None, lambda login: login.request("/", "X: " + "x" * 100_000)),
+    "1000 headers": (None, lambda login: login.request("/", *["X: y"] * 1000)),
+    "half a line": (None, lambda login: b"GET /callback?code=c&state="),
+    "half a head": (None, lambda login: login.request("/callback")[:-2]),
+    "a bare newline": (None, lambda login: b"\r\n"),
+    "HTTP/0.9": (None, lambda login: f"GET /callback?code=c&state={login.state}\r\n".encode()),
+    "HTTP/2": (None, lambda login: b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+    "HTTP/9": (None, lambda login: login.request("/", version="HTTP/9.9")),
+    "TLS": (None, lambda login: bytes.fromhex("16030100c8010000c40303") + b"\r\n" * 100),
+    "every byte": (None, lambda login: bytes(range(256)) * 64),
+    "a second request behind it": (
+        404,
+        lambda login: (
+            login.request("/", "Connection: keep-alive")
+            + login.request(f"/callback?code=c&state={login.state}")
+        ),
+    ),
+}
+
+
+class TestLoopbackListener(Shared):
+    @table("status, build", STRAYS)
+    def test_what_is_not_the_answer_changes_nothing(self, waiting, status, build):
+        answer = receive(send(waiting.port, build(waiting)))
+        assert status in (None, answer.status)
+        assert "<script" not in answer.text
+        assert waiting.state not in answer.text
+        waiting.succeed()
+
+    def test_a_state_of_an_earlier_login_is_not_the_answer(self, auth0, tenant, waiting):
+        earlier = waiting.state
+        waiting.succeed()
+        now = WaitingLogin(auth0, tenant)
+        assert now.state != earlier
+        assert now.get(f"/callback?code=c&state={earlier}").status == 400
+        now.succeed()
+
+    def test_two_logins_at_once_do_not_take_the_answers_of_each_other(self, auth0, tenant, waiting):
+        other = WaitingLogin(auth0, tenant)
+        assert other.port != waiting.port
+        query = urlsplit(answer_of(tenant, other.url)).query
+        assert waiting.get(f"/callback?{query}").status == 400
+        waiting.succeed()
+        other.succeed()
+
+    def test_connections_that_stay_silent_hold_up_nothing(self, waiting):
+        with contextlib.ExitStack() as stack:
+            for number in range(60):
+                address = ("127.0.0.1", waiting.port)
+                connection = stack.enter_context(socket.create_connection(address, timeout=10))
+                connection.sendall(b"GET /callback?code=c HTTP/1.1\r\nHost: "[: number % 40])
+            waiting.succeed()
+
+    def test_a_connection_that_is_reset_changes_nothing(self, waiting):
+        for data in (
+            b"",
+            b"GET /callb",
+            waiting.request("/"),
+            waiting.request("/callback?x=" * 99),
+        ):
+            connection = socket.create_connection(("127.0.0.1", waiting.port), timeout=10)
+            connection.sendall(data)
+            linger = b"\1\0\0\0\0\0\0\0" if os.name == "posix" else b"\1\0\0\0"
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            connection.close()
+        waiting.succeed()
+
+    def test_only_this_machine_reaches_it_and_only_while_the_login_waits(self, waiting):
+        others = [("::1", waiting.port)]
+        if sys.platform == "linux":  # elsewhere these are not addresses of this machine
+            others += [("127.0.0.2", waiting.port)]
+        for address in others:
+            with pytest.raises(OSError) as caught:  # noqa: PT011 - any but a time-out
+                socket.create_connection(address, timeout=2)
+            assert not isinstance(caught.value, socket.timeout)
+        waiting.succeed()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", waiting.port), timeout=2)
+
+    def test_a_port_that_is_listened_at_is_not_shared(self, auth0, tenant, waiting):
+        other = client(tenant, MemoryCache(), ports=[waiting.port])
+        with pytest.raises(ConfigError):
+            other.login(flow="browser", open_browser=False, show=print, timeout=1)
+        waiting.succeed()
+
+    def test_the_code_goes_out_once_with_its_verifier_and_address(self, auth0, tenant):
+        verifiers = set()
+        for _ in range(2):
+            login = WaitingLogin(auth0, tenant)
+            login.succeed()
+            (sent,) = (r.params for r in tenant.requests if r.path == "/oauth/token")
+            tenant.requests.clear()
+            assert sent["redirect_uri"] == login.redirect_uri
+            digest = hashlib.sha256(sent["code_verifier"].encode()).digest()
+            assert b64url(digest) == parameters(login.url)["code_challenge"]
+            assert re.fullmatch(r"[A-Za-z0-9._~-]{43,128}", sent["code_verifier"])
+            verifiers.add(sent["code_verifier"])
+        assert len(verifiers) == 2
+
+    def test_a_second_callback_is_refused_while_the_first_is_served(self, waiting, tenant):
+        answer = waiting.answer()
+        asked, go_on = threading.Event(), threading.Event()
+
+        def hold(reply):
+            asked.set()
+            assert go_on.wait(10)
+            return reply
+
+        tenant.break_next("/oauth/token", change=hold)
+        first = send(waiting.port, answer)
+        assert asked.wait(10)
+        assert receive(send(waiting.port, answer)).status == 410
+        assert waiting.get(f"/callback?error=access_denied&state={waiting.state}").status == 410
+        assert waiting.get("/done").status == 404
+        go_on.set()
+        first = receive(first)
+        assert (first.status, first.headers["Location"]) == (303, "/done")
+        assert waiting.get("/done").status == 200
+        assert waiting.result().user["sub"] == "auth0|alice"
+        assert tenant.count("/oauth/token") == 1
+
+    @table(
+        "iss",
+        {
+            "another": "https://evil.example/",
+            "empty": "",
+            "without its slash": "{domain}",
+            "with one character more": "{domain}/1",
+            "in capitals": "HTTP://127.0.0.1:{port}/",
+        },
+    )
+    def test_an_answer_of_another_issuer_stops_the_login(self, waiting, tenant, iss):
+        iss = quote(iss.format(domain=tenant.domain, port=tenant.port), "")
+        url = f"{waiting.redirect_uri}?code=c&state={waiting.state}&iss={iss}"
+        end = fetch(url)
+        with pytest.raises(LoginFailed):
+            waiting.result()
+        assert "not logged in" in end.text
+        assert tenant.count("/oauth/token") == 0
+
+    def test_an_answer_of_the_right_issuer_is_taken(self, waiting, tenant):
+        tenant.authorization_response_iss = True
+        waiting.succeed()
+
+    def test_words_of_an_error_are_shown_as_text(self, waiting, tenant):
+        words = f"<script>alert(1)</script><img src=x onerror='alert(1)'>{ESCAPES}"
+        answer = {"error": "<b>x</b>", "error_description": words, "state": waiting.state}
+        end = fetch(f"{waiting.redirect_uri}?{urlencode(answer)}")
+        with pytest.raises(LoginFailed) as caught:
+            waiting.result()
+        assert caught.value.exit_code == 4
+        assert str(caught.value).isprintable()
+        assert "alert(1)" in str(caught.value)
+        assert not re.search(r"<(script|img|b)\b", end.text)
+        assert "&lt;script&gt;" in end.text
+        assert all(line.isprintable() for line in end.text.split("\n"))
+        assert end.url == waiting.redirect_uri.replace("/callback", "/done")
+
+    def test_no_code_stays_in_the_address_of_a_failed_login(self, waiting, tenant):
+        tenant.break_next("/oauth/token", status=403, body={"error": "invalid_grant"})
+        end = tenant.login_as(waiting.url)
+        with pytest.raises(OAuthError):
+            waiting.result()
+        assert "?" not in end.url
+        assert not [secret for secret in tenant.secrets if secret in end.url + end.text]
+
+    def test_the_end_of_the_time_is_the_end_whatever_is_connected(self, auth0, tenant):
+        login = WaitingLogin(auth0, tenant, timeout=0.3)
+        with contextlib.ExitStack() as stack:
+            for _ in range(5):
+                address = ("127.0.0.1", login.port)
+                stack.enter_context(socket.create_connection(address, timeout=10))
+            with pytest.raises(LoginFailed):
+                login.result()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", login.port), timeout=2)
+
+
+# ---- Tests: attacks ------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def raw_server(answer):
+    """Answer each request with the bytes that `answer` makes of its bytes; yield port, requests."""
+    seen = []
+
+    class Connection(socketserver.BaseRequestHandler):
+        def handle(self):
+            data = self.request.recv(65536)
+            wanted = re.search(rb"(?i)content-length: (\d+)", data)
+            while wanted and len(data.partition(b"\r\n\r\n")[2]) < int(wanted[1]):
+                data += self.request.recv(65536)
+            seen.append(data)
+            with contextlib.suppress(OSError):
+                self.request.sendall(answer(data))
+
+    class Raw(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+
+        def handle_error(self, request, client_address):
+            """A client that goes away is what is tried here."""
+
+    with Raw(("127.0.0.1", 0), Connection) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield SimpleNamespace(port=server.server_address[1], seen=seen)
+        server.shutdown()
+
+
+TLS_PEM = """-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgu6yM5I4Z9anEbiyb
+/kpIb8+fMRxm35JN8r2bJiLWNR2hRANCAATeRphXIAzRSz5EN20DX4KGnaD/HfB4
+nGmwTxFz610ddKvIDZ9lri3VgV/lFaO9sxVFZVkJmKCtA+WUtiRyqhUz
+-----END PRIVATE KEY-----
+-----BEGIN CERTIFICATE-----
+MIIBXzCCAQWgAwIBAgIBATAKBggqhkjOPQQDAjATMREwDwYDVQQDDAhwcmFjdGlj
+ZTAgFw0yMDAxMDEwMDAwMDBaGA8yMTIwMDEwMTAwMDAwMFowEzERMA8GA1UEAwwI
+cHJhY3RpY2UwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAATeRphXIAzRSz5EN20D
+X4KGnaD/HfB4nGmwTxFz610ddKvIDZ9lri3VgV/lFaO9sxVFZVkJmKCtA+WUtiRy
+qhUzo0gwRjAPBgNVHRMBAf8EBTADAQH/MBQGA1UdEQQNMAuCCWxvY2FsaG9zdDAd
+BgNVHQ4EFgQU4rI34DftJyWc7pC56SZzBO5p/ZEwCgYIKoZIzj0EAwIDSAAwRQIg
+W/QXvQz/NCxVPZeVy1RiqUKOKrz2KjOHiMKv3m+1M0ACIQCCcrtftHK5pWjzBS4p
+DNQXUP/HUVVBSFXDRFN397Xuuw==
+-----END CERTIFICATE-----
+"""  # for localhost, signed by itself; published like the keys above
+
+
+@pytest.fixture
+def tls(tenant, tmp_path):
+    """Let the tenant speak TLS; return the file of its certificate."""
+    path = tmp_path / "tls.pem"
+    path.write_text(TLS_PEM)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    server = tenant._server
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    return path
+
+
+SENT = {"/oauth/token": "token", "/oauth/device/code": "login", "/oauth/revoke": "logout"}
+
+
+class TestAttacks:
+    @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+    @pytest.mark.parametrize("path", [*SENT, "/.well-known/jwks.json"])
+    def test_a_redirect_is_followed_with_nothing(self, logged_in, tenant, call, path, status):
+        with Tenant() as collector:
+            for location in (collector.issuer + path[1:], path):
+                headers = {"Location": location}
+                tenant.break_next(path, status=status, headers=headers, body="Moved")
+            asked = tenant.count(path)
+            if path == "/oauth/token":
+                call("token", "--force-refresh", code=5)
+            elif path == "/oauth/device/code":
+                call("login", "--flow", "device", code=5)
+            elif path == "/oauth/revoke":
+                assert "not revoked" in call("logout", code=5).err
+            else:
+                with pytest.raises(NetworkError):
+                    log_in(client(tenant, logged_in.cache, profile="new"), tenant)
+            assert collector.requests == []
+            assert tenant.count(path) == asked + 1
+
+    def test_a_certificate_that_nobody_vouches_for_is_refused(self, tenant, tls, call):
+        domain = f"localhost:{tenant.port}"
+        assert "certificate" in call("token", code=5, by=machine(domain)).err
+        assert tenant.requests == []
+
+    def test_a_certificate_of_ones_own_is_trusted_for_its_name(
+        self, tenant, tls, call, monkeypatch
+    ):
+        monkeypatch.setenv("SSL_CERT_FILE", str(tls))
+        token = call("token", by=machine(f"localhost:{tenant.port}")).out.strip()
+        assert token in tenant.access_tokens
+        tenant.requests.clear()
+        assert "certificate" in call("token", code=5, by=machine(f"127.0.0.1:{tenant.port}")).err
+        assert tenant.requests == []
+
+    def test_tls_to_a_port_that_speaks_none_is_no_answer(self, tenant, call, hurried):
+        call("token", code=5, by=machine(f"127.0.0.1:{tenant.port}"))
+        assert tenant.requests == []
+
+    @table(
+        "answer",
+        {
+            "wants a login": b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n",
+            "refuses": b"HTTP/1.1 403 Forbidden\r\n\r\n",
+            "redirects": b"HTTP/1.1 302 Found\r\nLocation: http://evil.example/\r\n\r\n",
+            "shows a page": b"HTTP/1.1 200 OK\r\n\r\n<html>Log in to the Wi-Fi</html>",
+            "hangs up": b"",
+        },
+    )
+    def test_a_proxy_sees_no_secret_and_breaks_nothing(self, call, hurried, monkeypatch, answer):
+        with raw_server(lambda _: answer) as proxy:
+            monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.port}")
+            err = call("token", code=5, by=machine("acme.example.test")).err
+        assert "proxy" in err
+        assert proxy.seen
+        for data in proxy.seen:
+            assert data.startswith(b"CONNECT acme.example.test:443 HTTP/1.")
+            assert b"machine-secret" not in data
+
+    def test_this_machine_is_never_asked_through_a_proxy(self, tenant, call, monkeypatch):
+        with raw_server(lambda _: b"") as proxy:
+            for name in ("http_proxy", "https_proxy", "all_proxy"):
+                monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
+            call("token", by=machine(tenant.domain))
+        assert proxy.seen == []
+
+    @table(
+        "changes",
+        {
+            "http": {"verification_uri": "http://evil.example/activate"},
+            "javascript": {"verification_uri": "javascript:alert(1)"},
+            "file": {"verification_uri": "file:///etc/passwd"},
+            "a flag": {"verification_uri": "--remote-debugging-port=9222"},
+            "a program": {"verification_uri": "calc.exe"},
+            "user info": {"verification_uri": "https://auth0.com@evil.example/"},
+            "a space": {"verification_uri": "https://acme.example/ --flag"},
+            "a newline": {"verification_uri": "https://acme.example/\nhttps://evil.example/"},
+            "an escape sequence": {"verification_uri": "https://acme.example/\x1b[2J"},
+            "letters that look alike": {"verification_uri": "https://\u0430cme.example/"},
+            "no host": {"verification_uri": "https:///activate"},
+            "a broken address": {"verification_uri": "https://[::1/activate"},
+            "no address": {"verification_uri": None},
+            "a number as address": {"verification_uri": 7},
+            "complete javascript": {"verification_uri_complete": "javascript:alert(1)"},
+            "complete http": {"verification_uri_complete": "http://evil.example/?user_code=X"},
+            "no user code": {"user_code": None},
+            "an empty user code": {"user_code": ""},
+            "a user code with escapes": {"user_code": f"ABCD{ESCAPES}"},
+            "a user code that reads backwards": {"user_code": "\u202eABCD-EFGH"},
+            "a number as user code": {"user_code": 12345678},
+            "no device code": {"device_code": None},
+            "a device code with a newline": {"device_code": "a\nb"},
+            "expires_in as text": {"expires_in": "soon"},
+            "expires_in negative": {"expires_in": -1},
+            "expires_in 0": {"expires_in": 0},
+            "expires_in boolean": {"expires_in": True},
+            "interval as text": {"interval": "5 s"},
+            "interval negative": {"interval": -5},
+            "interval boolean": {"interval": True},
+        },
+    )
+    def test_a_device_code_that_is_not_safe_is_not_shown(self, auth0, tenant, hurried, changes):
+        prompts = []
+        tenant.break_next("/oauth/device/code", change=lambda reply: overridden(reply, changes))
+        with pytest.raises(auth0_cli.Auth0Error) as caught:
+            auth0.login(flow="device", show=prompts.append, timeout=30)
+        assert caught.value.exit_code == 4
+        assert str(caught.value).isprintable()
+        assert prompts == hurried.sleeps == []
+        assert tenant.count("device_code") == 0
+
+    @table(
+        "changes, first, last",
+        {
+            "interval missing": ({"interval": None}, 5, 10),
+            "interval 0": ({"interval": 0}, 0.5, 10),
+            "interval a fraction": ({"interval": 0.001}, 0.5, 10),
+            "interval huge": ({"interval": 1e9}, 20, 120),
+            "expires_in huge": ({"expires_in": 1e17}, 5, 10),
+        },
+    )
+    def test_the_rhythm_of_a_device_login_stays_sane(
+        self, auth0, tenant, hurried, changes, first, last
+    ):
+        tenant.break_next("/oauth/device/code", change=lambda reply: overridden(reply, changes))
+        with pytest.raises(LoginFailed) as caught:
+            auth0.login(flow="device", show=lambda _: None, timeout=200)
+        assert caught.value.error == "expired_token"
+        assert first <= hurried.sleeps[0] <= last
+        assert sum(hurried.sleeps) < 300
+
+    def test_a_longer_retry_after_wins_over_the_interval(self, auth0, tenant, hurried):
+        codes = []
+        hurried.then[2] = lambda: tenant.approve(codes[0]["user_code"])
+        fault = {"status": 429, "body": {"error": "slow_down"}, "headers": {"Retry-After": "40"}}
+        tenant.break_next("/oauth/token", **fault)
+        auth0.login(flow="device", show=codes.append)
+        assert hurried.sleeps[1] >= 40
+
+    @pytest.mark.parametrize("field", ["error", "error_description"])
+    @pytest.mark.parametrize("path", SENT)
+    def test_words_of_the_server_move_no_cursor(self, logged_in, tenant, call, path, field):
+        body = {"error": "invalid_request", "error_description": "why", field: f"<{ESCAPES}>"}
+        tenant.break_all(path, status=400, body=body)
+        arguments = {
+            "token": ["token", "--force-refresh"],
+            "login": ["login", "--flow", "device"],
+            "logout": ["logout"],
+        }[SENT[path]]
+        err = call(*arguments, code=4).err
+        assert err.count("\n") == 1
+        assert "all is well" in err
+
+    @table(
+        "wrap",
+        {
+            "in the description": lambda s: {"error": "x", "error_description": f"bad {s}."},
+            "in the error": lambda s: {"error": f"bad-{s}"},
+            "in a list": lambda s: {"error": ["bad", s]},
+            "percent-encoded": lambda s: {"error": "x", "error_description": quote_plus(s)},
+            "at the end of what is shown": lambda s: {
+                "error": "x",
+                "error_description": "." * (300 - len(s)) + s + "." * 100,
+            },
+            "as text": lambda s: f"bad token {s}",
+            "as text, cut": lambda s: "." * (200 - len(s)) + s,
+        },
+    )
+    @pytest.mark.parametrize("who", ["user", "machine"])
+    def test_a_secret_that_the_server_repeats_is_masked(
+        self, logged_in, tenant, call, auth0, who, wrap
+    ):
+        (refresh_token,) = tenant.refresh_tokens
+        secret = refresh_token if who == "user" else MACHINE_SECRET
+        tenant.break_all("/oauth/token", status=400, body=wrap(secret))
+        by = auth0 if who == "user" else machine(tenant.domain)
+        err = call("token", "--force-refresh", code=4, by=by).err
+        assert secret[:-4] not in err
+        assert quote_plus(secret)[:-4] not in err
+
+    def test_a_name_of_the_user_moves_no_cursor(self, auth0, tenant, call):
+        tenant.id_claims = {"name": f"Eve{ESCAPES}", "email": f"eve@example.test{ESCAPES}"}
+        log_in(auth0, tenant)
+        assert auth0.session().user["name"].isprintable()
+        out = call("status").out
+        assert "Eve" in out
+        assert all(line.isprintable() for line in out.split("\n"))
+
+    @pytest.mark.parametrize(
+        "profile", ["../../../escaped", "/tmp/escaped", "a\nb", "..", "con", "ü~%2f", "x" * 60]
+    )
+    def test_no_name_of_a_profile_leads_out_of_the_directory(self, cli, tenant, call, profile):
+        auth0 = client(tenant, cli.cache, profile=profile)
+        log_in(auth0, tenant)
+        assert cli.session_file.parent == cli.cache
+        assert json.loads(call("status", "--json", by=auth0).out)[0]["profile"] == profile
+        auth0.logout()
+        assert list(cli.cache.glob("*.json")) == []
+
+    @posix_only
+    def test_the_browser_inherits_no_client_secret(self, cli, tenant, tmp_path):
+        target = tmp_path / "home" / "environment"
+        script = f"import os; open({str(target)!r}, 'w').write(repr(os.environ))"
+        secret = tenant.clients["practice-web"].client_secret
+        env = {"AUTH0_CLIENT_ID": "practice-web", "AUTH0_CLIENT_SECRET": secret}
+        env["BROWSER"] = f"{sys.executable} -c \"{script}; 'done'\" %s"
+        running = cli.start("login", "--flow", "browser", env=env)
+        url = next(line.strip() for line in iter(running.err.line, "") if "/authorize?" in line)
+        tenant.login_as(url)
+        running.finish()
+        assert secret not in target.read_text()
+
+    @posix_only
+    def test_a_planted_temporary_file_leads_nowhere(self, logged_in, tmp_path, auth0):
+        victim = tmp_path / "victim"
+        victim.write_text("mine")
+        temporary = logged_in.session_file.with_suffix(".tmp")
+        temporary.symlink_to(victim)
+        token = auth0.get_token(force_refresh=True)
+        assert victim.read_text() == "mine"
+        assert not temporary.is_symlink()
+        assert token in logged_in.session_file.read_text()
+
+    @posix_only
+    @pytest.mark.parametrize("make", [os.symlink, lambda _, path: os.mkdir(path)])
+    def test_a_lock_that_is_no_file_is_refused(self, logged_in, tmp_path, call, make):
+        victim, lock = tmp_path / "victim", logged_in.session_file.with_suffix(".lock")
+        lock.unlink()
+        make(str(victim), str(lock))
+        before = logged_in.session_file.read_bytes()
+        assert str(lock) in call("token", "--force-refresh", code=1).err
+        assert not victim.exists()
+        assert logged_in.session_file.read_bytes() == before
+
+
+# ---- Tests: faults -------------------------------------------------------------------------------
+
+REFUSALS = {  # what the token endpoint says with an OAuth error, or so that it can't be used
+    "error in a 200": {"body": {"error": "invalid_request"}},
+    "error that is no text": {"status": 400, "body": {"error": {"a": 1}}},
+    "error in a list": {"status": 400, "body": {"error": ["a"]}},
+    "error without description": {"status": 401, "body": {"error": "invalid_client"}},
+    "description that is no text": {
+        "status": 400,
+        "body": {"error": "x", "error_description": ["a"]},
+    },
+    "no error in a 400": {"status": 400, "body": {}},
+    "error in Auth0's other shape": {
+        "status": 400,
+        "body": {"statusCode": 400, "errorCode": "invalid_body", "message": "why"},
+    },
+    "text in a 400": {"status": 400, "body": "Bad Request"},
+    "418": {"status": 418, "body": {"error": "teapot"}},
+}
+
+
+def replies(**values):
+    """Return for each odd value of a member the fault that sends it."""
+    return {
+        f"{name} {value!r:.20}": {"change": lambda reply, n=name, v=value: changed(reply, n, v)}
+        for name, several in values.items()
+        for value in several
+    }
+
+
+REFUSALS.update(
+    replies(
+        access_token=[
+            MISSING,
+            None,
+            "",
+            7,
+            True,
+            ["a"],
+            {"a": 1},
+            "a b",
+            "a\n",
+            "\r\nX: y",
+            "é",
+            "a\x00b",
+            "a\x7f",
+            "x" * 200000,
+        ],
+        token_type=[MISSING, None, "", "mac", "DPoP", "Bearer ", 7, ["Bearer"]],
+        expires_in=[None, "", "soon", "-1", "1.5", "٣", -1, 0, True, [3600], {"a": 1}, 10**30],
+        refresh_token=["", 7, True, ["a"], "a\nb", "é"],
+        scope=[7, ["openid"], {}],
+    )
+)
+del REFUSALS["expires_in None"]  # the same as none
+ODDITIES = replies(
+    token_type=["bearer", "BEARER", "bEaReR"],
+    expires_in=[MISSING, None, "86400", 3600.5, 1, 1e17],
+    scope=[MISSING, None, "", ESCAPES],
+    refresh_token=[MISSING, None],
+    id_token=[MISSING, None],
+    anything_else=[ESCAPES, {"a": [None]}, 1e300],
+)
+
+
+class TestFaults:
+    @table("fault", NO_OBJECT)
+    def test_an_answer_that_makes_no_sense_is_exit_5(self, logged_in, tenant, call, fault):
+        before = logged_in.session_file.read_bytes()
+        tenant.break_all("/oauth/token", **fault)
+        call("token", "--force-refresh", code=5)
+        assert logged_in.session_file.read_bytes() == before
+        assert tenant.count("refresh_token") == 1  # asked again, it might be taken for stolen
+        assert call("token").out.strip() in tenant.access_tokens
+
+    @table("fault", REFUSALS)
+    def test_an_answer_that_can_not_be_used_is_exit_4(self, logged_in, tenant, call, fault):
+        before = json.loads(logged_in.session_file.read_text())
+        tenant.break_all("/oauth/token", **fault)
+        call("token", "--force-refresh", code=4)
+        after = json.loads(logged_in.session_file.read_text())
+        assert after["tokens"] == before["tokens"]
+        assert after["refresh_token"]
+        assert call("token").out.strip() in tenant.access_tokens
+
+    @table("fault", ODDITIES)
+    def test_an_answer_that_is_only_odd_is_taken(self, logged_in, tenant, call, fault):
+        tenant.leeway = 60  # the old refresh token stays good where the answer holds no new one
+        tenant.break_next("/oauth/token", **fault)
+        value = json.loads(call("token", "--force-refresh", "--json").out)
+        assert value["access_token"] in tenant.access_tokens
+        assert value["token_type"] == "Bearer"
+        assert 0 <= value["expires_in"] <= 366 * 86400
+        assert value["scope"].isprintable()
+        call("token", "--force-refresh")
+
+    @table(
+        "answer",
+        {
+            "echo": lambda data: data,
+            "the body as a status line": lambda data: data.partition(b"\r\n\r\n")[2] + b"\r\n\r\n",
+            "the body as the reason": lambda data: (
+                b"HTTP/1.1 500 " + data.partition(b"\r\n\r\n")[2] + b"\r\n\r\n"
+            ),
+            "the body as a length": lambda data: (
+                b"HTTP/1.1 200 OK\r\nContent-Length: " + data.partition(b"\r\n\r\n")[2]
+            ),
+            "the body as a chunk size": lambda data: (
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+                + data.partition(b"\r\n\r\n")[2]
+                + b"\r\n"
+            ),
+            "nothing": lambda data: b"",
+            "every byte": lambda data: bytes(range(256)) * 8,
+            "HTTP/0.9": lambda data: b'{"access_token": "x"}',
+            "HTTP/2": lambda data: b"HTTP/2.0 200 OK\r\n\r\n{}",
+            "status 99": lambda data: b"HTTP/1.1 99 OK\r\n\r\n{}",
+            "status 1000": lambda data: b"HTTP/1.1 1000 OK\r\n\r\n{}",
+            "status 101": lambda data: b"HTTP/1.1 101 Switching Protocols\r\n\r\n{}",
+            "100 without end": lambda data: b"HTTP/1.1 100 Continue\r\n\r\n" * 500,
+            "headers without end": lambda data: b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 5000,
+            "a header of 100 kB": lambda data: b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000,
+            "escape sequences": lambda data: b"HTTP/1.1 \x1b[2J\x1b]0;x\x07\r\n\r\n",
+            "a negative length": lambda data: b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+            "a negative chunk": lambda data: (
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\n{}\r\n"
+            ),
+            "a huge chunk": lambda data: (
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n{}\r\n"
+            ),
+        },
+    )
+    def test_what_is_hardly_http_is_exit_5(self, call, hurried, tenant, answer):
+        with raw_server(answer) as server:
+            call("token", code=5, by=machine(f"http://127.0.0.1:{server.port}"))
+        assert all(MACHINE_SECRET.encode() not in data for data in server.seen)
+
+    @pytest.mark.parametrize("what", ["body", "headers"])
+    def test_a_drip_ends_with_the_time_for_a_request(
+        self, logged_in, tenant, call, monkeypatch, what
+    ):
+        monkeypatch.setattr(auth0_cli, "REQUEST_SECONDS", 0.4)
+        before = logged_in.session_file.read_bytes()
+        fault = {"drip": 0.05} if what == "headers" else {"body": b" " * 9999, "drip": 0.001}
+        tenant.break_next("/oauth/token", **fault)
+        call("token", "--force-refresh", code=5)
+        assert logged_in.session_file.read_bytes() == before
+
+    def test_an_unreachable_tenant_is_exit_5_and_ends_no_session(
+        self, logged_in, tenant, call, hurried
+    ):
+        before = logged_in.session_file.read_bytes()
+        token = call("token").out
+        tenant.close()
+        assert "try again" in call("token", "--force-refresh", code=5).err
+        assert logged_in.session_file.read_bytes() == before
+        assert call("token", "--min-ttl", "999999").out == token
+
+    @table(
+        "headers, requests, least",
+        {
+            "nothing said": ({}, 3, 0),
+            "seconds": ({"Retry-After": "2"}, 3, 2),
+            "none": ({"Retry-After": "0"}, 3, 0),
+            "negative": ({"Retry-After": "-5"}, 3, 0),
+            "words": ({"Retry-After": "soon"}, 3, 0),
+            "digits of another script": ({"Retry-After": "\xb2"}, 3, 0),
+            "a fraction": ({"Retry-After": "1.5"}, 3, 0),
+            "too long": ({"Retry-After": "3600"}, 1, 0),
+            "huge": ({"Retry-After": "9" * 400}, 1, 0),
+            "a time": ({"x-ratelimit-reset": "{now:.0f}"}, 3, 0),
+            "a time far off": ({"x-ratelimit-reset": "99999999999"}, 1, 0),
+        },
+    )
+    def test_a_rate_limit_is_waited_for_within_reason(
+        self, logged_in, tenant, call, hurried, headers, requests, least
+    ):
+        headers = {name: value.format(now=time.time() + 2) for name, value in headers.items()}
+        tenant.break_all("/oauth/token", status=429, headers=headers, body={"error": "too_many"})
+        assert "429" in call("token", "--force-refresh", code=5).err
+        assert tenant.count("refresh_token") == requests
+        assert len(hurried.sleeps) == requests - 1
+        assert all(least <= seconds <= 30 for seconds in hurried.sleeps)
+
+    def test_a_rate_limit_that_ends_costs_nothing_but_time(self, logged_in, tenant, call, hurried):
+        tenant.break_next("/oauth/token", status=429, headers={"Retry-After": "1"})
+        assert call("token", "--force-refresh").out.strip() in tenant.access_tokens
+        assert tenant.count("refresh_token") == 2
+
+    @table(
+        "fault",
+        {
+            "500": {"status": 500},
+            "503": {"status": 503, "headers": {"Retry-After": "1"}},
+            "closed before": {"close": "before"},
+            "closed after": {"close": "after"},
+            "closed amid": {"close": "middle"},
+        },
+    )
+    def test_a_machine_asks_again_since_that_harms_nobody(self, tenant, call, hurried, fault):
+        tenant.break_next("/oauth/token", **fault)
+        assert call("token", by=machine(tenant.domain)).out.strip() in tenant.access_tokens
+        assert tenant.count("client_credentials") == 2
+
+    @table("fault", {name: NO_OBJECT[name] for name in KEY_FAULTS})
+    def test_a_device_login_that_can_not_begin_is_exit_5(self, tenant, call, hurried, fault):
+        tenant.break_all("/oauth/device/code", **fault)
+        call("login", "--flow", "device", code=5)
+        assert tenant.count("/oauth/token") == 0
+
+    @table(
+        "fault, code",
+        {
+            "words": ({"body": "OK"}, 0),
+            "nothing": ({"body": b""}, 0),
+            "a page": ({"body": "<html>OK</html>"}, 0),
+            "bytes": ({"body": b"\xff\0"}, 0),
+            "204": ({"status": 204}, 0),
+            "500": ({"status": 500}, 5),
+            "closed before": ({"close": "before"}, 5),
+            "closed after": ({"close": "after"}, 5),
+            "429": ({"status": 429}, 5),
+            "refused": ({"status": 400, "body": {"error": "invalid_request"}}, 4),
+            "a page as refusal": ({"status": 403, "body": "<html>Blocked</html>"}, 5),
+        },
+    )
+    def test_a_logout_deletes_whatever_the_revocation_brings(
+        self, logged_in, tenant, call, hurried, fault, code
+    ):
+        tenant.break_all("/oauth/revoke", **fault)
+        assert ("not revoked" in call("logout", code=code).err) == bool(code)
+        assert list(logged_in.cache.glob("*.json")) == []
+
+    @pytest.mark.parametrize("fault", [{"close": "after"}, {"status": 500}, {"body": b"<"}, {}])
+    def test_python_finds_nothing_left_open(self, logged_in, tenant, fault):
+        tenant.break_next("/oauth/token", **fault)
+        env = {"PYTHONDEVMODE": "1", "PYTHONFAULTHANDLER": "1"}
+        result = logged_in.run("token", "--force-refresh", env=env, exit=5 if fault else 0)
+        assert result.err.count("\n") == (1 if fault else 0)
+
+    @posix_only
+    @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    def test_a_signal_amid_the_exchange_leaves_no_session(self, cli, tenant, number, code):
+        tenant.break_next("/oauth/token", drip=5)
+        running = cli.start("login", "--flow", "browser", "--no-browser", "--json")
+        location = urlsplit(answer_of(tenant, running.event()["url"]))
+        head = f"GET {location.path}?{location.query} HTTP/1.1\r\nHost: {location.netloc}\r\n\r\n"
+        with send(location.port, head.encode()):
+            tenant.wait_for(lambda: tenant.count("/oauth/token"))
+            running.process.send_signal(number)
+            result = running.finish(code)
+        assert "Traceback" not in result.err
+        assert result.out.count("\n") == 1
+        assert not cli.cache.exists() or not list(cli.cache.glob("*.json"))
+
+    @posix_only
+    @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    @pytest.mark.parametrize("arguments", [["token"], ["token", "--force-refresh"]])
+    def test_a_signal_amid_a_refresh_leaves_the_session(
+        self, logged_in, tenant, arguments, number, code
+    ):
+        logged_in.expire()
+        before = logged_in.session_file.read_bytes()
+        tenant.break_next("/oauth/token", drip=5)
+        running = logged_in.start(*arguments)
+        tenant.wait_for(lambda: tenant.count("refresh_token"))
+        running.process.send_signal(number)
+        result = running.finish(None)
+        assert result.code in (code, -number)  # a shell reports the second as the first
+        assert (result.out, "Traceback" in result.err) == ("", False)
+        assert logged_in.session_file.read_bytes() == before
+        assert list(logged_in.cache.glob("*.tmp")) == []
+
+    def test_a_lock_that_is_never_released_is_given_up(self, cli):
+        cache = FileCache(cli.cache)
+        with (
+            cache.lock("a~b~c", 5),
+            pytest.raises(NetworkError, match="try again"),
+            FileCache(cli.cache).lock("a~b~c", 0.05),
+        ):
+            raise AssertionError("two have the lock")
+        with cache.lock("a~b~c", 0.05):
+            pass
+
+    @posix_only
+    def test_a_lock_of_a_stopped_process_is_given_up_and_of_a_killed_one_taken(self, cli):
+        script = (
+            "import sys, auth0_cli\n"
+            "with auth0_cli.FileCache(sys.argv[1]).lock('a~b~c', 5):\n"
+            "    print('locked', flush=True)\n"
+            "    sys.stdin.read()"
+        )
+        command = [sys.executable, "-c", script, str(cli.cache)]
+        options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "cwd": Demo.program.parent}
+        with subprocess.Popen(command, **options) as holder:
+            try:
+                holder.stdout.readline()
+                holder.send_signal(signal.SIGSTOP)
+                with pytest.raises(NetworkError), FileCache(cli.cache).lock("a~b~c", 0.05):
+                    raise AssertionError("two have the lock")
+            finally:
+                holder.kill()
+        with FileCache(cli.cache).lock("a~b~c", 5):
+            pass
+
+    @posix_only
+    @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+    def test_a_file_system_without_locks_is_named(
+        self, logged_in, auth0, capsys, monkeypatch, number
+    ):
+        import fcntl
+
+        def flock(*_):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(fcntl, "flock", flock)
+        code = auth0_cli.main(["token", "--force-refresh"], defaults=auth0)
+        assert code in (0, 1)  # done without a lock, or refused
+        assert re.fullmatch(r"auth0_cli: .+\n", capsys.readouterr().err)
+
+    @posix_only
+    @table(
+        "name, number",
+        {
+            "flush of the file": ("fsync", errno.EIO),
+            "no space for it": ("fsync", errno.ENOSPC),
+            "quota": ("fsync", errno.EDQUOT),
+            "rename": ("replace", errno.ENOSPC),
+            "modes": ("fchmod", errno.EPERM),
+        },
+    )
+    def test_a_disk_that_fails_costs_no_token_and_no_session(
+        self, logged_in, tenant, call, monkeypatch, name, number
+    ):
+        before = logged_in.session_file.read_bytes()
+
+        def fail(*_, **__):
+            raise OSError(number, os.strerror(number))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, name, fail)
+            result = call("token", "--force-refresh")
+        assert result.out.strip() in tenant.access_tokens
+        assert "auth0_cli: warning: the session was not saved" in result.err
+        assert logged_in.session_file.read_bytes() == before
+        assert {path.suffix for path in logged_in.cache.iterdir()} == {".json", ".lock"}
+
+    @posix_only
+    @pytest.mark.parametrize("limit", ["-f 0", "-f 1"], ids=["full", "nearly full"])
+    def test_a_full_disk_costs_no_token_and_no_session(self, logged_in, tenant, limit):
+        before = logged_in.session_file.read_bytes()
+        done = limited(logged_in, limit, "token", "--force-refresh")
+        assert done.returncode == 0
+        assert done.stdout.strip() in tenant.access_tokens
+        assert re.fullmatch(r"auth0_cli: warning: .+\n", done.stderr)
+        assert logged_in.session_file.read_bytes() == before
+        assert {path.suffix for path in logged_in.cache.iterdir()} == {".json", ".lock"}
+
+    @posix_only
+    def test_a_login_on_a_full_disk_is_no_login(self, cli, tenant):
+        arguments = ["login", "--flow", "password", "--username", "alice"]
+        done = limited(cli, "-f 0", *arguments, stdin="wonderland-1\n")
+        assert done.returncode == 1
+        assert "auth0_cli: the session can't be used" in done.stderr
+        assert cli.status() == []
+        assert {path.suffix for path in cli.cache.iterdir()} == {".lock"}
+
+    @posix_only
+    def test_a_handful_of_file_descriptors_is_enough(self, logged_in, tenant):
+        done = limited(logged_in, "-n 16", "token", "--force-refresh")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.strip() in tenant.access_tokens
+
+    @posix_only
+    @pytest.mark.parametrize(("flags", "warnings"), [([], 0), (["--force-refresh"], 1)])
+    def test_a_directory_that_can_not_be_written_costs_no_token(
+        self, logged_in, tenant, flags, warnings
+    ):
+        before = logged_in.session_file.read_bytes()
+        prefix = []
+        if os.geteuid() == 0:
+            if not shutil.which("setpriv"):
+                pytest.skip("root may write everywhere, and there is no setpriv to take that away")
+            prefix = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override"]
+        logged_in.session_file.with_suffix(".lock").unlink()
+        logged_in.cache.chmod(0o500)
+        try:
+            done = limited(logged_in, "-n 99", "token", *flags, prefix=prefix)
+        finally:
+            logged_in.cache.chmod(0o700)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip() in tenant.access_tokens
+        assert re.fullmatch(r"(auth0_cli: warning: .+\n)*", done.stderr)
+        assert done.stderr.count("\n") == warnings
+        assert logged_in.session_file.read_bytes() == before
+
+    @posix_only
+    def test_a_process_that_dies_at_any_step_of_a_write_leaves_the_old_or_the_new(self, cli):
+        script = (
+            "import os, sys, auth0_cli\n"
+            "left = int(sys.argv[2])\n"
+            "def dying(function):\n"
+            "    def call(*args, **options):\n"
+            "        global left\n"
+            "        left -= 1\n"
+            "        if left < 0:\n"
+            "            os._exit(9)\n"
+            "        return function(*args, **options)\n"
+            "    return call\n"
+            "cache = auth0_cli.FileCache(sys.argv[1])\n"
+            "for name in 'open fchmod fsync replace unlink close stat'.split():\n"
+            "    setattr(os, name, dying(getattr(os, name)))\n"
+            "cache.write('a~b~c', b'new')\n"
+            "os._exit(0)"
+        )
+        cache, found = FileCache(cli.cache), []
+        for steps in range(50):
+            cache.write("a~b~c", b"old")
+            command = [sys.executable, "-c", script, str(cli.cache), str(steps)]
+            done = subprocess.run(command, cwd=Demo.program.parent, check=False)
+            found.append(cache.read("a~b~c"))
+            for path in cli.cache.iterdir():
+                assert stat.S_IMODE(path.stat().st_mode) == 0o600
+            if done.returncode == 0:
+                break
+            assert done.returncode == 9
+        assert len(found) > 5
+        assert found == [b"old"] * found.count(b"old") + [b"new"] * found.count(b"new")
+        assert found[-1] == b"new"
+        cache.write("a~b~c", b"next")
+        assert [path.name for path in cli.cache.iterdir()] == ["a~b~c.json"]
+
+
+def limited(cli, limit, *args, stdin="", prefix=()):
+    """Run a command under a limit of the shell."""
+    shell = ["sh", "-c", f'ulimit {limit} && exec "$@"', "sh"]
+    command = [*shell, *prefix, sys.executable, str(Demo.program), *args]
+    options = {"env": cli.env, "cwd": cli.home, "input": stdin, "capture_output": True}
+    return subprocess.run(command, encoding="utf-8", check=False, timeout=30, **options)
