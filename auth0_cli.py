@@ -74,22 +74,9 @@ if TYPE_CHECKING:
 
 
 __version__ = "1.0.0"
-__all__ = [
-    "Auth0",
-    "Auth0Error",
-    "CacheError",
-    "ConfigError",
-    "FileCache",
-    "InvalidToken",
-    "LoginFailed",
-    "LoginRequired",
-    "MemoryCache",
-    "NetworkError",
-    "OAuthError",
-    "Session",
-    "get_token",
-    "main",
-]
+__all__ = ["Auth0", "FileCache", "MemoryCache", "Session", "get_token", "main"]
+__all__ += ["Auth0Error", "CacheError", "ConfigError", "InvalidToken", "LoginFailed"]
+__all__ += ["LoginRequired", "NetworkError", "OAuthError"]
 
 # ---- Constants -----------------------------------------------------------------------------------
 
@@ -107,11 +94,10 @@ LEEWAY = 60  # seconds that the clocks of this machine and of Auth0 may differ
 RECHECK_SECONDS = 1.0  # how long a token is used without a look at the session file
 MAX_LIFETIME = 366 * 86400  # Auth0 issues no token that lives longer than 30 days
 ENVIRONMENT = {
-    **{name: f"AUTH0_{name.upper()}" for name in ("domain", "client_id", "client_secret")},
-    **{name: f"AUTH0_{name.upper()}" for name in ("audience", "scope", "organization", "profile")},
-    "cache": "AUTH0_CLI_CACHE",
-    "ports": "AUTH0_CALLBACK_PORTS",
+    name: f"AUTH0_{name.upper()}"
+    for name in "domain client_id client_secret audience scope organization profile".split()
 }
+ENVIRONMENT.update(cache="AUTH0_CLI_CACHE", ports="AUTH0_CALLBACK_PORTS")
 OWN_PARAMETERS = (  # of /authorize: not for --param
     "response_type response_mode client_id redirect_uri scope audience organization state nonce "
     "code_challenge code_challenge_method client_secret request request_uri"
@@ -204,13 +190,17 @@ def _clean(value: object, limit: int = 300) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
-def _warn(message: str) -> None:
-    """One line on stderr; a closed stderr is no reason to fail."""
+def _say(text: str) -> None:
+    """A line for the person at the terminal; a closed stderr is no reason to fail."""
     try:
-        sys.stderr.write(f"auth0_cli: warning: {message}\n")
+        sys.stderr.write(text + "\n")
         sys.stderr.flush()
     except (OSError, ValueError, AttributeError):
         pass
+
+
+def _warn(message: str) -> None:
+    _say(f"auth0_cli: warning: {message}")
 
 
 def _b64url(data: bytes) -> str:
@@ -231,27 +221,25 @@ def _b64url_decode(text: str) -> bytes:
     return data
 
 
-def _unique_members(members: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(members)
-    if len(result) != len(members):
-        raise ValueError("a name occurs twice in a JSON object")
-    return result
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-class _ScannerContext:
-    """What the json module's decoder hands to its own scanner."""
+class _JsonRules:
+    """What the json module's decoder tells its scanner: no name twice, no NaN."""
 
     strict = True
     object_hook = None
-    object_pairs_hook = staticmethod(_unique_members)
     parse_float = float
     parse_int = int
-    parse_constant = staticmethod(_no_constant)
-    memo: dict[str, str] = {}  # noqa: RUF012 - the scanner takes it from its context
+    memo: dict[str, str] = {}  # noqa: RUF012 - the scanner takes it from here
+
+    @staticmethod
+    def object_pairs_hook(members: list[tuple[str, Any]]) -> dict[str, Any]:
+        result = dict(members)
+        if len(result) != len(members):
+            raise ValueError("a name occurs twice in a JSON object")
+        return result
+
+    @staticmethod
+    def parse_constant(name: str) -> NoReturn:
+        raise ValueError(f"{name} is not JSON")
 
 
 def _json_scanner() -> Callable[[str, int], tuple[Any, int]]:
@@ -259,11 +247,12 @@ def _json_scanner() -> Callable[[str, int], tuple[Any, int]]:
     try:
         from _json import make_scanner
 
-        return make_scanner(_ScannerContext)  # type: ignore[no-any-return, unused-ignore]
+        return make_scanner(_JsonRules)  # type: ignore[no-any-return, unused-ignore]
     except (ImportError, AttributeError, TypeError):  # another Python, or a later one
         from json import JSONDecoder
 
-        decoder = JSONDecoder(object_pairs_hook=_unique_members, parse_constant=_no_constant)
+        hooks = (_JsonRules.object_pairs_hook, _JsonRules.parse_constant)
+        decoder = JSONDecoder(object_pairs_hook=hooks[0], parse_constant=hooks[1])
         return decoder.scan_once  # type: ignore[attr-defined, no-any-return, unused-ignore]
 
 
@@ -290,9 +279,8 @@ def _is_number(value: object) -> bool:
 def _is_loopback(host: str) -> bool:
     """Whether a host (no port) names this machine: localhost, [::1] or 127.0.0.0/8."""
     octets = host.split(".")
-    return host in ("localhost", "[::1]") or (
-        len(octets) == 4 and octets[0] == "127" and all(o.isdigit() for o in octets)
-    )
+    literal = len(octets) == 4 and octets[0] == "127" and all(o.isdigit() for o in octets)
+    return literal or host in ("localhost", "[::1]")
 
 
 def _split_port(netloc: str) -> tuple[str, str]:
@@ -307,9 +295,7 @@ def _normal_domain(value: str) -> str:
         ConfigError: it is not a host name, or plain http to another machine (RFC 6749 section 3.2).
     """
     text = value.strip().lower()
-    scheme, separator, rest = text.partition("://")
-    if not separator:
-        scheme, rest = "https", text
+    scheme, _, rest = text.partition("://") if "://" in text else ("https", "", text)
     host, port = _split_port(rest.removesuffix("/"))
     host = host.removesuffix(".")
     allowed = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-._")
@@ -321,10 +307,8 @@ def _normal_domain(value: str) -> str:
         )
     if scheme == "http" and not _is_loopback(host):
         raise ConfigError(f"plain http to {host} is refused: give the domain without http://")
-    if not port or (scheme, port) in (("https", "443"), ("http", "80")):
-        netloc = host
-    else:
-        netloc = f"{host}:{port}"
+    usual = not port or (scheme, port) in (("https", "443"), ("http", "80"))
+    netloc = host if usual else f"{host}:{port}"
     return netloc if scheme == "https" else f"http://{netloc}"
 
 
@@ -344,13 +328,13 @@ def _parse_ports(value: str | int | Iterable[int]) -> tuple[int, ...]:
 
 def _check_params(params: Mapping[str, str]) -> dict[str, str]:
     """The further parameters of /authorize, none of which the client itself owns."""
-    owned = sorted(OWN_PARAMETERS & params.keys())
-    if owned:
-        raise ConfigError(
-            f"the parameter {owned[0]!r} is set by auth0_cli itself: use its own option if it has "
-            "one, and leave it out of --param"
-        )
-    if "max_age" in params and not str(params["max_age"]).isdecimal():
+    for name in params:
+        if name in OWN_PARAMETERS:
+            raise ConfigError(
+                f"the parameter {name!r} is set by auth0_cli itself: use its own option if it has "
+                "one, and leave it out of --param"
+            )
+    if not str(params.get("max_age", 0)).isdecimal():
         raise ConfigError("max_age takes a number of seconds, as in --param max_age=3600")
     return {str(name): str(value) for name, value in params.items()}
 
@@ -429,23 +413,22 @@ class _Lock:
         self._mutex = _mutexes.setdefault(name, allocate_lock())
         self._timeout = timeout
         self._path = path
+        self._held = False
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | _OPEN_FLAGS, 0o600) if path else -1
 
     def __enter__(self) -> None:
         deadline = time.monotonic() + self._timeout
         try:
-            if not self._mutex.acquire(timeout=self._timeout):
-                raise self._busy()
-            try:
-                while self._fd >= 0 and not _try_file_lock(self._fd, True):
-                    if time.monotonic() > deadline:
-                        raise self._busy()
-                    time.sleep(0.01)
-            except BaseException:
-                self._mutex.release()
-                raise
+            self._held = self._mutex.acquire(timeout=self._timeout)
+            while not self._held or (self._fd >= 0 and not _try_file_lock(self._fd, True)):
+                if not self._held or time.monotonic() > deadline:
+                    raise NetworkError(
+                        "something else has been busy with this session for "
+                        f"{self._timeout:.0f} s: try again, or end that process"
+                    )
+                time.sleep(0.01)
         except BaseException as problem:
-            self._close()
+            self.__exit__()
             if isinstance(problem, OSError):
                 raise CacheError(
                     f"{self._path} can't be locked ({problem.strerror}): give a directory of a "
@@ -454,21 +437,16 @@ class _Lock:
             raise
 
     def __exit__(self, *exc: object) -> None:
-        if self._fd >= 0:
-            _try_file_lock(self._fd, False)  # a forked child may have a copy of the descriptor
-        self._close()
-        self._mutex.release()
-
-    def _close(self) -> None:
         fd, self._fd = self._fd, -1
         if fd >= 0:
+            try:
+                _try_file_lock(fd, False)  # a forked child may have a copy of the descriptor
+            except OSError:
+                pass  # a file system without locks
             os.close(fd)
-
-    def _busy(self) -> NetworkError:
-        return NetworkError(
-            f"something else has been busy with this session for {self._timeout:.0f} s: "
-            "try again, or end that process"
-        )
+        if self._held:
+            self._held = False
+            self._mutex.release()
 
 
 class FileCache:
@@ -496,9 +474,9 @@ class FileCache:
         path = self.path(key)
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _OPEN_FLAGS  # a FIFO must not block
         try:
-            self._check(self.directory, os.stat(self.directory), None)
+            self._check(self.directory)
             with open(path, "rb", opener=lambda name, _: os.open(name, flags)) as file:
-                self._check(path, os.fstat(file.fileno()), file.fileno())
+                self._check(path, file.fileno())
                 return file.read(MAX_BYTES + 1)
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -556,7 +534,7 @@ class FileCache:
 
     def _make_directory(self) -> None:
         os.makedirs(self.directory, 0o700, exist_ok=True)
-        self._check(self.directory, os.stat(self.directory), None)
+        self._check(self.directory)
 
     def _flush_directory(self) -> None:
         """Makes a rename last, where a directory can be flushed."""
@@ -570,10 +548,11 @@ class FileCache:
             except OSError:
                 pass
 
-    def _check(self, path: str, info: os.stat_result, fd: int | None) -> None:
+    def _check(self, path: str, fd: int | None = None) -> None:
         """Refuses what others could have written, and closes to them what they could read."""
         from stat import S_ISREG
 
+        info = os.stat(path if fd is None else fd)
         if fd is not None and not S_ISREG(info.st_mode):
             raise CacheError(f"{path} is not a regular file: move it away and log in again")
         if os.name != "posix":
@@ -696,12 +675,9 @@ def _parse_record(data: bytes, key: str) -> Record:
             "the stored session was written by a newer version of auth0_cli and is left alone: "
             "update this copy, or give another directory with --cache"
         )
-    if (
-        version != SESSION_VERSION
-        or not _has_shape(record, _SHAPE)
-        or not all(_has_shape(token, _TOKEN_SHAPE) for token in record["tokens"])
-        or key != _session_key(record["domain"], record["client_id"], record["profile"])
-    ):
+    sound = version == SESSION_VERSION and _has_shape(record, _SHAPE)
+    sound = sound and all(_has_shape(token, _TOKEN_SHAPE) for token in record["tokens"])
+    if not sound or key != _session_key(record["domain"], record["client_id"], record["profile"]):
         raise ValueError("not this session")
     return record  # type: ignore[no-any-return, unused-ignore]
 
@@ -772,14 +748,11 @@ class _Answer:
         self.status = status
         self.headers = {name.lower(): value for name, value in headers.items()}
         self.body = body
-
-    def json(self) -> dict[str, Any] | None:
-        """The JSON object of the body; None if it is anything else."""
         try:
-            value = _parse_json(self.body)
+            value = _parse_json(body)
         except ValueError:
-            return None
-        return value if type(value) is dict else None
+            value = None
+        self.json: dict[str, Any] | None = value if type(value) is dict else None
 
     def retry_after(self) -> float | None:
         """Seconds that the server asks to wait (RFC 9110 section 10.2.3; Auth0: epoch seconds)."""
@@ -790,100 +763,103 @@ class _Answer:
         return None
 
 
-class _Attempt:
-    """One request on its own connection: it knows its deadline, and whether anything was sent."""
+class _Exchange:
+    """One request on its own connection: what came of it, and whether it can have been received.
 
-    def __init__(self, deadline: float) -> None:
-        self.deadline = deadline
+    It runs in a thread that its caller may stop waiting for: a name that is not resolved or an
+    answer that drips would hold it for longer than any time-out of a socket.
+    """
+
+    def __init__(self, origin: str, deadline: float) -> None:
+        self._scheme, _, self._netloc = origin.partition("://")
+        self._deadline = deadline
         self.sent = False
         self.answer: _Answer | None = None
         self.problem: Exception | None = None
 
-    def run(self, request: Any, loopback: bool, secure: bool) -> None:
-        """Keeps the answer or the problem; runs in a thread that its caller may stop waiting for.
-
-        The connection is given up at the deadline, so that nothing is sent that nobody awaits.
-        """
+    def run(self, *request: object) -> None:
+        """Sends method, path, body and headers, and keeps the answer or the problem."""
         try:
-            with self._opener(loopback, secure).open(request, timeout=self._left()) as response:
-                body = response.read(MAX_BYTES + 1)
-                if len(body) > MAX_BYTES:
-                    raise ValueError("the answer is larger than 1 MiB")
-                if response.length:  # read() itself is content with less than was announced
-                    raise ConnectionError("the answer was cut off")
-                self.answer = _Answer(response.status, response.headers, body)
+            connection = self._connection()
+            try:
+                connection.connect()
+                connection.sock.settimeout(self._left())  # nothing is sent that nobody awaits
+                self.sent = True
+                connection.request(*request)
+                with connection.getresponse() as response:
+                    body = response.read(MAX_BYTES + 1)
+                    if len(body) > MAX_BYTES:
+                        raise ValueError("the answer is larger than 1 MiB")
+                    if response.length:  # read() itself is content with less than was announced
+                        raise ConnectionError("the answer was cut off")
+                    self.answer = _Answer(response.status, response.headers, body)
+            finally:
+                connection.close()
         except Exception as problem:  # noqa: BLE001 - whatever a hostile server makes of http.client
             self.problem = problem
 
     def _left(self) -> float:
-        left = self.deadline - time.monotonic()
+        left = self._deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError("no time left")
         return left
 
-    def _opener(self, loopback: bool, secure: bool) -> Any:
-        """An opener that follows no redirect and knows no scheme but http and https."""
-        import http.client
-        import urllib.request as urllib
+    def _connection(self) -> Any:
+        """To the server itself or through the proxy of the environment; http is for this machine.
 
-        attempt = self
+        Certificates and host names are verified, always (RFC 9525); SSL_CERT_FILE is obeyed.
+        """
+        from http.client import HTTPConnection, HTTPSConnection
 
-        def watched(connection: type[http.client.HTTPConnection]) -> Any:
-            class Watched(connection):  # type: ignore[misc, valid-type]
-                def connect(self) -> None:
-                    self.timeout = attempt._left()
-                    super().connect()
-                    self.sock.settimeout(attempt._left())
-                    attempt.sent = True
+        if self._scheme == "http":
+            return HTTPConnection(self._netloc, timeout=self._left())
+        import ssl
+        from urllib.parse import unquote, urlsplit
+        from urllib.request import getproxies, proxy_bypass
 
-            return Watched
-
-        class Http(urllib.HTTPHandler):
-            def http_open(self, req: urllib.Request) -> http.client.HTTPResponse:
-                return self.do_open(watched(http.client.HTTPConnection), req)
-
-        class Https(urllib.HTTPSHandler):
-            def https_open(self, req: urllib.Request) -> http.client.HTTPResponse:
-                return self.do_open(watched(http.client.HTTPSConnection), req, context=context)
-
-        opener = urllib.OpenerDirector()
-        opener.addheaders = [("User-Agent", f"auth0_cli/{__version__}")]
-        opener.add_handler(urllib.ProxyHandler({} if loopback else None))
-        if secure:
-            context = _tls_context()
-            opener.add_handler(Https(context=context))
-        else:
-            opener.add_handler(Http())
-        return opener
+        context = ssl.create_default_context()
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        host, port = _split_port(self._netloc)
+        proxy = getproxies().get("https")
+        if not proxy or _is_loopback(host) or proxy_bypass(host):
+            return HTTPSConnection(self._netloc, timeout=self._left(), context=context)
+        via = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        headers = {}
+        if via.username is not None:
+            login = unquote(f"{via.username}:{via.password or ''}").encode()
+            text = _b64url(login).replace("-", "+").replace("_", "/")
+            headers["Proxy-Authorization"] = f"Basic {text}{'=' * (-len(text) % 4)}"
+        connection = HTTPSConnection(
+            via.hostname or "", via.port or 80, timeout=self._left(), context=context
+        )
+        connection.set_tunnel(host, int(port or 443), headers)
+        return connection
 
 
-def _tls_context() -> Any:
-    """Certificates and host names are verified, always (RFC 9525); SSL_CERT_FILE is obeyed."""
+def _is_untrusted(problem: BaseException | None) -> bool:
+    """Whether a certificate was refused: no second try makes it valid."""
     import ssl
 
-    context = ssl.create_default_context()
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
+    return isinstance(problem, ssl.SSLCertVerificationError)
 
 
-def _explain(problem: BaseException, host: str) -> str:
+def _explain(problem: BaseException | None, host: str) -> str:
     """What a failed connection means, and what the user can do."""
     import socket
-    import ssl
 
-    reason = getattr(problem, "reason", problem)
-    # What http.client says may hold bytes of the answer, and so what the server repeats.
-    named = isinstance(reason, OSError) and not isinstance(reason, ValueError)
-    text = (_clean(reason, 200) if named else "") or f"not HTTP: {type(reason).__name__}"
-    if isinstance(reason, ssl.SSLCertVerificationError):
+    if _is_untrusted(problem):
         return (
-            f"the certificate of {host} is not trusted ({_clean(reason.verify_message, 120)}): "
+            f"the certificate of {host} is not trusted "
+            f"({_clean(getattr(problem, 'verify_message', ''), 120)}): "
             "behind a company's proxy set SSL_CERT_FILE to its certificate file; on macOS run "
             "Python's 'Install Certificates.command'"
         )
-    if isinstance(reason, (TimeoutError, socket.timeout)):
+    # What http.client says may hold bytes of the answer, and so what the server repeats.
+    text = _clean(problem, 200) if isinstance(problem, OSError) else ""
+    text = text or f"not HTTP: {type(problem).__name__}"
+    if problem is None or isinstance(problem, (TimeoutError, socket.timeout)):
         return f"{host} did not answer within {REQUEST_SECONDS:.0f} s: try again later"
-    if isinstance(reason, socket.gaierror):
+    if isinstance(problem, socket.gaierror):
         return f"the host {host} was not found: check the domain and the network"
     if "407" in text:
         return f"the proxy wants a login ({text}): set HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT"
@@ -918,7 +894,9 @@ class _Tenant:
         self._assertion = client_assertion
         self._trace = trace
 
-    def post(self, path: str, form: Mapping[str, str | None], repeatable: bool | None) -> _Answer:
+    def post(
+        self, path: str, form: Mapping[str, str | None], repeatable: bool | None = False
+    ) -> dict[str, Any]:
         """POSTs a form with the client's authentication (RFC 6749 section 2.3.1: in the body).
 
         Args:
@@ -926,6 +904,9 @@ class _Tenant:
             form: parameters; one that is None is left out.
             repeatable: whether a second request does no harm when the first was received; None
                 asks once, whatever happens.
+
+        Returns:
+            The JSON object of a success; {} for a revocation (RFC 7009: its body says nothing).
 
         Raises:
             OAuthError: a refusal, with what the server says.
@@ -940,42 +921,30 @@ class _Tenant:
             return urlencode(wanted, errors="surrogatepass").encode("ascii")
 
         answer = self._send(path, build, repeatable)
-        refusal = self._refusal(answer, wanted)
+        refusal = _refusal(answer, self._host, wanted)
         if refusal:
             refusal.retry_after = answer.retry_after()
             raise refusal
-        return answer
-
-    def post_for_json(
-        self, path: str, form: Mapping[str, str | None], repeatable: bool | None = False
-    ) -> dict[str, Any]:
-        """The same, for an endpoint that answers with a JSON object."""
-        reply = self.post(path, form, repeatable).json()
-        if reply is None:
+        if answer.json is None and path != "/oauth/revoke":
             raise NetworkError(
                 f"{self._host} gave an answer that is not JSON: is AUTH0_DOMAIN right, and does "
                 "a proxy or a login page of this network stand between? If not, try again later"
             )
-        return reply
+        return answer.json or {}
 
     def keys(self) -> list[dict[str, str]]:
         """The tenant's public signing keys that this program can use (RFC 7517)."""
         answer = self._send("/.well-known/jwks.json", None, True)
-        reply = answer.json() if answer.status == 200 else None
-        if reply is None or type(reply.get("keys")) is not list:
+        keys = (answer.json or {}).get("keys")
+        if answer.status != 200 or type(keys) is not list:
             raise NetworkError(f"{self._host} did not give its signing keys: try again later")
-        return _usable_keys(reply["keys"])
+        return _usable_keys(keys)
 
     def _authentication(self) -> dict[str, str]:
+        proof = {"client_secret": self._secret} if self._secret else {}
         if self._assertion:
-            return {
-                "client_id": self.client_id,
-                "client_assertion_type": JWT_BEARER,
-                "client_assertion": self._assertion(),
-            }
-        if self._secret:
-            return {"client_id": self.client_id, "client_secret": self._secret}
-        return {"client_id": self.client_id}
+            proof = {"client_assertion_type": JWT_BEARER, "client_assertion": self._assertion()}
+        return {"client_id": self.client_id, **proof}
 
     def _send(
         self, path: str, build: Callable[[], bytes] | None, repeatable: bool | None
@@ -987,89 +956,81 @@ class _Tenant:
         """
         deadline = time.monotonic() + REQUEST_SECONDS
         for pause in (None,) if repeatable is None else (0.3, 1.0, None):
-            attempt = self._try(path, build, deadline)
-            answer = attempt.answer
+            exchange = self._try(path, build, deadline)
+            answer = exchange.answer
+            wait = pause
             if answer is None:
-                passing = (repeatable or not attempt.sent) and not _is_final(attempt.problem)
-                wait = pause
+                again = (repeatable or not exchange.sent) and not _is_untrusted(exchange.problem)
             else:
-                reply = answer.json() if answer.status == 429 else None
-                limited = answer.status == 429 and (reply or {}).get("error") != "slow_down"
-                passing = limited or (repeatable and answer.status >= 500)
-                asked = answer.retry_after()
-                wait = pause if pause is None or asked is None else max(pause, asked)
-            if not passing or wait is None or time.monotonic() + wait > deadline:
+                limited = answer.status == 429 and (answer.json or {}).get("error") != "slow_down"
+                again = limited or (repeatable and answer.status >= 500)
+                if wait is not None:
+                    wait = max(wait, answer.retry_after() or 0)
+            if not again or wait is None or time.monotonic() + wait > deadline:
                 break
             time.sleep(wait)
         if answer is None:
-            raise NetworkError(_explain(attempt.problem or TimeoutError(), self._host)) from None
+            raise NetworkError(_explain(exchange.problem, self._host)) from None
         return answer
 
-    def _try(self, path: str, build: Callable[[], bytes] | None, deadline: float) -> _Attempt:
+    def _try(self, path: str, build: Callable[[], bytes] | None, deadline: float) -> _Exchange:
         from threading import Thread
-        from urllib.request import Request
 
-        headers = {"Accept": "application/json"}
+        headers = {
+            "Accept": "application/json",
+            "User-Agent": f"auth0_cli/{__version__}",
+            "Connection": "close",
+        }
         if build:
             headers["Content-Type"] = "application/x-www-form-urlencoded"
-        request = Request(self.origin + path, build() if build else None, headers)
-        attempt = _Attempt(deadline)
+        method = "POST" if build else "GET"
+        exchange = _Exchange(self.origin, deadline)
         started = time.monotonic()
-        how = (request, _is_loopback(self._host), self.origin.startswith("https"))
-        thread = Thread(target=attempt.run, args=how, daemon=True)
+        request = (method, path, build() if build else None, headers)
+        thread = Thread(target=exchange.run, args=request, daemon=True)
         thread.start()
         while thread.is_alive() and time.monotonic() < deadline:
             thread.join(0.5)  # in slices: a longer wait could not be interrupted on Windows
         if self._trace:
-            result = attempt.answer.status if attempt.answer else "no answer"
+            result = exchange.answer.status if exchange.answer else "no answer"
             took = (time.monotonic() - started) * 1000
-            self._trace(f"{request.get_method()} {path} {result} {took:.0f} ms")
-        return attempt
+            self._trace(f"{method} {path} {result} {took:.0f} ms")
+        return exchange
 
-    def _refusal(self, answer: _Answer, sent: Mapping[str, str]) -> Auth0Error | None:
-        """The error that an answer is, or None if it is a success."""
-        status = answer.status
-        reply = answer.json()
-        if status == 407:
-            return NetworkError("the proxy wants a login: set HTTPS_PROXY=http://USER:PASSWORD@...")
-        if 300 <= status < 400:
-            return NetworkError(
-                f"{self._host} answered with a redirect, which is not followed: is AUTH0_DOMAIN "
-                "right, and does a login page of this network stand between?"
-            )
-        if status >= 500 or status < 200:
-            return NetworkError(f"{self._host} has a problem (HTTP {status}): try again later")
-        code, description = _error_of(answer, reply, sent)
-        if status == 429 and code != "slow_down":
-            return NetworkError(f"{self._host} limits requests (HTTP 429): try again later")
-        if status < 300 and code is None:
-            return None
-        if code is None:
-            return NetworkError(
-                f"{self._host} gave an answer that Auth0 does not give (HTTP {status}): is "
-                "AUTH0_DOMAIN right, and does a proxy stand between?"
-            )
-        said = f"{code}: {description}" if description else code
-        return OAuthError(
-            f"Auth0 refused ({said}){_remedy(code, description)}", code, description, status
+
+def _refusal(answer: _Answer, host: str, sent: Mapping[str, str]) -> Auth0Error | None:
+    """The error that an answer is, or None if it is a success."""
+    status = answer.status
+    if status == 407:
+        return NetworkError("the proxy wants a login: set HTTPS_PROXY=http://USER:PASSWORD@...")
+    if 300 <= status < 400:
+        return NetworkError(
+            f"{host} answered with a redirect, which is not followed: is AUTH0_DOMAIN "
+            "right, and does a login page of this network stand between?"
         )
+    if status >= 500 or status < 200:
+        return NetworkError(f"{host} has a problem (HTTP {status}): try again later")
+    code, description = _error_of(answer, sent)
+    if status == 429 and code != "slow_down":
+        return NetworkError(f"{host} limits requests (HTTP 429): try again later")
+    if code is None and status < 300:
+        return None
+    if code is None:
+        return NetworkError(
+            f"{host} gave an answer that Auth0 does not give (HTTP {status}): is "
+            "AUTH0_DOMAIN right, and does a proxy stand between?"
+        )
+    said = f"{code}: {description}" if description else code
+    message = f"Auth0 refused ({said}){_remedy(code, description)}"
+    return OAuthError(message, code, description, status)
 
 
-def _is_final(problem: BaseException | None) -> bool:
-    """Whether trying again can't help: a certificate does not become valid in a second."""
-    import ssl
-
-    return isinstance(getattr(problem, "reason", problem), ssl.SSLCertVerificationError)
-
-
-def _error_of(
-    answer: _Answer, reply: dict[str, Any] | None, sent: Mapping[str, str]
-) -> tuple[str | None, str]:
+def _error_of(answer: _Answer, sent: Mapping[str, str]) -> tuple[str | None, str]:
     """Error code and description of an answer, in each of the shapes that Auth0 is known to use."""
+    reply = answer.json
     if reply is None:
-        kind = answer.headers.get("content-type", "")
         text = answer.body[:500].decode("utf-8", "replace")
-        if answer.status < 400 or "html" in kind or "<" in text:
+        if answer.status < 400 or "html" in answer.headers.get("content-type", "") or "<" in text:
             return None, ""
         return f"http_{answer.status}", _clean(_hide(text, sent), 200)
     names = ("error",) if answer.status < 300 else ("errorCode", "error", "code")
@@ -1085,9 +1046,8 @@ def _hide(text: str, sent: Mapping[str, str]) -> str:
     """A server's words without the secrets of the request, should it repeat them."""
     from urllib.parse import quote, quote_plus
 
-    for name in SECRET_PARAMETERS:
-        value = sent.get(name)
-        for spelling in (value, quote(value, ""), quote_plus(value)) if value else ():
+    for value in filter(None, map(sent.get, SECRET_PARAMETERS)):
+        for spelling in (value, quote(value, ""), quote_plus(value)):
             text = text.replace(spelling, "***")
     return text
 
@@ -1125,8 +1085,7 @@ def _usable_keys(keys: list[Any]) -> list[dict[str, str]]:
         {name: key.get(name, "") for name in ("kid", "n", "e")}
         for key in keys
         if type(key) is dict
-        and key.get("kty") == "RSA"
-        and key.get("use", "sig") == "sig"
+        and (key.get("kty"), key.get("use", "sig")) == ("RSA", "sig")
         and key.get("alg", "RS256") == "RS256"
         and type(key.get("kid", "")) is str
         and _rsa_numbers(key) is not None
@@ -1185,10 +1144,10 @@ class _IdToken:
             header, payload, signature = token.split(".")  # type: ignore[attr-defined]
             self.header = _jwt_part(header)
             self.claims = _jwt_part(payload)
-            self.signature = _b64url_decode(signature)
+            self._signature = _b64url_decode(signature)
         except (ValueError, AttributeError):  # also five parts: an encrypted token
             raise InvalidToken("the ID token is not a signed JWT: log in again", "form") from None
-        self.signed = f"{header}.{payload}".encode("ascii")
+        self._signed = f"{header}.{payload}".encode("ascii")
         alg = self.header.get("alg")
         if alg != "RS256":
             raise InvalidToken(
@@ -1211,138 +1170,99 @@ class _IdToken:
         candidates = self.candidates(keys)
         if not candidates:
             raise InvalidToken("the ID token is signed with a key that is not the tenant's", "kid")
-        if not any(_verify_rs256(key, self.signed, self.signature) for key in candidates):
+        if not any(_verify_rs256(key, self._signed, self._signature) for key in candidates):
             raise InvalidToken("the signature of the ID token is wrong", "signature")
 
     def check_claims(
         self,
         tenant: _Tenant,
-        *,
+        access_token: str,
+        organization: str | None,
         nonce: str | None = None,
         max_age: int | None = None,
-        organization: str | None = None,
-        access_token: str | None = None,
     ) -> None:
         """The checks of OIDC Core 3.1.3.7 in their order; InvalidToken names the one that fails."""
-        claims = self.claims
-        self._check_parties(tenant)
-        self._check_times(max_age)
-        if nonce is not None and claims.get("nonce") != nonce:
-            raise _wrong_claim("nonce", "it belongs to another login")
-        if access_token is not None and "at_hash" in claims:
-            from hashlib import sha256
+        from hashlib import sha256
 
-            half = sha256(access_token.encode("ascii")).digest()[:16]
-            if claims["at_hash"] != _b64url(half):
-                raise _wrong_claim("at_hash", "it belongs to another access token")
+        claims = self.claims
+        iss, sub, aud, azp = map(claims.get, ("iss", "sub", "aud", "azp"))
+        _check(iss == tenant.issuer, "iss", f"it is of {_clean(iss, 80)}, not {tenant.issuer}")
+        _check(type(sub) is str and 0 < len(sub) <= 255, "sub", "it names no user")
+        audiences = aud if type(aud) is list else [aud]
+        texts = all(type(audience) is str for audience in audiences)
+        _check(texts and tenant.client_id in audiences, "aud", "it is for another client")
+        alone = len(audiences) == 1 and azp is None
+        _check(alone or azp == tenant.client_id, "azp", "it was issued to another client")
+        self._check_times(max_age)
+        _check(nonce is None or claims.get("nonce") == nonce, "nonce", "it is of another login")
+        half = _b64url(sha256(access_token.encode("ascii")).digest()[:16])
+        _check(claims.get("at_hash", half) == half, "at_hash", "it is of another access token")
         if organization is not None:
             by_id = organization.startswith("org_")
             name, wanted = ("org_id", organization) if by_id else ("org_name", organization.lower())
-            if claims.get(name) != wanted:
-                raise _wrong_claim(name, f"it is not for the organization {_clean(wanted, 60)}")
-
-    def _check_parties(self, tenant: _Tenant) -> None:
-        claims = self.claims
-        if claims.get("iss") != tenant.issuer:
-            raise _wrong_claim(
-                "iss", f"it was issued by {_clean(claims.get('iss'), 80)}, not {tenant.issuer}"
-            )
-        sub = claims.get("sub")
-        if type(sub) is not str or not 0 < len(sub) <= 255:
-            raise _wrong_claim("sub", "it names no user")
-        aud = claims.get("aud")
-        audiences = aud if type(aud) is list else [aud]
-        if tenant.client_id not in audiences or not all(type(a) is str for a in audiences):
-            raise _wrong_claim("aud", "it is for another client")
-        azp = claims.get("azp")
-        if (len(audiences) > 1 or azp is not None) and azp != tenant.client_id:
-            raise _wrong_claim("azp", "it was issued to another client")
+            _check(claims.get(name) == wanted, name, f"it is not for {_clean(wanted, 60)}")
 
     def _check_times(self, max_age: int | None) -> None:
         claims = self.claims
         now = time.time()
         for name in ("exp", "iat", "nbf", "auth_time"):
-            required = name in ("exp", "iat") or (name == "auth_time" and max_age is not None)
-            if (required or name in claims) and not _is_number(claims.get(name)):
-                raise _wrong_claim(name, "it is missing or not a number")
+            needed = name in ("exp", "iat") or (name == "auth_time" and max_age is not None)
+            absent = name not in claims and not needed
+            _check(absent or _is_number(claims.get(name)), name, "it is missing or not a number")
         clock = "check the clock of this machine"
-        if now > claims["exp"] + LEEWAY:
-            raise _wrong_claim("exp", f"it has expired: {clock}")
-        if claims["iat"] > now + LEEWAY:
-            raise _wrong_claim("iat", f"it was issued in the future: {clock}")
-        if claims.get("nbf", now) > now + LEEWAY:
-            raise _wrong_claim("nbf", f"it is not valid yet: {clock}")
-        if max_age is not None and now > claims["auth_time"] + max_age + LEEWAY:
-            raise _wrong_claim("auth_time", "the login is older than max_age allows: log in again")
+        _check(now <= claims["exp"] + LEEWAY, "exp", f"it has expired: {clock}")
+        _check(claims["iat"] <= now + LEEWAY, "iat", f"it was issued in the future: {clock}")
+        _check(claims.get("nbf", now) <= now + LEEWAY, "nbf", f"it is not valid yet: {clock}")
+        recent = max_age is None or now <= claims["auth_time"] + max_age + LEEWAY
+        _check(recent, "auth_time", "the login is older than max_age allows: log in again")
 
 
-def _wrong_claim(name: str, meaning: str) -> InvalidToken:
-    return InvalidToken(f"the ID token fails the check of {name}: {meaning}", name)
+def _check(holds: bool, claim: str, otherwise: str) -> None:
+    if not holds:
+        raise InvalidToken(f"the ID token fails the check of {claim}: {otherwise}", claim)
 
 
 # ---- Token requests ------------------------------------------------------------------------------
 
 
-def _token_text(value: object) -> bool:
+def _is_token(value: object) -> bool:
     """Whether it can be a token: visible ASCII (RFC 6749 appendix A.12), so also one line."""
-    return (
-        type(value) is str
-        and 0 < len(value) < 1 << 17
-        and value.isascii()
-        and (value.isprintable() and " " not in value)
-    )
+    if type(value) is not str or not 0 < len(value) < 1 << 17:
+        return False
+    return value.isascii() and value.isprintable() and " " not in value
 
 
 def _invalid_reply(what: str) -> OAuthError:
     return OAuthError(f"Auth0's answer {what}: try again, or report it", "invalid_response")
 
 
-class _Reply:
-    """A successful token answer (RFC 6749 section 5.1), parsed strictly.
+def _ask(
+    tenant: _Tenant, form: Mapping[str, str | None], repeatable: bool | None = False
+) -> dict[str, Any]:
+    """A request to the token endpoint (RFC 6749 section 3.2).
 
-    Args:
-        reply: the JSON object.
-        asked_at: epoch seconds before the request was sent, from which its lifetime is counted.
+    Returns:
+        The answer (section 5.1) with every member that is used checked, and with `obtained_at`
+        and `expires_at`, counted from before the request was sent.
 
     Raises:
-        OAuthError: a member is missing or of the wrong type.
+        OAuthError: a refusal, or a member is missing or of the wrong type.
     """
-
-    def __init__(self, reply: dict[str, Any], asked_at: float) -> None:
-        self.access_token = reply.get("access_token")
-        if not _token_text(self.access_token):
-            raise _invalid_reply("holds no usable access_token")
-        kind = reply.get("token_type")
-        if type(kind) is not str or kind.lower() != "bearer":
-            raise _invalid_reply(
-                f"holds a token of type {_clean(kind, 20)}, not Bearer (switch off sender "
-                "constraining for this application)"
-            )
-        self.refresh_token = reply.get("refresh_token")
-        if self.refresh_token is not None and not _token_text(self.refresh_token):
-            raise _invalid_reply("holds no usable refresh_token")
-        self.id_token = reply.get("id_token")
-        self.scope = reply.get("scope")
-        if self.scope is not None and type(self.scope) is not str:
-            raise _invalid_reply("holds a scope that is not a string")
-        self.obtained_at = asked_at
-        self.expires_at = asked_at + _lifetime(reply.get("expires_in"))
-
-    def entry(self, audience: str | None, organization: str | None, scope: str | None) -> Record:
-        """The access token as a session keeps it; `scope` is what was asked for.
-
-        Without a scope in the answer what was asked for is what was granted (section 5.1).
-        """
-        return {
-            "audience": audience,
-            "organization": organization,
-            "scope": _clean(self.scope if self.scope is not None else scope or "", 8000),
-            "requested": scope,
-            "access_token": self.access_token,
-            "token_type": "Bearer",
-            "expires_at": self.expires_at,
-            "obtained_at": self.obtained_at,
-        }
+    now = time.time()
+    reply = tenant.post("/oauth/token", form, repeatable)
+    kind = reply.get("token_type")
+    if not _is_token(reply.get("access_token")):
+        raise _invalid_reply("holds no usable access_token")
+    if type(kind) is not str or kind.lower() != "bearer":
+        raise _invalid_reply(
+            f"holds a token of type {_clean(kind, 20)}, not Bearer (switch off sender "
+            "constraining for this application)"
+        )
+    if reply.get("refresh_token") is not None and not _is_token(reply["refresh_token"]):
+        raise _invalid_reply("holds no usable refresh_token")
+    if type(reply.get("scope", "")) not in (str, type(None)):
+        raise _invalid_reply("holds a scope that is not a string")
+    return {**reply, "obtained_at": now, "expires_at": now + _lifetime(reply.get("expires_in"))}
 
 
 def _lifetime(expires_in: object) -> float:
@@ -1356,12 +1276,22 @@ def _lifetime(expires_in: object) -> float:
     return float(min(expires_in, MAX_LIFETIME))  # type: ignore[type-var, arg-type]
 
 
-def _ask(
-    tenant: _Tenant, form: Mapping[str, str | None], repeatable: bool | None = False
-) -> _Reply:
-    """A request to the token endpoint (RFC 6749 section 3.2)."""
-    asked_at = time.time()
-    return _Reply(tenant.post_for_json("/oauth/token", form, repeatable), asked_at)
+def _new_entry(
+    reply: dict[str, Any], audience: str | None, organization: str | None, scope: str | None
+) -> Record:
+    """The access token of an answer as a session keeps it; `scope` is what was asked for.
+
+    Without a scope in the answer what was asked for is what was granted (RFC 6749 section 5.1).
+    """
+    granted = scope if reply.get("scope") is None else reply["scope"]
+    return {
+        "audience": audience,
+        "organization": organization,
+        "scope": _clean(granted or "", 8000),
+        "requested": scope,
+        "token_type": "Bearer",
+        **{name: reply[name] for name in ("access_token", "expires_at", "obtained_at")},
+    }
 
 
 def _is_token_for(access_token: str, audience: str) -> bool:
@@ -1373,11 +1303,12 @@ def _is_token_for(access_token: str, audience: str) -> bool:
     return aud == audience or (type(aud) is list and audience in aud)
 
 
-def _is_usable(entry: Record, min_ttl: float, now: float) -> bool:
+def _is_usable(entry: Record, min_ttl: float) -> bool:
     """Whether a token has more than `min_ttl` seconds left, or never had that many.
 
     One that was obtained in the future is not trusted: the clock has been set back since.
     """
+    now = time.time()
     if entry["obtained_at"] > now + LEEWAY or entry["expires_at"] <= now:
         return False
     short_lived = entry["expires_at"] - entry["obtained_at"] <= min_ttl
@@ -1409,11 +1340,10 @@ def _put_token(record: Record, entry: Record, default: bool) -> None:
     """Adds a token to a session, in the place of the one that it renews and of what has expired."""
     entry["default"] = default
     same = ("audience", "organization", "requested", "default")
-    now = time.time()
     record["tokens"] = [
         old
         for old in record["tokens"]
-        if old["expires_at"] > now and any(old.get(name) != entry[name] for name in same)
+        if old["expires_at"] > time.time() and any(old.get(name) != entry[name] for name in same)
     ]
     record["tokens"].append(entry)
 
@@ -1428,9 +1358,20 @@ main{max-width:32rem;padding:2rem;text-align:center;overflow-wrap:anywhere}
 h1{font-size:1.6rem;font-weight:600;margin:0 0 .5rem}
 p{margin:0;opacity:.8}
 """
+_POLICY = (
+    "default-src 'none'; style-src 'sha256-{}'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+_PAGE_HEADERS = {
+    "Content-Type": "text/html; charset=utf-8",
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Connection": "close",
+}
 
 
-def _result_page(title: str, text: str) -> bytes:
+def _page(title: str, text: str) -> bytes:
     """The quiet page that a browser is shown: no script, nothing from outside unescaped."""
     from html import escape
 
@@ -1442,22 +1383,6 @@ def _result_page(title: str, text: str) -> bytes:
     ).encode()
 
 
-def _page_headers() -> dict[str, str]:
-    from binascii import b2a_base64
-    from hashlib import sha256
-
-    style = b2a_base64(sha256(_STYLE.encode()).digest(), newline=False).decode()
-    return {
-        "Content-Type": "text/html; charset=utf-8",
-        "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{style}'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-        "Cache-Control": "no-store",
-        "Referrer-Policy": "no-referrer",
-        "X-Content-Type-Options": "nosniff",
-        "Connection": "close",
-    }
-
-
 class _Listener:
     """The loopback end of one login: only the answer that carries its `state` can end it.
 
@@ -1466,30 +1391,28 @@ class _Listener:
 
     Args:
         ports: to draw from; a busy one is skipped.
-        issuer: that an `iss` in the answer must equal (RFC 9207).
 
     Raises:
         ConfigError: every port is busy.
     """
 
-    def __init__(self, ports: tuple[int, ...], issuer: str) -> None:
+    def __init__(self, ports: tuple[int, ...]) -> None:
         import queue
-        import random
         import secrets
         import threading
 
         self.state = secrets.token_urlsafe(32)
-        self._issuer = issuer
         self._answers: queue.Queue[dict[str, str]] = queue.Queue()
         self._once = threading.Lock()  # taken by the one answer, and never released
         self._finished = threading.Event()
         self._shown = threading.Event()
-        self._page = b""
-        self._server = self._bind(random.sample(ports, len(ports)), ports)
+        self._result = b""
+        self._server = self._bind(ports)
         self._host = f"127.0.0.1:{self._server.server_address[1]}"
         self.redirect_uri = f"http://{self._host}/callback"
 
-    def _bind(self, shuffled: list[int], ports: tuple[int, ...]) -> Any:
+    def _bind(self, ports: tuple[int, ...]) -> Any:
+        import random
         from socketserver import TCPServer, ThreadingMixIn
 
         class Server(ThreadingMixIn, TCPServer):
@@ -1501,7 +1424,7 @@ class _Listener:
             def handle_error(self, request: object, client_address: object) -> None:
                 """A connection that breaks is the business of its other end."""
 
-        for port in shuffled:
+        for port in random.sample(ports, len(ports)):
             try:
                 return Server(("127.0.0.1", port), _handler_of(self))
             except OSError:
@@ -1535,13 +1458,9 @@ class _Listener:
 
     def finish(self, problem: Auth0Error | None) -> None:
         """Tells the browser how the login ended, and waits a moment until it shows that."""
-        if problem is None:
-            page = _result_page("You are logged in", "Close this page and return to the terminal.")
-        else:
-            page = _result_page(
-                "You are not logged in", f"{problem} Close this page and return to the terminal."
-            )
-        self._page = page
+        title = "You are not logged in" if problem else "You are logged in"
+        said = f"{problem} " if problem else ""
+        self._result = _page(title, f"{said}Close this page and return to the terminal.")
         self._finished.set()
         self._shown.wait(2)
 
@@ -1549,30 +1468,27 @@ class _Listener:
         """Answers one GET."""
         path, _, query = request.path.partition("?")
         if request.headers.get_all("Host") != [self._host]:  # a page that rebinds its name (DNS)
-            self._send(request, 400, _result_page("Not here", "This address is for a login only."))
+            self.send(request, 400, _page("Not here", "This address is for a login only."))
         elif path == "/callback":
             self._callback(request, query)
         elif path == "/done" and not query and self._finished.is_set():
-            self._send(request, 200, self._page)
+            self.send(request, 200, self._result)
             self._shown.set()
         else:
-            self._send(request, 404, _result_page("Not found", "There is nothing here."))
+            self.send(request, 404, _page("Not found", "There is nothing here."))
 
     def _callback(self, request: BaseHTTPRequestHandler, query: str) -> None:
         answer = self._parse(query)
         if answer is None:
-            page = _result_page(
-                "This did not log you in",
-                "It is not the answer to the login that waits. Return to the terminal.",
-            )
-            self._send(request, 400, page)
+            text = "It is not the answer to the login that waits. Return to the terminal."
+            self.send(request, 400, _page("This did not log you in", text))
         elif not self._once.acquire(blocking=False):
-            page = _result_page("This was refused", "The login has had its answer before.")
-            self._send(request, 410, page)
+            text = "The login has had its answer before."
+            self.send(request, 410, _page("This was refused", text))
         else:
             self._answers.put(answer)
             self._finished.wait(2 * REQUEST_SECONDS + LOCK_SECONDS)
-            self._send(request, 303, b"", {"Location": "/done"})
+            self.send(request, 303, b"", Location="/done")
 
     def _parse(self, query: str) -> dict[str, str] | None:
         """The parameters of an answer to this attempt (RFC 6749 section 4.1.2), or None."""
@@ -1589,27 +1505,22 @@ class _Listener:
             return None
         return answer if bool(answer.get("code")) != bool(answer.get("error")) else None
 
-    def _send(
-        self,
-        request: BaseHTTPRequestHandler,
-        status: int,
-        page: bytes,
-        headers: Mapping[str, str] | None = None,
+    def send(
+        self, request: BaseHTTPRequestHandler, status: int, page: bytes, **headers: str
     ) -> None:
+        """Sends a page with the headers that every page has."""
+        from binascii import b2a_base64
+        from hashlib import sha256
+
+        style = b2a_base64(sha256(_STYLE.encode()).digest(), newline=False).decode()
         request.send_response_only(status)
-        for name, value in {**_page_headers(), **(headers or {})}.items():
+        for name, value in {**_PAGE_HEADERS, **headers}.items():
             request.send_header(name, value)
+        request.send_header("Content-Security-Policy", _POLICY.format(style))
         request.send_header("Content-Length", str(len(page)))
         request.end_headers()
         if request.command != "HEAD":
             request.wfile.write(page)
-
-    def refuse(self, request: BaseHTTPRequestHandler, status: int) -> None:
-        """The answer to what is not a GET, or not HTTP."""
-        request.close_connection = True
-        if getattr(request, "request_version", "HTTP/0.9") != "HTTP/0.9":
-            page = _result_page("Not understood", "This address is for a login only.")
-            self._send(request, 405 if status == 501 else status, page, {"Allow": "GET"})
 
 
 def _handler_of(listener: _Listener) -> type[BaseHTTPRequestHandler]:
@@ -1622,7 +1533,11 @@ def _handler_of(listener: _Listener) -> type[BaseHTTPRequestHandler]:
             listener.respond(self)
 
         def send_error(self, code: int, *_: object) -> None:
-            listener.refuse(self, code)
+            """The answer to what is not a GET; none to what is not HTTP, or HTTP/0.9."""
+            self.close_connection = True
+            if getattr(self, "request_version", "HTTP/0.9") != "HTTP/0.9":
+                page = _page("Not understood", "This address is for a login only.")
+                listener.send(self, 405 if code == 501 else code, page, Allow="GET")
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             """Nothing: a request line holds the code."""
@@ -1660,67 +1575,35 @@ def _user_sits_here() -> bool:
 
 def _open_browser(url: str) -> bool:
     """Opens a checked URL without a shell and without waiting; False if there is no browser."""
-    import shutil
     import subprocess
-    import webbrowser
     from threading import Thread
 
     browser = _find_browser()
     if browser is None:
         return False
-    name = getattr(browser, "name", None) or ""
-    if isinstance(browser, webbrowser.GenericBrowser):
-        command = [name, *(argument.replace("%s", url) for argument in browser.args)]
-    elif shutil.which(name):
-        command = [name, url]
-    else:
-        Thread(target=browser.open, args=(url,), daemon=True).start()
-        return True
+    arguments = [a.replace("%s", url) for a in getattr(browser, "args", ["%s"])]
+    quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+    secret = ENVIRONMENT["client_secret"]
     try:
-        process = subprocess.Popen(  # noqa: S603 - no shell, and the URL is one checked argument
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env={k: v for k, v in os.environ.items() if k != ENVIRONMENT["client_secret"]},
+        process = subprocess.Popen(  # type: ignore[call-overload] # noqa: S603 - no shell
+            [getattr(browser, "name", ""), *arguments],
+            env={name: value for name, value in os.environ.items() if name != secret},
             start_new_session=True,  # so that Ctrl-C here does not end the browser
+            **quiet,
         )
-    except OSError:
-        return False
-    Thread(target=process.wait, daemon=True).start()
+        Thread(target=process.wait, daemon=True).start()
+    except (OSError, ValueError):  # it is no command but a call of the system
+        Thread(target=browser.open, args=(url,), daemon=True).start()
     return True
-
-
-class _LoginRequest:
-    """What a login asks for, whichever flow carries it."""
-
-    def __init__(
-        self,
-        scope: str,
-        audience: str | None,
-        organization: str | None,
-        params: dict[str, str],
-        timeout: float,
-    ) -> None:
-        self.scope = scope
-        self.audience = audience
-        self.organization = organization
-        self.params = params
-        self.timeout = timeout
-
-    @property
-    def max_age(self) -> int | None:
-        """Seconds that a login may be old (OIDC Core 3.1.2.1); 0 is a value too."""
-        value = self.params.get("max_age")
-        return None if value is None else int(value)
 
 
 def _browser_login(
     tenant: _Tenant,
-    request: _LoginRequest,
+    wanted: dict[str, str | None],
     ports: tuple[int, ...],
-    announce: Callable[[dict[str, Any]], None],
-    establish: Callable[[_Reply, str], Session],
+    timeout: float,
+    announce: Show,
+    establish: Callable[[dict[str, Any], str], Session],
 ) -> Session:
     """The authorization code grant with PKCE: the browser hears the result after it is saved."""
     from hashlib import sha256
@@ -1729,33 +1612,29 @@ def _browser_login(
 
     code_verifier = token_urlsafe(32)  # 256 bits in 43 characters (RFC 7636 section 7.1)
     nonce = token_urlsafe(32)
-    with _Listener(ports, tenant.issuer) as listener:
+    with _Listener(ports) as listener:
         query = {
             "response_type": "code",
             "client_id": tenant.client_id,
             "redirect_uri": listener.redirect_uri,
-            "scope": request.scope,
-            "audience": request.audience,
-            "organization": request.organization,
             "state": listener.state,
             "nonce": nonce,
             "code_challenge": _b64url(sha256(code_verifier.encode("ascii")).digest()),
             "code_challenge_method": "S256",
-            **request.params,
+            **{name: value for name, value in wanted.items() if value is not None},
         }
-        given = {name: value for name, value in query.items() if value is not None}
         announce(
             {
                 "event": "authorize",
-                "url": f"{tenant.origin}/authorize?{urlencode(given)}",
+                "url": f"{tenant.origin}/authorize?{urlencode(query)}",
                 "redirect_uri": listener.redirect_uri,
-                "expires_in": int(request.timeout),
+                "expires_in": int(timeout),
             }
         )
-        answer = listener.wait(time.monotonic() + request.timeout)
+        answer = listener.wait(time.monotonic() + timeout)
         if answer is None:
             raise LoginFailed(
-                f"no answer came from the browser within {request.timeout:.0f} s. If it showed "
+                f"no answer came from the browser within {timeout:.0f} s. If it showed "
                 '"Callback URL mismatch", register this line under Allowed Callback URLs '
                 f"(Dashboard > the application > Settings): {_callback_urls(ports)}"
             )
@@ -1777,97 +1656,79 @@ def _browser_login(
 
 def _check_answer(answer: Mapping[str, str], issuer: str) -> None:
     """Raises what an authorization answer with the right `state` says, unless it is a code."""
-    if "iss" in answer and answer["iss"] != issuer:  # RFC 9207 section 2.4
+    if answer.get("iss", issuer) != issuer:  # RFC 9207 section 2.4
         raise LoginFailed(
             f"the answer of the browser comes from {_clean(answer['iss'], 80)}, not from {issuer}: "
             "the login was stopped; start it again"
         )
-    if "code" not in answer or not answer["code"]:
+    if not answer.get("code"):
         code = _clean(answer["error"], 60)
         said = _clean(answer.get("error_description", ""))
+        remedy = _remedy(code, said) or ": log in again, or ask the administrator of the tenant"
         raise LoginFailed(
-            f"the login was refused ({code}{': ' + said if said else ''})"
-            f"{_remedy(code, said) or ': log in again, or ask the administrator of the tenant'}",
-            code,
+            f"the login was refused ({': '.join(filter(None, (code, said)))}){remedy}", code
         )
 
 
 # ---- Device flow (RFC 8628) ----------------------------------------------------------------------
 
 
-def _checked_url(value: object, name: str) -> str:
+def _checked_url(value: object) -> str | None:
     """A URL of the server that may be shown and opened: https, or http to this machine."""
     from urllib.parse import urlsplit
 
+    if not _is_token(value) or len(str(value)) > 2048 or "@" in str(value):
+        return None
     try:
-        parts = urlsplit(value if type(value) is str else "")
+        parts = urlsplit(str(value))
         host = parts.hostname or ""
-        shown = f"[{host}]" if ":" in host else host
-        safe = parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(shown))
     except ValueError:
-        safe, host = False, ""
-    text = str(value)
-    if not (safe and host and "@" not in text and _token_text(value) and len(text) < 2048):
-        raise _invalid_reply(f"holds a {name} that is no https address")
-    return text
+        return None
+    local = parts.scheme == "http" and _is_loopback(f"[{host}]" if ":" in host else host)
+    return str(value) if host and (local or parts.scheme == "https") else None
 
 
-class _DeviceCode:
-    """The answer of the device authorization endpoint (RFC 8628 section 3.2), parsed strictly."""
-
-    def __init__(self, reply: dict[str, Any], timeout: float) -> None:
-        self.device_code = reply.get("device_code")
-        self.user_code = reply.get("user_code")
-        if not _token_text(self.device_code):
-            raise _invalid_reply("holds no device_code")
-        shown = _clean(self.user_code, 64) if type(self.user_code) is str else ""
-        if not shown or shown != self.user_code:
-            raise _invalid_reply("holds no user_code that can be shown")
-        self.verification_uri = _checked_url(reply.get("verification_uri"), "verification_uri")
-        complete = reply.get("verification_uri_complete")
-        self.complete = complete and _checked_url(complete, "verification_uri_complete")
-        expires_in = reply.get("expires_in", 900)
-        interval = reply.get("interval", 5)
-        if not (_is_number(expires_in) and expires_in > 0):
-            raise _invalid_reply("holds an expires_in that is no number of seconds")
-        if not (_is_number(interval) and interval >= 0):
-            raise _invalid_reply("holds an interval that is no number of seconds")
-        self.expires_in = min(expires_in, timeout)
-        self.interval = min(max(interval, 1), 60)
-
-    def event(self) -> dict[str, Any]:
-        """The prompt, without the secret device_code."""
-        return {
-            "event": "device_code",
-            "user_code": self.user_code,
-            "verification_uri": self.verification_uri,
-            "verification_uri_complete": self.complete or self.verification_uri,
-            "expires_in": int(self.expires_in),
-        }
+def _device_prompt(reply: dict[str, Any], timeout: float) -> dict[str, Any]:
+    """What the user is shown of a device authorization answer (section 3.2), parsed strictly."""
+    user_code = reply.get("user_code")
+    if type(user_code) is not str or not user_code or _clean(user_code, 64) != user_code:
+        raise _invalid_reply("holds no user_code that can be shown")
+    if not _is_token(reply.get("device_code")):
+        raise _invalid_reply("holds no device_code")
+    plain = _checked_url(reply.get("verification_uri"))
+    complete = _checked_url(reply.get("verification_uri_complete") or plain)
+    if plain is None or complete is None:
+        raise _invalid_reply("holds a verification_uri that is no https address")
+    if not _is_number(reply.get("interval", 5)) or reply.get("interval", 5) < 0:
+        raise _invalid_reply("holds an interval that is no number of seconds")
+    return {
+        "event": "device_code",
+        "user_code": user_code,
+        "verification_uri": plain,
+        "verification_uri_complete": complete,
+        "expires_in": int(min(_lifetime(reply.get("expires_in", 900)), timeout)),
+    }
 
 
 def _device_login(
-    tenant: _Tenant, request: _LoginRequest, announce: Callable[[dict[str, Any]], None]
-) -> _Reply:
+    tenant: _Tenant, wanted: Mapping[str, str | None], timeout: float, announce: Show
+) -> dict[str, Any]:
     """The device authorization grant: shows the code, then asks until the user has answered."""
-    form = {"scope": request.scope, "audience": request.audience, **request.params}
     try:
-        reply = tenant.post_for_json("/oauth/device/code", form, True)
+        reply = tenant.post("/oauth/device/code", wanted, True)
     except OAuthError as problem:
         raise _device_refused(problem) from None
-    deadline = time.monotonic()
-    device = _DeviceCode(reply, request.timeout)
-    deadline += device.expires_in
-    announce(device.event())
-    interval = device.interval
-    wait = interval
+    prompt = _device_prompt(reply, timeout)
+    deadline = time.monotonic() + prompt["expires_in"]
+    announce(prompt)
+    wait = interval = min(max(reply.get("interval", 5), 1), 60)
     while True:
         left = deadline - time.monotonic()
         time.sleep(max(0.0, min(1.2 * wait, left)))  # a fifth more: this clock may be the faster
         if left < wait:
             raise LoginFailed("the code has expired: log in again", "expired_token")
         try:
-            form = {"grant_type": DEVICE_CODE, "device_code": device.device_code}
+            form = {"grant_type": DEVICE_CODE, "device_code": reply["device_code"]}
             return _ask(tenant, form, None)
         except NetworkError as problem:  # section 3.5: back off, and go on until the code expires
             wait = max(min(2 * wait, 60), problem.retry_after or 0)
@@ -1885,13 +1746,10 @@ def _device_refused(problem: OAuthError) -> Auth0Error:
     if problem.error in ("expired_token", "invalid_grant"):
         return LoginFailed("the code has expired or was used: log in again", problem.error)
     if problem.error in ("unauthorized_client", "unsupported_grant_type", "access_denied"):
-        return OAuthError(
+        problem.args = (
             f"Auth0 refused the device flow ({problem.error}: {problem.description}): enable the "
             "grant Device Code (Dashboard > the application > Advanced Settings > Grant Types), "
             "check the client id, or use --flow browser",
-            problem.error,
-            problem.description,
-            problem.status,
         )
     return problem
 
@@ -1971,6 +1829,350 @@ class _Place:
         return _clean(f"--domain {self.domain} --client-id {self.client_id}{named}")
 
 
+class _Settings:
+    """What an `Auth0` was given, the environment behind it, and the stored sessions that match."""
+
+    def __init__(self, given: dict[str, Any]) -> None:
+        self.given = given
+        self.program: str | None = None
+        self._current: tuple[object, _Store] | None = None
+
+    def get(self, name: str) -> Any:
+        """An argument, else the environment variable; one that is empty is not set."""
+        value = self.given.get(name)
+        if value is None and name in ENVIRONMENT:
+            value = os.environ.get(ENVIRONMENT[name]) or None
+        return value
+
+    def store(self) -> _Store:
+        """The sessions of the cache that is set."""
+        cache = self.get("cache")
+        current = self._current
+        if current is None or current[0] != cache:
+            plain = cache is None or isinstance(cache, (str, os.PathLike))
+            current = self._current = (cache, _Store(FileCache(cache) if plain else cache))
+        return current[1]
+
+    def go_on_in_memory(self, place: _Place, record: Record | None) -> None:
+        """For a cache that can't be written: this object keeps what it gets to itself."""
+        memory = _Store(MemoryCache())
+        self._current = (self.get("cache"), memory)
+        if record:
+            memory.save(place.key, record)
+
+    def places(self) -> list[_Place]:
+        """The stored sessions that match what is given."""
+        domain, *others = map(self.get, ("domain", "client_id", "profile"))
+        wanted = (_normal_domain(domain) if domain else None, *others)
+        names = (_split_key(key) for key in sorted(self.store().call("list")))
+        return [
+            _Place(*name)
+            for name in names
+            if name and all(w is None or w == n for w, n in zip(wanted, name))
+        ]
+
+    def place(self, new: bool = False) -> _Place:
+        """The session that is meant; with `new` one that need not be stored.
+
+        Raises:
+            ConfigError: several match, or nothing says which tenant and client.
+        """
+        domain, client_id, profile = map(self.get, ("domain", "client_id", "profile"))
+        named = None
+        if domain and client_id:
+            named = _Place(_normal_domain(domain), client_id, profile or "default")
+            if profile or new or self.store().call("read", named.key) is not None:
+                return named
+        places = self.places()
+        defaults = [place for place in places if place.profile == "default"]
+        for matching in (places, defaults):
+            if len(matching) == 1:
+                return matching[0]
+        if places:
+            listed = "; ".join(place.options() for place in places[:8])
+            raise ConfigError(f"several sessions match, say which one: {listed}")
+        if named:
+            return named
+        missing = [] if domain else ["AUTH0_DOMAIN (or --domain)"]
+        missing += [] if client_id else ["AUTH0_CLIENT_ID (or --client-id)"]
+        raise ConfigError(
+            f"nobody is logged in here and nothing says where to: set {' and '.join(missing)}; "
+            "both are on the Settings page of your application in the Auth0 Dashboard"
+        )
+
+    def stored_place(self) -> _Place | None:
+        """The session that is meant, or None where nothing is set and none is stored."""
+        try:
+            return self.place()
+        except ConfigError:
+            if self.places():
+                raise
+            return None
+
+    def tenant(self, place: _Place) -> _Tenant:
+        """The tenant, asked in the name of the client with its authentication."""
+        names = ("client_secret", "client_assertion", "trace")
+        return _Tenant(place.domain, place.client_id, *map(self.get, names))
+
+    def is_machine(self) -> bool:
+        """Whether client credentials can be asked for."""
+        return bool(self.get("client_secret") or self.get("client_assertion"))
+
+
+class _Work:
+    """One session while a call works on it: what is stored, and the token that is wanted of it.
+
+    Args:
+        settings: of the `Auth0` that is called.
+        place: the session.
+        audience: of the call, if it names one.
+        scope: of the call, if it names one.
+        new: whether it begins, whatever is stored.
+    """
+
+    def __init__(
+        self,
+        settings: _Settings,
+        place: _Place,
+        audience: str | None = None,
+        scope: str | None = None,
+        new: bool = False,
+    ) -> None:
+        self._settings = settings
+        self._place = place
+        self._asked = (audience, scope)
+        self._store = settings.store()
+        self._look_at(None) if new else self.load()
+
+    def load(self, locked: bool = False) -> None:
+        """Reads the session, and finds in it the token that is wanted."""
+        self._store = self._settings.store()
+        self._look_at(self._store.load(self._place.key, locked))
+
+    def _look_at(self, record: Record | None) -> None:
+        self.record = record
+        stored = record or _new_record()
+        get = self._settings.get
+        self.organization = get("organization") or stored["organization"]
+        if stored["user"] and self.organization != stored["organization"]:
+            name = _clean(self.organization, 60)
+            raise self.login_required(f"the session is not for the organization {name}")
+        self.audience = self._asked[0] or get("audience") or stored["audience"]
+        self.scope = self._asked[1] or get("scope")
+        self.entry = _find_token(self.record, self.audience, self.organization, self.scope)
+
+    def login_required(self, what: str, error: str | None = None) -> LoginRequired:
+        """The error whose next step is a login."""
+        program = self._settings.program or _program_name()
+        return LoginRequired(f"{what}: run {program} login {self._place.options()}", error)
+
+    def obtain(self, min_ttl: float, force_refresh: bool) -> Record:
+        """The token as the session keeps it: the stored one, else a new one.
+
+        Whoever holds the lock asks for it; all who waited for the lock take what that has brought.
+        """
+        before = self.entry
+        if before and not force_refresh and _is_usable(before, min_ttl):
+            return before
+        try:
+            with self._lock():
+                self.load(True)
+                entry = self.entry
+                same = before and entry and before["access_token"] == entry["access_token"]
+                if entry and not (force_refresh and same) and _is_usable(entry, min_ttl):
+                    return entry
+                return self._renew()
+        except NetworkError:
+            if before and not force_refresh and _is_usable(before, 0):
+                return before
+            raise
+
+    def _lock(self) -> AbstractContextManager[object]:
+        """The session's lock. Where nothing may be written this run goes on in memory."""
+        import errno
+
+        try:
+            return self._store.lock(self._place.key)
+        except CacheError as problem:
+            reason = getattr(problem.__cause__, "errno", None)
+            if reason not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR):
+                raise
+            _warn(f"nothing new will be saved: {problem}")
+        self._settings.go_on_in_memory(self._place, self.record)
+        return self._settings.store().lock(self._place.key)
+
+    def _renew(self) -> Record:
+        """A new token, with the session's lock held.
+
+        A user's session is refreshed even where a client secret is configured: that secret is
+        then the confidential application's own, and a machine's token another identity.
+        """
+        if self.record and self.record["refresh_token"]:
+            return self._refresh(self.record)
+        if self.record and self.record["user"]:
+            raise self.login_required("the session has ended")
+        if self._settings.is_machine():
+            return self.client_credentials()
+        raise self.login_required("nobody is logged in")
+
+    def client_credentials(self) -> Record:
+        """The client credentials grant (RFC 6749 section 4.4), with the session's lock held."""
+        goal = {"audience": self.audience, "organization": self.organization, "scope": self.scope}
+        tenant = self._settings.tenant(self._place)
+        reply = _ask(tenant, {"grant_type": "client_credentials", **goal}, True)
+        entry = _new_entry(reply, **goal)
+        place = self._place
+        record = self.record or _new_record(place.domain, place.client_id, place.profile)
+        if not record["tokens"]:
+            record.update(goal)
+        _put_token(record, entry, self._asked[1] is None)
+        self._save(record)
+        return entry
+
+    def _refresh(self, record: Record) -> Record:
+        """The refresh grant (RFC 6749 section 6) with rotation (RFC 9700 section 4.14.2).
+
+        It is never repeated after a lost answer: Auth0 may have rotated the token, and a second
+        use outside of its leeway (off by default) would revoke the whole family. The next call
+        tries the old token once more, and its refusal is a clear LoginRequired.
+        """
+        old = self.entry
+        scope = old["requested"] if old else self.scope
+        other_api = self.audience is not None and self.audience != record["audience"]
+        form = {
+            "grant_type": "refresh_token",
+            "refresh_token": record["refresh_token"],
+            "audience": self.audience if other_api else None,
+            "scope": scope if scope != record["scope"] else None,
+        }
+        try:
+            reply = _ask(self._settings.tenant(self._place), form)
+        except OAuthError as problem:
+            return self._refused(record, problem)
+        renewed = self._renewed(record, reply)
+        if other_api and not _is_token_for(reply["access_token"], str(self.audience)):
+            self._save_renewed(record, renewed)
+            raise self.login_required(
+                "the refresh token of this session is not good for the API "
+                f"{_clean(self.audience, 200)} (multi-resource refresh tokens are not set up)"
+            )
+        entry = _new_entry(reply, self.audience, self.organization, scope)
+        _put_token(renewed, entry, self._asked[1] is None or bool(old and old["default"]))
+        self._save_renewed(record, renewed)
+        return entry
+
+    def _renewed(self, record: Record, reply: dict[str, Any]) -> Record:
+        """The session with what a refresh brought, after the checks of OIDC Core section 12.2.
+
+        The keys that are stored with the session need no request. Where they do not suffice the
+        rotated refresh token goes to the disk first.
+        """
+        refresh_token = reply.get("refresh_token") or record["refresh_token"]
+        renewed = {**record, "refresh_token": refresh_token}
+        if reply.get("id_token") is None:
+            return renewed
+        tenant = self._settings.tenant(self._place)
+        token = _IdToken(reply["id_token"])
+        token.check_claims(tenant, reply["access_token"], record["organization"])
+        if record["user"]:
+            same = token.claims["sub"] == record["user"]["sub"]
+            _check(same, "sub", "it is for another user than the session")
+        auth_time = token.claims.get("auth_time")
+        before = _IdToken(record["id_token"]).claims if record["id_token"] else {}
+        same = auth_time == before.get("auth_time", auth_time)
+        _check(same, "auth_time", "it tells of another login than the session's")
+        keys = record["jwks"]
+        stale = time.time() - record["jwks_refetched_at"] > LEEWAY
+        if not token.candidates(keys) and stale:
+            renewed["jwks_refetched_at"] = time.time()
+            self._save_renewed(record, renewed)
+            record.update(renewed)
+            keys = renewed["jwks"] = tenant.keys()
+        token.check_signature(keys)
+        renewed["id_token"] = reply["id_token"]
+        return renewed
+
+    def _refused(self, record: Record, problem: OAuthError) -> Record:
+        """After a refused refresh: only `invalid_grant` ends a session (RFC 6749 section 5.2)."""
+        needs_user = ("login_required", "interaction_required", "consent_required", "mfa_required")
+        if problem.error in needs_user:
+            what = f"Auth0 wants the user to log in again ({problem.error})"
+            raise self.login_required(what, problem.error) from None
+        if problem.error != "invalid_grant":
+            raise problem
+        self.load(True)
+        current = self.record
+        if current and current["refresh_token"] != record["refresh_token"]:
+            if current["refresh_token"]:
+                return self._refresh(current)
+        elif current:
+            self._save({**current, "refresh_token": None})
+        what = "the session has expired or was revoked"
+        raise self.login_required(what, problem.error) from None
+
+    def _save_renewed(self, before: Record, renewed: Record) -> None:
+        """Saves, unless the session was removed or replaced meanwhile."""
+        current = self._store.load(self._place.key, True)
+        if current and current["refresh_token"] == before["refresh_token"]:
+            self._save(renewed)
+
+    def _save(self, record: Record) -> None:
+        """Saves; a failure costs nobody the token that has just been issued."""
+        try:
+            self._store.save(self._place.key, record)
+        except CacheError as problem:
+            _warn(f"the session was not saved: {problem}")
+
+
+def _password_login(
+    tenant: _Tenant,
+    wanted: Mapping[str, str | None],
+    username: str | None,
+    password: str | None,
+    realm: str | None,
+) -> dict[str, Any]:
+    """The password grant, discouraged (RFC 9700 section 2.4), or Auth0's password-realm."""
+    if not username or not password:
+        raise ConfigError("the password flow needs a username and a password")
+    _warn(
+        "the password flow is discouraged: it shows the password to this program and allows no "
+        "second factor; prefer --flow browser or --flow device"
+    )
+    grant_type = PASSWORD_REALM if realm else "password"
+    user = {"grant_type": grant_type, "username": username, "password": password, "realm": realm}
+    return _ask(tenant, {**user, "audience": wanted["audience"], "scope": wanted["scope"]})
+
+
+def _show_prompt(prompt: dict[str, Any], opened: bool) -> None:
+    """The prompt for a person, on stderr; each URL alone on its line."""
+    if prompt["event"] == "authorize":
+        first = "To log in, open this page in a browser of this machine:"
+        if opened:
+            first = "Your browser is being opened to log in. If nothing appears, open this page:"
+        text = f"{first}\n\n{prompt['url']}\n\n"
+        host = os.environ.get("SSH_CONNECTION", "").split()[2:3]
+        if host:
+            port = prompt["redirect_uri"].split(":")[2].split("/")[0]
+            text += (
+                "This is an SSH session: for a browser of your own machine first run there\n\n"
+                f"ssh -L {port}:127.0.0.1:{port} {_clean(host[0], 80)}\n\n"
+            )
+    else:
+        text = (
+            "To log in, open this page in a browser on any device:\n\n"
+            f"{prompt['verification_uri']}\n\n"
+            f"and enter the code  {prompt['user_code']}\n"
+        )
+        if prompt["verification_uri_complete"] != prompt["verification_uri"]:
+            complete = prompt["verification_uri_complete"]
+            text += f"\nor open this one, and check the code:\n\n{complete}\n\n"
+        text += (
+            "Approve only a login that you have started yourself, here: never for a code that "
+            "someone sent you.\n"
+        )
+    _say(f"{text}Waiting for up to {prompt['expires_in']} s; Ctrl-C stops it.")
+
+
 class Auth0:
     """One session of one application at one tenant: log in, get tokens, log out.
 
@@ -2011,102 +2213,15 @@ class Auth0:
         params: Mapping[str, str] | None = None,
         trace: Callable[[str], object] | None = None,
     ) -> None:
-        self._given = {
-            "domain": domain,
-            "client_id": client_id,
-            "client_secret": client_secret,
-            "client_assertion": client_assertion,
-            "audience": audience,
-            "scope": scope,
-            "organization": organization,
-            "profile": profile,
-            "cache": cache,
-            "ports": ports,
-            "params": params,
-            "trace": trace,
-        }
-        self._program: str | None = None
+        given = dict(locals())
+        del given["self"]
+        self._settings = _Settings(given)
         self._hot: dict[tuple[str | None, str | None, float], tuple[str, float, float]] = {}
-        self._stores: dict[object, _Store] = {}
 
     def __repr__(self) -> str:
-        shown = {name: self._given[name] for name in ("domain", "client_id", "profile")}
-        return f"Auth0({', '.join(f'{n}={v!r}' for n, v in shown.items() if v is not None)})"
-
-    # -- settings
-
-    def _setting(self, name: str) -> Any:
-        """An argument, else the environment variable; one that is empty is not set."""
-        value = self._given.get(name)
-        if value is None and name in ENVIRONMENT:
-            value = os.environ.get(ENVIRONMENT[name]) or None
-        return value
-
-    def _store(self) -> _Store:
-        cache = self._setting("cache")
-        store = self._stores.get(cache)
-        if store is None:
-            plain = cache is None or isinstance(cache, (str, os.PathLike))
-            store = self._stores[cache] = _Store(FileCache(cache) if plain else cache)
-        return store
-
-    def _places(self) -> list[_Place]:
-        """The stored sessions that match what is given."""
-        domain = self._setting("domain")
-        wanted = (
-            _normal_domain(domain) if domain else None,
-            self._setting("client_id"),
-            self._setting("profile"),
-        )
-        names = (_split_key(key) for key in sorted(self._store().call("list")))
-        return [
-            _Place(*name)
-            for name in names
-            if name and all(w is None or w == n for w, n in zip(wanted, name))
-        ]
-
-    def _place(self, new: bool = False) -> _Place:
-        """The session that is meant; with `new` one that need not be stored.
-
-        Raises:
-            ConfigError: several match, or nothing says which tenant and client.
-        """
-        domain, client_id, profile = map(self._setting, ("domain", "client_id", "profile"))
-        if domain and client_id:
-            place = _Place(_normal_domain(domain), client_id, profile or "default")
-            if profile or new or self._store().call("read", place.key) is not None:
-                return place
-        places = self._places()
-        defaults = [place for place in places if place.profile == "default"]
-        if len(places) == 1 or len(defaults) == 1:
-            return places[0] if len(places) == 1 else defaults[0]
-        if places:
-            listed = "; ".join(place.options() for place in places[:8])
-            raise ConfigError(f"several sessions match, say which one: {listed}")
-        if domain and client_id:
-            return place
-        missing = [] if domain else ["AUTH0_DOMAIN (or --domain)"]
-        missing += [] if client_id else ["AUTH0_CLIENT_ID (or --client-id)"]
-        raise ConfigError(
-            f"nobody is logged in here and nothing says where to: set {' and '.join(missing)}; "
-            "both are on the Settings page of your application in the Auth0 Dashboard"
-        )
-
-    def _tenant(self, place: _Place) -> _Tenant:
-        names = ("client_secret", "client_assertion", "trace")
-        return _Tenant(place.domain, place.client_id, *map(self._setting, names))
-
-    def _is_machine(self) -> bool:
-        return bool(self._setting("client_secret") or self._setting("client_assertion"))
-
-    def _command(self, words: str, place: _Place) -> str:
-        """A command of ours as the user would type it."""
-        return f"{self._program or _program_name()} {words} {place.options()}"
-
-    def _login_required(self, what: str, place: _Place, error: str | None = None) -> LoginRequired:
-        return LoginRequired(f"{what}: run {self._command('login', place)}", error)
-
-    # -- tokens
+        given = self._settings.given
+        names = [name for name in ("domain", "client_id", "profile") if given[name] is not None]
+        return f"Auth0({', '.join(f'{name}={given[name]!r}' for name in names)})"
 
     def get_token(
         self,
@@ -2147,28 +2262,6 @@ class Auth0:
         self._hot[wanted] = (token, now, min(now + RECHECK_SECONDS, until))
         return token
 
-    def get_id_token(self, *, force_refresh: bool = False) -> str:
-        """The ID token of the login or of the last refresh; refreshed if it has expired.
-
-        Raises:
-            LoginRequired: nobody is logged in, or the login did not ask for `openid`.
-        """
-        place = self._place()
-        record = self._store().load(place.key)
-        if record and record["id_token"]:
-            expired = _IdToken(record["id_token"]).claims.get("exp", 0) <= time.time()
-            if expired or force_refresh:
-                self._obtain(None, None, 60, False, True)
-                record = self._store().load(place.key)
-        if not record or not record["id_token"]:
-            raise self._login_required("no ID token is stored (scope openid)", place)
-        return str(record["id_token"])
-
-    @property
-    def bearer(self) -> _Bearer:
-        """`auth=` for requests and httpx: each request gets a token that is valid then."""
-        return _Bearer(self)
-
     def _obtain(
         self,
         audience: str | None,
@@ -2178,227 +2271,44 @@ class Auth0:
         force_refresh: bool,
     ) -> Record:
         """The token as a session keeps it: what get_token does beyond its memory."""
-        place = self._place()
-        store = self._store()
-        record = store.load(place.key)
-        goal = self._goal(record, audience, scope, place)
-        entry = _find_token(record, *goal)
-        if entry and not force_refresh and _is_usable(entry, min_ttl, time.time()):
-            return entry
-        seen = entry["access_token"] if entry else None
+        place = self._settings.place()
+        work = _Work(self._settings, place, audience, scope)
+        seen = work.entry and work.entry["access_token"]
         try:
-            with self._locked(store, place, record):
-                store = self._store()
-                record = store.load(place.key, True)
-                goal = self._goal(record, audience, scope, place)
-                entry = _find_token(record, *goal)
-                newer = entry and (not force_refresh or entry["access_token"] != seen)
-                if entry and newer and _is_usable(entry, min_ttl, time.time()):
-                    return entry
-                return self._renew(store, place, record, goal, scope is None)
-        except NetworkError:
-            if entry and not force_refresh and _is_usable(entry, 0, time.time()):
-                return entry
-            raise
+            return work.obtain(min_ttl, force_refresh)
         except LoginRequired:
             if not interactive:
                 raise
-        self._login_once(place, audience, scope, seen)
-        return self._obtain(audience, scope, 0, False, False)
+        # One login at a time per session: the others wait, and share what it brings.
+        with self._settings.store().lock(place.key + "~login", 600):
+            work.load()
+            entry = work.entry
+            if not entry or entry["access_token"] == seen or not _is_usable(entry, 0):
+                given = {**self._settings.given, **vars(place)}
+                del given["key"]
+                given.update(audience=audience or given["audience"], scope=scope or given["scope"])
+                Auth0(**given).login()
+        return _Work(self._settings, place, audience, scope).obtain(0, False)
 
-    def _goal(
-        self, record: Record | None, audience: str | None, scope: str | None, place: _Place
-    ) -> tuple[str | None, str | None, str | None]:
-        """Audience, organization and scope of the token that is asked for."""
-        stored = record or _new_record("", "", "")
-        organization = self._setting("organization") or stored["organization"]
-        if stored["user"] and organization != stored["organization"]:
-            raise self._login_required(
-                f"the session is not for the organization {_clean(organization, 60)}", place
-            )
-        return (
-            audience or self._setting("audience") or stored["audience"],
-            organization,
-            scope or self._setting("scope"),
-        )
+    def get_id_token(self, *, force_refresh: bool = False) -> str:
+        """The ID token of the login or of the last refresh; refreshed if it has expired.
 
-    def _locked(
-        self, store: _Store, place: _Place, record: Record | None
-    ) -> AbstractContextManager[object]:
-        """The session's lock. Where nothing may be written this object goes on in memory."""
-        import errno
-
-        try:
-            return store.lock(place.key)
-        except CacheError as problem:
-            reason = getattr(problem.__cause__, "errno", None)
-            if reason not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR):
-                raise
-            _warn(f"nothing new will be saved: {problem}")
-        memory = self._stores[self._setting("cache")] = _Store(MemoryCache())
-        if record:
-            memory.save(place.key, record)
-        return memory.lock(place.key)
-
-    def _renew(
-        self,
-        store: _Store,
-        place: _Place,
-        record: Record | None,
-        goal: tuple[str | None, str | None, str | None],
-        default: bool,
-    ) -> Record:
-        """A new token, with the session's lock held.
-
-        A user's session is refreshed even where a client secret is configured: that secret is
-        then the confidential application's own, and a machine's token another identity.
+        Raises:
+            LoginRequired: nobody is logged in, or the login did not ask for `openid`.
         """
-        if record and record["refresh_token"]:
-            return self._refresh(store, place, record, goal, default)
-        if record and record["user"]:
-            raise self._login_required("the session has ended", place)
-        if self._is_machine():
-            return self._client_credentials(store, place, record, goal, default)
-        raise self._login_required("nobody is logged in", place)
+        work = _Work(self._settings, self._settings.place())
+        stored = work.record and work.record["id_token"]
+        if stored and (force_refresh or _IdToken(stored).claims.get("exp", 0) <= time.time()):
+            work.obtain(60, True)
+            work.load()
+        if not work.record or not work.record["id_token"]:
+            raise work.login_required("no ID token is stored (scope openid)")
+        return str(work.record["id_token"])
 
-    def _client_credentials(
-        self,
-        store: _Store,
-        place: _Place,
-        record: Record | None,
-        goal: tuple[str | None, str | None, str | None],
-        default: bool,
-    ) -> Record:
-        """The client credentials grant (RFC 6749 section 4.4)."""
-        audience, organization, scope = goal
-        form = {
-            "grant_type": "client_credentials",
-            "audience": audience,
-            "organization": organization,
-            "scope": scope,
-        }
-        entry = _ask(self._tenant(place), form, True).entry(audience, organization, scope)
-        record = record or _new_record(place.domain, place.client_id, place.profile)
-        if not record["tokens"]:
-            record.update(audience=audience, organization=organization, scope=scope)
-        _put_token(record, entry, default)
-        self._save(store, place, record)
-        return entry
-
-    def _refresh(
-        self,
-        store: _Store,
-        place: _Place,
-        record: Record,
-        goal: tuple[str | None, str | None, str | None],
-        default: bool,
-    ) -> Record:
-        """The refresh grant (RFC 6749 section 6) with rotation (RFC 9700 section 4.14.2).
-
-        It is never repeated after a lost answer: Auth0 may have rotated the token, and a second
-        use outside of its leeway (off by default) would revoke the whole family. The next call
-        tries the old token once more, and its refusal is a clear LoginRequired.
-        """
-        audience, organization, scope = goal
-        old = _find_token(record, *goal)
-        asked_scope = old["requested"] if old else scope
-        form = {
-            "grant_type": "refresh_token",
-            "refresh_token": record["refresh_token"],
-            "audience": audience if audience != record["audience"] else None,
-            "scope": asked_scope if asked_scope != record["scope"] else None,
-        }
-        try:
-            reply = _ask(self._tenant(place), form)
-        except OAuthError as problem:
-            return self._refused(store, place, record, goal, default, problem)
-        renewed = self._take_refresh(store, place, record, reply)
-        foreign = audience != record["audience"] and audience is not None
-        if foreign and not _is_token_for(str(reply.access_token), str(audience)):
-            self._save_refreshed(store, place, record, renewed)
-            raise self._login_required(
-                f"the refresh token of this session is not good for the API {_clean(audience, 200)}"
-                f" (multi-resource refresh tokens are not set up for it)",
-                _Place(place.domain, place.client_id, place.profile),
-            )
-        entry = reply.entry(audience, organization, asked_scope)
-        _put_token(renewed, entry, default or bool(old and old.get("default")))
-        self._save_refreshed(store, place, record, renewed)
-        return entry
-
-    def _take_refresh(self, store: _Store, place: _Place, record: Record, reply: _Reply) -> Record:
-        """The session with what a refresh brought, after the checks of OIDC Core section 12.2.
-
-        The keys that are stored with the session need no request. Where they do not suffice the
-        rotated refresh token goes to the disk first.
-        """
-        renewed = {**record, "refresh_token": reply.refresh_token or record["refresh_token"]}
-        if reply.id_token is None:
-            return renewed
-        tenant = self._tenant(place)
-        token = _IdToken(reply.id_token)
-        token.check_claims(
-            tenant, organization=record["organization"], access_token=str(reply.access_token)
-        )
-        if record["user"] and token.claims["sub"] != record["user"]["sub"]:
-            raise _wrong_claim("sub", "it is for another user than the session")
-        before = _IdToken(record["id_token"]).claims if record["id_token"] else {}
-        if token.claims.get("auth_time") != before.get("auth_time", token.claims.get("auth_time")):
-            raise _wrong_claim("auth_time", "it tells of another login than the session's")
-        keys = record["jwks"]
-        stale = time.time() - record["jwks_refetched_at"] > LEEWAY
-        if not token.candidates(keys) and stale:
-            renewed["jwks_refetched_at"] = time.time()
-            self._save_refreshed(store, place, record, renewed)
-            record.update(renewed)
-            keys = renewed["jwks"] = tenant.keys()
-        token.check_signature(keys)
-        renewed["id_token"] = reply.id_token
-        return renewed
-
-    def _refused(
-        self,
-        store: _Store,
-        place: _Place,
-        record: Record,
-        goal: tuple[str | None, str | None, str | None],
-        default: bool,
-        problem: OAuthError,
-    ) -> Record:
-        """After a refused refresh: only `invalid_grant` ends a session (RFC 6749 section 5.2)."""
-        if problem.error == "invalid_grant":
-            current = store.load(place.key, True)
-            newer = current and current["refresh_token"] != record["refresh_token"]
-            if current and newer and current["refresh_token"]:
-                return self._refresh(store, place, current, goal, default)
-            if current and not newer:
-                self._save(store, place, {**current, "refresh_token": None})
-            raise self._login_required(
-                "the session has expired or was revoked", place, problem.error
-            ) from None
-        needs_user = ("login_required", "interaction_required", "consent_required", "mfa_required")
-        if problem.error in needs_user:
-            raise self._login_required(
-                f"Auth0 wants the user to log in again ({problem.error})", place, problem.error
-            ) from None
-        raise problem
-
-    def _save_refreshed(
-        self, store: _Store, place: _Place, before: Record, renewed: Record
-    ) -> None:
-        """Saves, unless the session was removed or replaced meanwhile."""
-        current = store.load(place.key, True)
-        if current and current["refresh_token"] == before["refresh_token"]:
-            self._save(store, place, renewed)
-
-    def _save(self, store: _Store, place: _Place, record: Record) -> None:
-        """Saves; a failure costs nobody the token that has just been issued."""
-        try:
-            store.save(place.key, record)
-        except CacheError as problem:
-            _warn(f"the session was not saved: {problem}")
-
-    # -- login
+    @property
+    def bearer(self) -> _Bearer:
+        """`auth=` for requests and httpx: each request gets a token that is valid then."""
+        return _Bearer(self)
 
     def login(
         self,
@@ -2427,136 +2337,107 @@ class Auth0:
             InvalidToken: the ID token fails a check.
             OAuthError, NetworkError, ConfigError, CacheError: as their names say.
         """
-        place = self._place(new=True)
-        ports = _parse_ports(self._setting("ports") or DEFAULT_PORTS)
+        settings = self._settings
+        place = settings.place(new=True)
+        ports = _parse_ports(settings.get("ports") or DEFAULT_PORTS)
         if not _is_number(timeout) or timeout <= 0:
             raise ConfigError("the timeout is a number of seconds greater than 0")
-        tenant = self._tenant(place)
-        request = self._login_request(place, timeout)
-        announce = self._announcer(show, open_browser)
+        tenant = settings.tenant(place)
+        wanted = self._wanted(place)
         flow = self._choose(flow)
 
-        def establish(reply: _Reply, nonce: str | None = None) -> Session:
-            return self._establish(place, request, reply, nonce)
-
-        if flow == "browser":
-            return _browser_login(tenant, request, ports, announce, establish)
-        if flow == "client-credentials":
-            return self._machine_login(place, request)
-        if request.organization:
-            raise ConfigError(
-                f"Auth0 has no organizations in the {flow} flow: use --flow browser, or leave the "
-                "organization out"
-            )
-        if flow == "device":
-            return establish(_device_login(tenant, request, announce))
-        return establish(_password_login(tenant, request, username, password, realm))
-
-    def _login_request(self, place: _Place, timeout: float) -> _LoginRequest:
-        """What to ask for; what is not given is asked for as at the last login."""
-        params = _check_params(self._setting("params") or {})
-        record = self._store().load(place.key)
-        stored = record if record and record["user"] else _new_record("", "", "")
-        return _LoginRequest(
-            self._setting("scope") or stored["scope"] or DEFAULT_SCOPE,
-            self._setting("audience") or stored["audience"],
-            self._setting("organization") or stored["organization"],
-            params,
-            timeout,
-        )
-
-    def _choose(self, flow: str) -> str:
-        flows = ("auto", "browser", "device", "client-credentials", "password")
-        if flow not in flows:
-            raise ConfigError(f"the flow {_clean(flow, 40)!r} is none of {', '.join(flows)}")
-        if flow == "client-credentials" and not self._is_machine():
-            raise ConfigError("client credentials need AUTH0_CLIENT_SECRET or --client-secret-file")
-        if flow != "auto":
-            return flow
-        if self._is_machine():
-            return "client-credentials"
-        return "browser" if _user_sits_here() and _find_browser() else "device"
-
-    def _announcer(self, show: Show | None, open_browser: bool) -> Show:
-        """Shows the prompt, then opens the browser where the flow has need of one here."""
-
         def announce(prompt: dict[str, Any]) -> None:
-            opened = False
-            if prompt["event"] == "authorize" and open_browser:
-                opened = _open_browser(prompt["url"])
+            for_here = prompt["event"] == "authorize" and open_browser
+            opened = for_here and _open_browser(prompt["url"])
             if show:
                 show(prompt)
             else:
                 _show_prompt(prompt, opened)
 
-        return announce
+        def establish(reply: dict[str, Any], nonce: str | None = None) -> Session:
+            return self._establish(place, wanted, reply, nonce)
 
-    def _machine_login(self, place: _Place, request: _LoginRequest) -> Session:
-        goal = (request.audience, request.organization, self._setting("scope"))
-        store = self._store()
+        if flow == "browser":
+            return _browser_login(tenant, wanted, ports, timeout, announce, establish)
+        if flow == "client-credentials":
+            return self._machine_login(place)
+        if wanted["organization"]:
+            raise ConfigError(
+                f"Auth0 has no organizations in the {flow} flow: use --flow browser, or leave the "
+                "organization out"
+            )
+        if flow == "device":
+            return establish(_device_login(tenant, wanted, timeout, announce))
+        return establish(_password_login(tenant, wanted, username, password, realm))
+
+    def _wanted(self, place: _Place) -> dict[str, str | None]:
+        """What to ask for; what is not given is asked for as at the last login."""
+        get = self._settings.get
+        record = self._settings.store().load(place.key)
+        stored = record if record and record["user"] else _new_record()
+        return {
+            **_check_params(get("params") or {}),
+            "scope": get("scope") or stored["scope"] or DEFAULT_SCOPE,
+            "audience": get("audience") or stored["audience"],
+            "organization": get("organization") or stored["organization"],
+        }
+
+    def _choose(self, flow: str) -> str:
+        if flow not in FLOWS:
+            raise ConfigError(f"the flow {_clean(flow, 40)!r} is none of {', '.join(FLOWS)}")
+        machine = self._settings.is_machine()
+        if flow == "client-credentials" and not machine:
+            raise ConfigError("client credentials need AUTH0_CLIENT_SECRET or --client-secret-file")
+        if flow != "auto":
+            return flow
+        if machine:
+            return "client-credentials"
+        return "browser" if _user_sits_here() and _find_browser() else "device"
+
+    def _machine_login(self, place: _Place) -> Session:
+        store = self._settings.store()
         with store.lock(place.key):
-            self._client_credentials(store, place, None, goal, True)
+            store.load(place.key, True)  # what can't be replaced is refused, or set aside
+            _Work(self._settings, place, new=True).client_credentials()
             record = store.load(place.key, True)
         if record is None:
             raise CacheError("the token could not be saved: see the warning above")
         return Session(record)
 
     def _establish(
-        self, place: _Place, request: _LoginRequest, reply: _Reply, nonce: str | None
+        self,
+        place: _Place,
+        wanted: Mapping[str, str | None],
+        reply: dict[str, Any],
+        nonce: str | None,
     ) -> Session:
         """Makes a session of a login's answer: first every check, then the save."""
         record = _new_record(place.domain, place.client_id, place.profile)
-        if "openid" in request.scope.split() or reply.id_token is not None:
-            if reply.id_token is None:
+        id_token = reply.get("id_token")
+        if "openid" in str(wanted["scope"]).split() or id_token is not None:
+            if id_token is None:
                 raise InvalidToken("Auth0's answer holds no ID token: log in again", "form")
-            tenant = self._tenant(place)
-            token = _IdToken(reply.id_token)
-            token.check_claims(
-                tenant,
-                nonce=nonce,
-                max_age=request.max_age,
-                organization=request.organization,
-                access_token=str(reply.access_token),
-            )
+            tenant = self._settings.tenant(place)
+            token = _IdToken(id_token)
+            max_age = wanted.get("max_age")
+            age = None if max_age is None else int(max_age)  # 0 is a value too (Core 3.1.2.1)
+            access_token, organization = reply["access_token"], wanted["organization"]
+            token.check_claims(tenant, access_token, organization, nonce, age)
             keys = tenant.keys()
             token.check_signature(keys)
-            names = ("sub", "name", "email")
-            texts = {name: token.claims.get(name) for name in names}
-            user = {n: _clean(t, 255) if isinstance(t, str) else None for n, t in texts.items()}
-            record.update(user={**user, "sub": token.claims["sub"]}, jwks=keys)
-            record["id_token"] = reply.id_token
-        record.update(
-            refresh_token=reply.refresh_token,
-            organization=request.organization,
-            audience=request.audience,
-            scope=request.scope,
-        )
-        entry = reply.entry(request.audience, request.organization, request.scope)
-        _put_token(record, entry, True)
-        store = self._store()
+            texts = ((name, token.claims.get(name)) for name in ("sub", "name", "email"))
+            user = {name: _clean(t, 255) if isinstance(t, str) else None for name, t in texts}
+            user["sub"] = token.claims["sub"]
+            record.update(user=user, jwks=keys, id_token=id_token)
+        goal = {name: wanted[name] for name in ("audience", "organization", "scope")}
+        record.update(goal, refresh_token=reply.get("refresh_token"))
+        _put_token(record, _new_entry(reply, **goal), True)
+        store = self._settings.store()
         with store.lock(place.key):
             store.load(place.key, True)  # what can't be replaced is refused, or set aside
             store.save(place.key, record)
         self._hot.clear()
         return Session(record)
-
-    def _login_once(
-        self, place: _Place, audience: str | None, scope: str | None, seen: str | None
-    ) -> None:
-        """One login at a time per session: the others wait, and share what it brings."""
-        store = self._store()
-        with store.lock(place.key + "~login", 600):
-            record = store.load(place.key)
-            entry = _find_token(record, *self._goal(record, audience, scope, place))
-            if entry and entry["access_token"] != seen and _is_usable(entry, 0, time.time()):
-                return
-            given = dict(self._given, domain=place.domain, client_id=place.client_id)
-            given["profile"] = place.profile
-            given["audience"] = audience or given["audience"]
-            given["scope"] = scope or given["scope"]
-            Auth0(**given).login()
-
-    # -- the rest of a session's life
 
     def session(self) -> Session | None:
         """Who is logged in, to what and until when: None if nobody is. Makes no request.
@@ -2564,18 +2445,14 @@ class Auth0:
         Raises:
             ConfigError: several sessions match.
         """
-        try:
-            place = self._place()
-        except ConfigError:
-            if self._places():
-                raise
-            return None
-        record = self._store().load(place.key)
+        place = self._settings.stored_place()
+        record = place and self._settings.store().load(place.key)
         return Session(record) if record else None
 
     def sessions(self) -> list[Session]:
         """All stored sessions that match what is given. Makes no request."""
-        records = (self._store().load(place.key) for place in self._places())
+        store = self._settings.store()
+        records = (store.load(place.key) for place in self._settings.places())
         return [Session(record) for record in records if record]
 
     def logout(self, *, local: bool = False) -> None:
@@ -2587,13 +2464,10 @@ class Auth0:
         Raises:
             NetworkError, OAuthError: deleted, but not revoked.
         """
-        try:
-            place = self._place()
-        except ConfigError:
-            if self._places():
-                raise
+        place = self._settings.stored_place()
+        if place is None:
             return
-        store = self._store()
+        store = self._settings.store()
         with store.lock(place.key):
             record = store.load(place.key, True)  # what is refused is left alone
             store.delete(place.key)
@@ -2601,14 +2475,14 @@ class Auth0:
         if record and record["refresh_token"] and not local:
             try:
                 form = {"token": record["refresh_token"]}
-                self._tenant(place).post("/oauth/revoke", form, True)
+                self._settings.tenant(place).post("/oauth/revoke", form, True)
             except Auth0Error as problem:
                 problem.args = (f"logged out here, but the token was not revoked: {problem}",)
                 raise
 
 
 class _Bearer:
-    """Puts the token on each request: a callable for requests, a generator for httpx."""
+    """Puts the token on each request: a callable for requests and for httpx."""
 
     requires_request_body = False
     requires_response_body = False
@@ -2619,65 +2493,6 @@ class _Bearer:
     def __call__(self, request: Request) -> Request:
         request.headers["Authorization"] = f"Bearer {self._auth0.get_token()}"  # type: ignore[attr-defined]
         return request
-
-
-def _password_login(
-    tenant: _Tenant,
-    request: _LoginRequest,
-    username: str | None,
-    password: str | None,
-    realm: str | None,
-) -> _Reply:
-    """The password grant, discouraged (RFC 9700 section 2.4), or Auth0's password-realm."""
-    if not username or not password:
-        raise ConfigError("the password flow needs a username and a password")
-    _warn(
-        "the password flow is discouraged: it shows the password to this program and allows no "
-        "second factor; prefer --flow browser or --flow device"
-    )
-    form = {
-        "grant_type": PASSWORD_REALM if realm else "password",
-        "username": username,
-        "password": password,
-        "realm": realm,
-        "audience": request.audience,
-        "scope": request.scope,
-    }
-    return _ask(tenant, form)
-
-
-def _show_prompt(prompt: dict[str, Any], opened: bool) -> None:
-    """The prompt for a person, on stderr; each URL alone on its line."""
-    if prompt["event"] == "authorize":
-        text = (
-            "Your browser is being opened to log in. If nothing appears, open this page:\n"
-            if opened
-            else "To log in, open this page in a browser of this machine:\n"
-        )
-        text += f"\n{prompt['url']}\n\n"
-        host = os.environ.get("SSH_CONNECTION", "").split()[2:3]
-        if host:
-            port = prompt["redirect_uri"].split(":")[2].split("/")[0]
-            text += (
-                "This is an SSH session: for a browser of your own machine first run there\n\n"
-                f"ssh -L {port}:127.0.0.1:{port} {_clean(host[0], 80)}\n\n"
-            )
-    else:
-        text = (
-            "To log in, open this page in a browser on any device:\n\n"
-            f"{prompt['verification_uri']}\n\n"
-            f"and enter the code  {prompt['user_code']}\n"
-        )
-        if prompt["verification_uri_complete"] != prompt["verification_uri"]:
-            complete = prompt["verification_uri_complete"]
-            text += f"\nor open this one, and check the code:\n\n{complete}\n\n"
-        text += (
-            "Approve only a login that you have started yourself, here: never for a code that "
-            "someone sent you.\n"
-        )
-    text += f"Waiting for up to {prompt['expires_in']} s; Ctrl-C stops it.\n"
-    sys.stderr.write(text)
-    sys.stderr.flush()
 
 
 _instances: dict[tuple[tuple[str, Any], ...], Auth0] = {}
@@ -2702,13 +2517,8 @@ def get_token(
         auth0 = _instances.get(names) or _instances.setdefault(names, Auth0(**config))
     except TypeError:  # an argument that can't be a key, such as params={...}, or an unknown one
         auth0 = Auth0(**config)
-    return auth0.get_token(
-        audience=audience,
-        scope=scope,
-        min_ttl=min_ttl,
-        interactive=interactive,
-        force_refresh=force_refresh,
-    )
+    wanted = {"audience": audience, "scope": scope, "min_ttl": min_ttl}
+    return auth0.get_token(interactive=interactive, force_refresh=force_refresh, **wanted)
 
 
 # ---- Command line --------------------------------------------------------------------------------
@@ -2731,17 +2541,62 @@ _COMMANDS = {
 }
 
 
+_EPILOGS = {
+    "login": "examples:\n  {prog} login --domain acme.eu.auth0.com --client-id CLIENT_ID\n"
+    "  {prog} login --flow device --audience https://api.example.com\n\n"
+    "For the browser flow paste this line under Allowed Callback URLs of the application:\n"
+    "  {urls}",
+    "token": "examples:\n  {prog} token\n  {prog} token --json\n"
+    "  {prog} token --header | curl -H @- URL",
+    "status": "examples:\n  {prog} status\n  {prog} status --json",
+    "logout": "examples:\n  {prog} logout\n  {prog} logout --all",
+}
+_SWITCH = {"action": "store_true"}
+_COMMON_FLAGS: dict[str, dict[str, Any]] = {
+    "--domain": {"help": "as in acme.eu.auth0.com"},
+    "--client-id": {"help": "of the application"},
+    "--client-secret-file": {"metavar": "PATH", "help": "- is stdin"},
+    "--audience": {"help": "the identifier of the API"},
+    "--scope": {"help": f"default for a user: {DEFAULT_SCOPE}"},
+    "--organization": {"help": "id or name"},
+    "--profile": {"help": "one of several sessions of the application"},
+    "--cache": {"metavar": "DIR", "help": "directory of the session files"},
+    "--port": {"dest": "ports", "metavar": "N[,N...]", "help": "callback ports; 0: any"},
+    "--param": {
+        "action": "append",
+        "metavar": "KEY=VALUE",
+        "help": "a further /authorize parameter, such as connection=google-oauth2",
+    },
+    "-v --verbose": {**_SWITCH, "help": "one line a request"},
+}
+_SECONDS = {"type": float, "metavar": "SECONDS"}
+_FLAGS: dict[str, dict[str, dict[str, Any]]] = {
+    "login": {
+        "--flow": {"choices": FLOWS, "default": "auto", "help": "default auto"},
+        "--no-browser": {**_SWITCH, "help": "only print the URL"},
+        "--timeout": {**_SECONDS, "default": 300, "help": "default 300"},
+        "--json": {**_SWITCH, "help": "prompts and result as JSON lines"},
+        "--username": {"help": "for the password flow, which is discouraged"},
+        "--realm": {"help": "the connection of the password flow"},
+    },
+    "token": {
+        "--json": {**_SWITCH, "help": "with its expiry, as JSON"},
+        "--header": {**_SWITCH, "help": "as a header line, for curl -H @-"},
+        "--id-token": {**_SWITCH, "help": "the ID token instead"},
+        "--min-ttl": {**_SECONDS, "default": 60, "help": "default 60"},
+        "--force-refresh": {**_SWITCH, "help": "a new one in any case"},
+        "--login": {**_SWITCH, "help": "log in first if that is needed"},
+    },
+    "status": {"--json": {**_SWITCH, "help": "as JSON"}},
+    "logout": {
+        "--all": {**_SWITCH, "help": "every stored session that matches"},
+        "--local": {**_SWITCH, "help": "delete only, without revocation"},
+    },
+}
+
+
 class _Terminated(BaseException):
     """SIGTERM, as an exception: what is open is closed on the way out."""
-
-
-def _say(text: str) -> None:
-    """A line for the person at the terminal, who may have closed it."""
-    try:
-        sys.stderr.write(text + "\n")
-        sys.stderr.flush()
-    except (OSError, ValueError, AttributeError):
-        pass
 
 
 def _put(text: str) -> None:
@@ -2770,88 +2625,26 @@ def _parser(prog: str) -> ArgumentParser:
     import argparse
 
     class Parser(argparse.ArgumentParser):
+        def __init__(self, **options: Any) -> None:
+            raw = argparse.RawDescriptionHelpFormatter
+            super().__init__(formatter_class=raw, allow_abbrev=False, **options)
+
         def error(self, message: str) -> NoReturn:
             if message.startswith("unrecognized arguments"):  # their values may be secrets
                 message = "unrecognized arguments"
             raise ConfigError(f"{_clean(message)} (see {self.prog} -h)")
 
-    def add(name: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(
-            name,
-            help=_COMMANDS[name],
-            description=_COMMANDS[name].capitalize() + ".",
-            epilog=_epilog(name).format(prog=prog),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-        _add_settings(command)
-        return command
-
-    parser = Parser(
-        prog=prog,
-        description="Secure a command-line program with Auth0.",
-        epilog=_EXAMPLES.format(prog=prog),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    about = "Secure a command-line program with Auth0."
+    parser = Parser(prog=prog, description=about, epilog=_EXAMPLES.format(prog=prog))
     parser.add_argument("--version", action="version", version=f"auth0_cli {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
-    login, token, status, logout = map(add, _COMMANDS)
-    _add_login_flags(login)
-    token.add_argument("--json", action="store_true", help="with its expiry, as JSON")
-    token.add_argument("--header", action="store_true", help="as a header line, for curl -H @-")
-    token.add_argument("--id-token", action="store_true", help="the ID token instead")
-    token.add_argument("--min-ttl", type=float, default=60, metavar="SECONDS", help="default 60")
-    token.add_argument("--force-refresh", action="store_true", help="a new one in any case")
-    token.add_argument("--login", action="store_true", help="log in first if that is needed")
-    status.add_argument("--json", action="store_true", help="as JSON")
-    logout.add_argument("--all", action="store_true", help="every stored session that matches")
-    logout.add_argument("--local", action="store_true", help="delete only, without revocation")
+    for name, purpose in _COMMANDS.items():
+        examples = _EPILOGS[name].format(prog=prog, urls=_callback_urls(DEFAULT_PORTS))
+        about = f"{purpose.capitalize()}."
+        command = commands.add_parser(name, help=purpose, description=about, epilog=examples)
+        for flags, options in {**_FLAGS[name], **_COMMON_FLAGS}.items():
+            command.add_argument(*flags.split(), **options)
     return parser
-
-
-def _epilog(name: str) -> str:
-    if name == "login":
-        return (
-            "examples:\n  {prog} login --domain acme.eu.auth0.com --client-id CLIENT_ID\n"
-            "  {prog} login --flow device --audience https://api.example.com\n\n"
-            "For the browser flow paste this line under Allowed Callback URLs of the application:\n"
-            f"  {_callback_urls(DEFAULT_PORTS)}"
-        )
-    options = {"token": ["", "--json", "--header | curl -H @- URL"], "logout": ["", "--all"]}
-    lines = options.get(name, ["", "--json"])
-    return "examples:\n" + "\n".join(f"  {{prog}} {name} {line}".rstrip() for line in lines)
-
-
-def _add_settings(parser: ArgumentParser) -> None:
-    """The flags that all commands share; each has an environment variable."""
-    parser.add_argument("--domain", help="as in acme.eu.auth0.com")
-    parser.add_argument("--client-id", help="of the application")
-    parser.add_argument("--client-secret-file", metavar="PATH", help="- is stdin")
-    parser.add_argument("--audience", help="the identifier of the API")
-    parser.add_argument("--scope", help=f"default for a user: {DEFAULT_SCOPE}")
-    parser.add_argument("--organization", help="id or name")
-    parser.add_argument("--profile", help="one of several sessions of the application")
-    parser.add_argument("--cache", metavar="DIR", help="directory of the session files")
-    parser.add_argument("--port", dest="ports", metavar="N[,N...]", help="callback ports; 0: any")
-    parser.add_argument(
-        "--param",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="a further /authorize parameter, such as connection=google-oauth2",
-    )
-    parser.add_argument("-v", "--verbose", action="store_true", help="one line a request")
-
-
-def _add_login_flags(parser: ArgumentParser) -> None:
-    flows = ("auto", "browser", "device", "client-credentials", "password")
-    parser.add_argument("--flow", choices=flows, default="auto", help="default auto")
-    parser.add_argument("--no-browser", action="store_true", help="only print the URL")
-    parser.add_argument("--timeout", type=float, default=300, metavar="SECONDS", help="default 300")
-    parser.add_argument("--json", action="store_true", help="prompts and result as JSON lines")
-    parser.add_argument("--username", help="for the password flow, which is discouraged")
-    parser.add_argument("--realm", help="the connection of the password flow")
 
 
 def _read_secret_file(path: str) -> str:
@@ -2865,8 +2658,7 @@ def _read_secret_file(path: str) -> str:
     except (OSError, ValueError, AttributeError) as problem:
         reason = getattr(problem, "strerror", None) or "it is not UTF-8 text"
         raise ConfigError(f"the client secret can't be read from {path}: {reason}") from None
-    text = text.removesuffix("\n")
-    text = text.removesuffix("\r")
+    text = text.removesuffix("\n").removesuffix("\r")
     if not text:
         raise ConfigError(f"the client secret file {path} is empty")
     return text
@@ -2874,65 +2666,52 @@ def _read_secret_file(path: str) -> str:
 
 def _auth0_of(args: Namespace, prog: str, defaults: Auth0 | None) -> Auth0:
     """The flags on top of what the host program has set."""
-    given = dict(defaults._given) if defaults else {}
-    for name in ("domain", "client_id", "audience", "scope", "organization", "profile"):
-        if getattr(args, name):
-            given[name] = getattr(args, name)
-    if args.cache:
-        given["cache"] = args.cache
-    if args.ports:
-        given["ports"] = args.ports
+    given = dict(defaults._settings.given) if defaults else {}
+    names = "domain client_id audience scope organization profile cache ports".split()
+    given.update((name, getattr(args, name)) for name in names if getattr(args, name))
     if args.client_secret_file:
         given["client_secret"] = _read_secret_file(args.client_secret_file)
     if args.param:
-        pairs = [item.partition("=") for item in args.param]
-        if not all(name and equals for name, equals, _ in pairs):
+        if not all("=" in item[1:] for item in args.param):
             raise ConfigError("--param takes KEY=VALUE, as in --param connection=google-oauth2")
-        params = {name: value for name, _, value in pairs}
+        params = dict(item.split("=", 1) for item in args.param)
         given["params"] = {**(given.get("params") or {}), **params}
     if args.verbose:
         given["trace"] = _say
     auth0 = Auth0(**given)
-    auth0._program = prog
+    auth0._settings.program = prog
     return auth0
 
 
-def _command_login(auth0: Auth0, args: Namespace) -> int:
-    def show(prompt: dict[str, Any]) -> None:
-        _put_json(prompt)
-
+def _command_login(auth0: Auth0, args: Namespace) -> None:
     try:
-        password = _read_password() if args.flow == "password" and args.username else None
         session = auth0.login(
             flow=args.flow,
-            show=show if args.json else None,
+            show=_put_json if args.json else None,
             open_browser=not args.no_browser,
             timeout=args.timeout,
             username=args.username,
-            password=password,
+            password=_read_password() if args.flow == "password" and args.username else None,
             realm=args.realm,
         )
     except Auth0Error as problem:
         if args.json:
-            error = problem.error or _snake_case(type(problem).__name__)
-            _put_json({"event": "error", "error": error, "message": str(problem)})
+            name = type(problem).__name__.replace("OA", "Oa")
+            error = "".join(f"_{c.lower()}" if c.isupper() else c for c in name)[1:]
+            said = {"error": problem.error or error, "message": str(problem)}
+            _put_json({"event": "error", **said})
         raise
     if args.json:
         names = ("domain", "client_id", "profile", "user")
         _put_json({"event": "logged_in", **{name: getattr(session, name) for name in names}})
-    else:
-        _say(f"Logged in to {session.domain} as {session.who()}.")
-        if not session.refreshable and session.user:
-            _say(
-                "There is no refresh token, so this login ends with its access token: ask for the "
-                "scope offline_access, and allow it on the API (Allow Offline Access) and the "
-                "application (grant Refresh Token)."
-            )
-    return 0
-
-
-def _snake_case(name: str) -> str:
-    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name.replace("OA", "Oa"))[1:]
+        return
+    _say(f"Logged in to {session.domain} as {session.who()}.")
+    if session.user and not session.refreshable:
+        _say(
+            "There is no refresh token, so this login ends with its access token: ask for the "
+            "scope offline_access, and allow it on the API (Allow Offline Access) and the "
+            "application (grant Refresh Token)."
+        )
 
 
 def _read_password() -> str:
@@ -2946,28 +2725,22 @@ def _read_password() -> str:
     return sys.stdin.readline().rstrip("\r\n")
 
 
-def _command_token(auth0: Auth0, args: Namespace) -> int:
+def _command_token(auth0: Auth0, args: Namespace) -> None:
     if args.id_token:
         token = auth0.get_id_token(force_refresh=args.force_refresh)
         _put_json({"id_token": token}) if args.json else _put(token)
-        return 0
+        return
     entry = auth0._obtain(None, None, args.min_ttl, args.login, args.force_refresh)
     if args.json:
         values = {name: entry[name] for name in ("access_token", "token_type")}
         values["expires_at"] = int(entry["expires_at"])
         values["expires_in"] = max(0, int(entry["expires_at"] - time.time()))
-        values.update({name: entry[name] for name in ("audience", "scope")})
-        _put_json(values)
+        _put_json({**values, "audience": entry["audience"], "scope": entry["scope"]})
     else:
-        _put(
-            f"Authorization: Bearer {entry['access_token']}"
-            if args.header
-            else entry["access_token"]
-        )
-    return 0
+        _put("Authorization: Bearer " * args.header + entry["access_token"])
 
 
-def _command_status(auth0: Auth0, args: Namespace) -> int:
+def _command_status(auth0: Auth0, args: Namespace) -> None:
     sessions = auth0.sessions()
     if args.json:
         _put_json([session.to_dict() for session in sessions])
@@ -2975,21 +2748,18 @@ def _command_status(auth0: Auth0, args: Namespace) -> int:
         for session in sessions:
             _put(_describe(session))
     if not sessions:
-        raise LoginRequired(f"nobody is logged in: run {auth0._program} login")
-    return 0
+        raise LoginRequired(f"nobody is logged in: run {auth0._settings.program} login")
 
 
 def _describe(session: Session) -> str:
     """A session as people want to read it."""
-    renewal = "refreshable" if session.refreshable else "not refreshable"
     lines = [
         f"{session.who()} at {session.domain}",
         f"  client {_clean(session.client_id, 80)}, profile {_clean(session.profile, 80)}",
-        f"  {renewal}",
+        f"  {'refreshable' if session.refreshable else 'not refreshable'}",
     ]
     for token in session.tokens:
-        left = token["expires_in"]
-        until = f"for {_duration(left)}" if left else "expired"
+        until = f"for {_duration(token['expires_in'])}" if token["expires_in"] else "expired"
         api = _clean(token["audience"] or "no audience: good for /userinfo only", 120)
         lines.append(f"  {api}: {until}, scope {_clean(token['scope'] or 'none')}")
     return "\n".join(lines)
@@ -3002,24 +2772,24 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def _command_logout(auth0: Auth0, args: Namespace) -> int:
-    if not args.all:
-        had = auth0.session()
-        auth0.logout(local=args.local)
-        _say(f"Logged out of {had.domain}." if had else "Nobody was logged in.")
-        return 0
-    failed: Auth0Error | None = None
-    for place in auth0._places():
-        given = dict(auth0._given, domain=place.domain, client_id=place.client_id)
+def _command_logout(auth0: Auth0, args: Namespace) -> None:
+    settings = auth0._settings
+    places = settings.places() if args.all else [settings.stored_place()]
+    problems: list[Auth0Error] = []
+    for place in places:
+        if place is None or auth0._settings.store().call("read", place.key) is None:
+            _say("Nobody was logged in.")
+            continue
+        names = {name: getattr(place, name) for name in ("domain", "client_id", "profile")}
         try:
-            Auth0(**dict(given, profile=place.profile)).logout(local=args.local)
+            Auth0(**{**settings.given, **names}).logout(local=args.local)
             _say(f"Logged out of {place.domain}, profile {_clean(place.profile, 80)}.")
         except Auth0Error as problem:
-            failed = problem
-            _say(f"{_clean(place.options())}: {problem}")
-    if failed:
-        raise failed
-    return 0
+            if args.all:
+                _say(f"{place.options()}: {problem}")
+            problems.append(problem)
+    if problems:
+        raise problems[-1]
 
 
 def _run(arguments: list[str], prog: str, defaults: Auth0 | None) -> int:
@@ -3028,14 +2798,10 @@ def _run(arguments: list[str], prog: str, defaults: Auth0 | None) -> int:
     if not args.command:
         parser.print_help(sys.stderr)
         return 2
-    auth0 = _auth0_of(args, prog, defaults)
-    commands = {
-        "login": _command_login,
-        "token": _command_token,
-        "status": _command_status,
-        "logout": _command_logout,
-    }
-    return commands[args.command](auth0, args)
+    commands = (_command_login, _command_token, _command_status, _command_logout)
+    run = dict(zip(_COMMANDS, commands))[args.command]
+    run(_auth0_of(args, prog, defaults), args)
+    return 0
 
 
 def _catch_termination() -> Callable[[], object]:
@@ -3066,9 +2832,9 @@ def main(
         The exit code; see the head of this file. It exits only for --help and --version.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    restore: Callable[[], object] | None = None
+    restore: Callable[[], object] = lambda: None  # noqa: E731
     try:
-        if arguments == ["token"]:  # the call of every shell prompt needs no parser
+        if arguments == ["token"] and not prog:  # the call of every shell prompt needs no parser
             _put((defaults or Auth0()).get_token())
             return 0
         restore = _catch_termination()
@@ -3082,8 +2848,7 @@ def main(
     except _Terminated:
         return 143
     finally:
-        if restore:
-            restore()
+        restore()
 
 
 if __name__ == "__main__":
