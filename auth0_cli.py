@@ -377,9 +377,14 @@ def _session_key(*parts: str) -> str:
 
 def _split_key(key: str) -> list[str]:
     """Domain, client and profile of a session's name; [] if it is not one."""
-    from urllib.parse import unquote
-
-    parts = [unquote(part) for part in key.split("~")]
+    parts = []
+    for part in key.split("~"):
+        head, *rest = part.split("%")
+        try:
+            data = head.encode() + b"".join(bytes.fromhex(r[:2]) + r[2:].encode() for r in rest)
+            parts.append(data.decode("utf-8"))
+        except ValueError:
+            return []
     return parts if len(parts) == 3 and _session_key(*parts) == key else []
 
 
@@ -629,34 +634,42 @@ class MemoryCache:
         return _Lock((id(self), key), timeout)
 
 
-_TEXT, _MAYBE, _NUMBER = (str,), (str, type(None)), (int, float)
-_SHAPE: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("domain", "client_id", "profile"), _TEXT),
-    **dict.fromkeys(("id_token", "refresh_token", "organization", "audience", "scope"), _MAYBE),
-    **dict.fromkeys(("tokens", "jwks"), (list,)),
-    "jwks_refetched_at": _NUMBER,
-    "user": (dict, type(None)),
-}
-_TOKEN_SHAPE: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("scope", "access_token", "token_type"), _TEXT),
-    **dict.fromkeys(("audience", "organization", "requested"), _MAYBE),
-    **dict.fromkeys(("expires_at", "obtained_at"), _NUMBER),
-    "default": (bool,),
-}
+def _new_record(domain: str = "", client_id: str = "", profile: str = "") -> Record:
+    """A session with nothing in it; it is also the pattern of what a file must hold."""
+    texts = {"domain": domain, "client_id": client_id, "profile": profile}
+    unknown = dict.fromkeys(("id_token", "refresh_token", "organization", "audience", "scope"))
+    lists: Record = {"tokens": [], "jwks": [], "user": {}, "jwks_refetched_at": 0}
+    return {"version": SESSION_VERSION, **texts, **unknown, **lists}
 
 
-def _new_record(*name: str) -> Record:
-    """A session with nothing in it, for domain, client and profile."""
-    parts = dict(zip(("domain", "client_id", "profile"), name))
-    empty = {"version": SESSION_VERSION, "tokens": [], "jwks": [], "jwks_refetched_at": 0}
-    return {**dict.fromkeys(_SHAPE), **empty, **parts}
+def _new_entry(
+    reply: Mapping[str, Any],
+    audience: str | None = None,
+    organization: str | None = None,
+    scope: str | None = None,
+) -> Record:
+    """The access token of an answer as a session keeps it; `scope` is what was asked for.
+
+    Without a scope in the answer what was asked for is what was granted (RFC 6749 section 5.1).
+    """
+    granted = scope if reply.get("scope") is None else reply["scope"]
+    goal = {"audience": audience, "organization": organization, "requested": scope}
+    times = {name: reply.get(name, 0) for name in ("expires_at", "obtained_at")}
+    token = {"access_token": reply["access_token"], "token_type": "Bearer", "default": False}
+    return {**goal, **times, **token, "scope": _clean(granted or "", 8000)}
 
 
-def _has_shape(value: object, shape: dict[str, tuple[type, ...]]) -> bool:
-    return type(value) is dict and all(
-        type(value.get(name)) in types and (types is not _NUMBER or _is_number(value[name]))
-        for name, types in shape.items()
-    )
+def _fits(value: object, pattern: Record) -> bool:
+    """Whether it has each member of the pattern, of its type; None stands for a text or null."""
+    if type(value) is not dict:
+        return False
+    for name, sample in pattern.items():
+        found = value.get(name, ...)
+        number = type(sample) is int and _is_number(found)
+        text = sample is None and (found is None or type(found) is str)
+        if not (number or text or type(found) is type(sample) is not int):
+            return False
+    return True
 
 
 def _parse_record(data: bytes, key: str) -> Record:
@@ -675,8 +688,9 @@ def _parse_record(data: bytes, key: str) -> Record:
             "the stored session was written by a newer version of auth0_cli and is left alone: "
             "update this copy, or give another directory with --cache"
         )
-    sound = version == SESSION_VERSION and _has_shape(record, _SHAPE)
-    sound = sound and all(_has_shape(token, _TOKEN_SHAPE) for token in record["tokens"])
+    entry = _new_entry(dict.fromkeys(("access_token", "scope"), ""))
+    sound = version == SESSION_VERSION and _fits(record, _new_record())
+    sound = sound and all(_fits(token, entry) for token in record["tokens"])
     if not sound or key != _session_key(record["domain"], record["client_id"], record["profile"]):
         raise ValueError("not this session")
     return record  # type: ignore[no-any-return, unused-ignore]
@@ -721,8 +735,19 @@ class _Store:
         self.call("delete", key)
 
     def lock(self, key: str, timeout: float = LOCK_SECONDS) -> AbstractContextManager[object]:
-        """Excludes other writers and refreshers of this session."""
-        return self.call("lock", key, timeout)  # type: ignore[no-any-return]
+        """Excludes other writers and refreshers of this session.
+
+        Where nothing may be written there is nothing to exclude, and `save` will say so.
+        """
+        import errno
+
+        try:
+            return self.call("lock", key, timeout)  # type: ignore[no-any-return]
+        except CacheError as problem:
+            reason = getattr(problem.__cause__, "errno", None)
+            if reason in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR):
+                return _Lock((id(self), key), timeout)
+            raise
 
     def call(self, method: str, *args: object) -> Any:
         """A method of the cache; whatever goes wrong in it is a CacheError."""
@@ -1080,9 +1105,9 @@ _SHA256_PREFIX = bytes.fromhex("3031300d060960864801650304020105000420")
 
 
 def _usable_keys(keys: list[Any]) -> list[dict[str, str]]:
-    """The RSA keys for RS256 among those of a JWKS, as kid, n and e; the others are skipped."""
+    """The RSA keys for RS256 among those of a JWKS, with what is used of them; the others are skipped."""
     return [
-        {name: key.get(name, "") for name in ("kid", "n", "e")}
+        {name: key.get(name, "") for name in ("kty", "kid", "n", "e")}
         for key in keys
         if type(key) is dict
         and (key.get("kty"), key.get("use", "sig")) == ("RSA", "sig")
@@ -1274,24 +1299,6 @@ def _lifetime(expires_in: object) -> float:
     if not _is_number(expires_in) or expires_in <= 0:  # type: ignore[operator]
         raise _invalid_reply("holds an expires_in that is no number of seconds")
     return float(min(expires_in, MAX_LIFETIME))  # type: ignore[type-var, arg-type]
-
-
-def _new_entry(
-    reply: dict[str, Any], audience: str | None, organization: str | None, scope: str | None
-) -> Record:
-    """The access token of an answer as a session keeps it; `scope` is what was asked for.
-
-    Without a scope in the answer what was asked for is what was granted (RFC 6749 section 5.1).
-    """
-    granted = scope if reply.get("scope") is None else reply["scope"]
-    return {
-        "audience": audience,
-        "organization": organization,
-        "scope": _clean(granted or "", 8000),
-        "requested": scope,
-        "token_type": "Bearer",
-        **{name: reply[name] for name in ("access_token", "expires_at", "obtained_at")},
-    }
 
 
 def _is_token_for(access_token: str, audience: str) -> bool:
@@ -1776,7 +1783,7 @@ class Session:
         self.domain: str = record["domain"]
         self.client_id: str = record["client_id"]
         self.profile: str = record["profile"]
-        self.user: dict[str, str | None] | None = record["user"] and dict(record["user"])
+        self.user: dict[str, str | None] | None = dict(record["user"]) or None
         self.refreshable = record["refresh_token"] is not None
         self.organization: str | None = record["organization"]
         self.tokens: list[dict[str, Any]] = [
@@ -1852,13 +1859,6 @@ class _Settings:
             plain = cache is None or isinstance(cache, (str, os.PathLike))
             current = self._current = (cache, _Store(FileCache(cache) if plain else cache))
         return current[1]
-
-    def go_on_in_memory(self, place: _Place, record: Record | None) -> None:
-        """For a cache that can't be written: this object keeps what it gets to itself."""
-        memory = _Store(MemoryCache())
-        self._current = (self.get("cache"), memory)
-        if record:
-            memory.save(place.key, record)
 
     def places(self) -> list[_Place]:
         """The stored sessions that match what is given."""
@@ -1975,7 +1975,7 @@ class _Work:
         if before and not force_refresh and _is_usable(before, min_ttl):
             return before
         try:
-            with self._lock():
+            with self._store.lock(self._place.key):
                 self.load(True)
                 entry = self.entry
                 same = before and entry and before["access_token"] == entry["access_token"]
@@ -1986,20 +1986,6 @@ class _Work:
             if before and not force_refresh and _is_usable(before, 0):
                 return before
             raise
-
-    def _lock(self) -> AbstractContextManager[object]:
-        """The session's lock. Where nothing may be written this run goes on in memory."""
-        import errno
-
-        try:
-            return self._store.lock(self._place.key)
-        except CacheError as problem:
-            reason = getattr(problem.__cause__, "errno", None)
-            if reason not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR):
-                raise
-            _warn(f"nothing new will be saved: {problem}")
-        self._settings.go_on_in_memory(self._place, self.record)
-        return self._settings.store().lock(self._place.key)
 
     def _renew(self) -> Record:
         """A new token, with the session's lock held.
@@ -2081,7 +2067,7 @@ class _Work:
         before = _IdToken(record["id_token"]).claims if record["id_token"] else {}
         same = auth_time == before.get("auth_time", auth_time)
         _check(same, "auth_time", "it tells of another login than the session's")
-        keys = record["jwks"]
+        keys = _usable_keys(record["jwks"])
         stale = time.time() - record["jwks_refetched_at"] > LEEWAY
         if not token.candidates(keys) and stale:
             renewed["jwks_refetched_at"] = time.time()
