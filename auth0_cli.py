@@ -766,41 +766,30 @@ class _Store:
 # ---- HTTP ----------------------------------------------------------------------------------------
 
 
-class _Answer:
-    """What a server answered: status, headers with lower-case names, at most MAX_BYTES of body."""
-
-    def __init__(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
-        self.status = status
-        self.headers = {name.lower(): value for name, value in headers.items()}
-        self.body = body
-        try:
-            value = _parse_json(body)
-        except ValueError:
-            value = None
-        self.json: dict[str, Any] | None = value if type(value) is dict else None
-
-    def retry_after(self) -> float | None:
-        """Seconds that the server asks to wait (RFC 9110 section 10.2.3; Auth0: epoch seconds)."""
-        for name, base in (("retry-after", 0.0), ("x-ratelimit-reset", time.time())):
-            text = self.headers.get(name, "").strip()
-            if text.isascii() and text.isdigit():
-                return max(0.0, float(text[:12]) - base)
-        return None
-
-
 class _Exchange:
-    """One request on its own connection: what came of it, and whether it can have been received.
+    """One request on its own connection, and the answer: at most MAX_BYTES of body.
 
     It runs in a thread that its caller may stop waiting for: a name that is not resolved or an
     answer that drips would hold it for longer than any time-out of a socket.
+
+    Attributes:
+        sent: whether the request can have been received.
+        problem: why there is no answer.
+        status: of the answer; 0 without one.
+        headers: of the answer, with lower-case names.
+        body: of the answer.
+        json: the JSON object of the body; None if it is anything else.
     """
 
     def __init__(self, origin: str, deadline: float) -> None:
         self._scheme, _, self._netloc = origin.partition("://")
         self._deadline = deadline
         self.sent = False
-        self.answer: _Answer | None = None
         self.problem: Exception | None = None
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.body = b""
+        self.json: dict[str, Any] | None = None
 
     def run(self, *request: object) -> None:
         """Sends method, path, body and headers, and keeps the answer or the problem."""
@@ -812,16 +801,33 @@ class _Exchange:
                 self.sent = True
                 connection.request(*request)
                 with connection.getresponse() as response:
-                    body = response.read(MAX_BYTES + 1)
-                    if len(body) > MAX_BYTES:
-                        raise ValueError("the answer is larger than 1 MiB")
-                    if response.length:  # read() itself is content with less than was announced
-                        raise ConnectionError("the answer was cut off")
-                    self.answer = _Answer(response.status, response.headers, body)
+                    self._read(response)
             finally:
                 connection.close()
         except Exception as problem:  # noqa: BLE001 - whatever a hostile server makes of http.client
             self.problem = problem
+
+    def _read(self, response: Any) -> None:
+        self.body = response.read(MAX_BYTES + 1)
+        if len(self.body) > MAX_BYTES:
+            raise ValueError("the answer is larger than 1 MiB")
+        if response.length:  # read() itself is content with less than was announced
+            raise ConnectionError("the answer was cut off")
+        try:
+            value = _parse_json(self.body)
+            self.json = value if type(value) is dict else None
+        except ValueError:
+            pass
+        self.headers = {name.lower(): value for name, value in response.headers.items()}
+        self.status = response.status
+
+    def retry_after(self) -> float:
+        """Seconds that the server asks to wait (RFC 9110 section 10.2.3; Auth0: epoch seconds)."""
+        for name, base in (("retry-after", 0.0), ("x-ratelimit-reset", time.time())):
+            text = self.headers.get(name, "").strip()
+            if text.isascii() and text.isdigit():
+                return max(0.0, float(text[:12]) - base)
+        return 0.0
 
     def _left(self) -> float:
         left = self._deadline - time.monotonic()
@@ -897,27 +903,17 @@ class _Tenant:
     Args:
         domain: as `_normal_domain` gives it.
         client_id: of the application.
-        client_secret: of a confidential application.
-        client_assertion: called for a new signed JWT at each request (RFC 7523).
-        trace: called with one line for each request.
+        setting: gives `client_secret`, `client_assertion` (called for a new signed JWT at each
+            request, RFC 7523) and `trace` (called with one line for each request).
     """
 
-    def __init__(
-        self,
-        domain: str,
-        client_id: str,
-        client_secret: str | None = None,
-        client_assertion: Callable[[], str] | None = None,
-        trace: Callable[[str], object] | None = None,
-    ) -> None:
-        self.domain = domain
+    def __init__(self, domain: str, client_id: str, setting: Callable[[str], Any]) -> None:
         self.client_id = client_id
         self.origin = domain if "://" in domain else f"https://{domain}"
         self.issuer = self.origin + "/"
         self._host, _ = _split_port(self.origin.partition("://")[2])
-        self._secret = client_secret
-        self._assertion = client_assertion
-        self._trace = trace
+        names = ("client_secret", "client_assertion", "trace")
+        self._secret, self._assertion, self._trace = map(setting, names)
 
     def post(
         self, path: str, form: Mapping[str, str | None], repeatable: bool | None = False
@@ -973,7 +969,7 @@ class _Tenant:
 
     def _send(
         self, path: str, build: Callable[[], bytes] | None, repeatable: bool | None
-    ) -> _Answer:
+    ) -> _Exchange:
         """One request, tried again while that can't do harm, within REQUEST_SECONDS in total.
 
         Any request is tried again if no connection was made, or after a 429; a repeatable one
@@ -981,21 +977,18 @@ class _Tenant:
         """
         deadline = time.monotonic() + REQUEST_SECONDS
         for pause in (None,) if repeatable is None else (0.3, 1.0, None):
-            exchange = self._try(path, build, deadline)
-            answer = exchange.answer
-            wait = pause
-            if answer is None:
-                again = (repeatable or not exchange.sent) and not _is_untrusted(exchange.problem)
+            answer = self._try(path, build, deadline)
+            if not answer.status:
+                again = (repeatable or not answer.sent) and not _is_untrusted(answer.problem)
             else:
                 limited = answer.status == 429 and (answer.json or {}).get("error") != "slow_down"
                 again = limited or (repeatable and answer.status >= 500)
-                if wait is not None:
-                    wait = max(wait, answer.retry_after() or 0)
+            wait = pause and max(pause, answer.retry_after())
             if not again or wait is None or time.monotonic() + wait > deadline:
                 break
             time.sleep(wait)
-        if answer is None:
-            raise NetworkError(_explain(exchange.problem, self._host)) from None
+        if not answer.status:
+            raise NetworkError(_explain(answer.problem, self._host)) from None
         return answer
 
     def _try(self, path: str, build: Callable[[], bytes] | None, deadline: float) -> _Exchange:
@@ -1017,13 +1010,12 @@ class _Tenant:
         while thread.is_alive() and time.monotonic() < deadline:
             thread.join(0.5)  # in slices: a longer wait could not be interrupted on Windows
         if self._trace:
-            result = exchange.answer.status if exchange.answer else "no answer"
             took = (time.monotonic() - started) * 1000
-            self._trace(f"{method} {path} {result} {took:.0f} ms")
+            self._trace(f"{method} {path} {exchange.status or 'no answer'} {took:.0f} ms")
         return exchange
 
 
-def _refusal(answer: _Answer, host: str, sent: Mapping[str, str]) -> Auth0Error | None:
+def _refusal(answer: _Exchange, host: str, sent: Mapping[str, str]) -> Auth0Error | None:
     """The error that an answer is, or None if it is a success."""
     status = answer.status
     if status == 407:
@@ -1050,7 +1042,7 @@ def _refusal(answer: _Answer, host: str, sent: Mapping[str, str]) -> Auth0Error 
     return OAuthError(message, code, description, status)
 
 
-def _error_of(answer: _Answer, sent: Mapping[str, str]) -> tuple[str | None, str]:
+def _error_of(answer: _Exchange, sent: Mapping[str, str]) -> tuple[str | None, str]:
     """Error code and description of an answer, in each of the shapes that Auth0 is known to use."""
     reply = answer.json
     if reply is None:
@@ -1404,15 +1396,13 @@ class _Listener:
     """
 
     def __init__(self, ports: tuple[int, ...]) -> None:
-        import queue
-        import secrets
-        import threading
+        from secrets import token_urlsafe
+        from threading import Event, Lock
 
-        self.state = secrets.token_urlsafe(32)
-        self._answers: queue.Queue[dict[str, str]] = queue.Queue()
-        self._once = threading.Lock()  # taken by the one answer, and never released
-        self._finished = threading.Event()
-        self._shown = threading.Event()
+        self.state = token_urlsafe(32)
+        self._answer: dict[str, str] | None = None
+        self._once = Lock()  # taken by the one answer, and never released
+        self._answered, self._finished, self._shown = Event(), Event(), Event()
         self._result = b""
         self._server = self._bind(ports)
         self._host = f"127.0.0.1:{self._server.server_address[1]}"
@@ -1453,15 +1443,10 @@ class _Listener:
 
     def wait(self, deadline: float) -> dict[str, str] | None:
         """The parameters of the one true answer; None at the deadline (monotonic seconds)."""
-        import queue
-
-        while True:
-            left = deadline - time.monotonic()
-            try:
-                return self._answers.get(timeout=max(0.0, min(left, 0.5)))
-            except queue.Empty:  # in slices: a longer wait could not be interrupted on Windows
-                if left <= 0:
-                    return None
+        left = deadline - time.monotonic()
+        while left > 0 and not self._answered.wait(min(left, 0.5)):
+            left = deadline - time.monotonic()  # in slices: else Windows would not interrupt it
+        return self._answer
 
     def finish(self, problem: Auth0Error | None) -> None:
         """Tells the browser how the login ended, and waits a moment until it shows that."""
@@ -1474,15 +1459,16 @@ class _Listener:
     def respond(self, request: BaseHTTPRequestHandler) -> None:
         """Answers one GET."""
         path, _, query = request.path.partition("?")
+        nothing = _page("Nothing is here", "This address is for a login only.")
         if request.headers.get_all("Host") != [self._host]:  # a page that rebinds its name (DNS)
-            self.send(request, 400, _page("Not here", "This address is for a login only."))
+            self.send(request, 400, nothing)
         elif path == "/callback":
             self._callback(request, query)
         elif path == "/done" and not query and self._finished.is_set():
             self.send(request, 200, self._result)
             self._shown.set()
         else:
-            self.send(request, 404, _page("Not found", "There is nothing here."))
+            self.send(request, 404, nothing)
 
     def _callback(self, request: BaseHTTPRequestHandler, query: str) -> None:
         answer = self._parse(query)
@@ -1493,7 +1479,8 @@ class _Listener:
             text = "The login has had its answer before."
             self.send(request, 410, _page("This was refused", text))
         else:
-            self._answers.put(answer)
+            self._answer = answer
+            self._answered.set()
             self._finished.wait(2 * REQUEST_SECONDS + LOCK_SECONDS)
             self.send(request, 303, b"", Location="/done")
 
@@ -1821,78 +1808,71 @@ def _program_name() -> str:
     return f"python {os.path.basename(globals().get('__file__') or 'auth0_cli.py')}"
 
 
-class _Place:
-    """Which session is meant: the tenant, the client and the name of its file."""
+def _named(name: Sequence[str]) -> dict[str, str]:
+    return dict(zip(("domain", "client_id", "profile"), name))
 
-    def __init__(self, domain: str, client_id: str, profile: str) -> None:
-        self.domain = domain
-        self.client_id = client_id
-        self.profile = profile
-        self.key = _session_key(domain, client_id, profile)
 
-    def options(self) -> str:
-        """The flags that name it on the command line."""
-        named = f" --profile {self.profile}" if self.profile != "default" else ""
-        return _clean(f"--domain {self.domain} --client-id {self.client_id}{named}")
+def _options(name: Sequence[str]) -> str:
+    """The flags that name a session, given as domain, client and profile."""
+    profile = f" --profile {name[2]}" if name[2] != "default" else ""
+    return _clean(f"--domain {name[0]} --client-id {name[1]}{profile}")
 
 
 class _Settings:
-    """What an `Auth0` was given, the environment behind it, and the stored sessions that match."""
+    """What an `Auth0` was given, the environment behind it, and the stored sessions that match.
+
+    A session is named by domain, client and profile.
+    """
 
     def __init__(self, given: dict[str, Any]) -> None:
-        self.given = given
-        self.program: str | None = None
+        self._given = given
+        self._program: str | None = None
         self._current: tuple[object, _Store] | None = None
 
-    def get(self, name: str) -> Any:
+    def _get(self, name: str) -> Any:
         """An argument, else the environment variable; one that is empty is not set."""
-        value = self.given.get(name)
+        value = self._given.get(name)
         if value is None and name in ENVIRONMENT:
             value = os.environ.get(ENVIRONMENT[name]) or None
         return value
 
-    def store(self) -> _Store:
+    def _store(self) -> _Store:
         """The sessions of the cache that is set."""
-        cache = self.get("cache")
+        cache = self._get("cache")
         current = self._current
         if current is None or current[0] != cache:
             plain = cache is None or isinstance(cache, (str, os.PathLike))
             current = self._current = (cache, _Store(FileCache(cache) if plain else cache))
         return current[1]
 
-    def places(self) -> list[_Place]:
+    def _names(self) -> list[list[str]]:
         """The stored sessions that match what is given."""
-        domain, *others = map(self.get, ("domain", "client_id", "profile"))
+        domain, *others = map(self._get, ("domain", "client_id", "profile"))
         wanted = (_normal_domain(domain) if domain else None, *others)
-        names = (_split_key(key) for key in sorted(self.store().call("list")))
-        return [
-            _Place(*name)
-            for name in names
-            if name and all(w is None or w == n for w, n in zip(wanted, name))
-        ]
+        names = (_split_key(key) for key in sorted(self._store().call("list")))
+        return [n for n in names if n and all(w in (None, part) for w, part in zip(wanted, n))]
 
-    def place(self, new: bool = False) -> _Place:
+    def _name(self, new: bool = False) -> list[str]:
         """The session that is meant; with `new` one that need not be stored.
 
         Raises:
             ConfigError: several match, or nothing says which tenant and client.
         """
-        domain, client_id, profile = map(self.get, ("domain", "client_id", "profile"))
-        named = None
+        domain, client_id, profile = map(self._get, ("domain", "client_id", "profile"))
+        exact = []
         if domain and client_id:
-            named = _Place(_normal_domain(domain), client_id, profile or "default")
-            if profile or new or self.store().call("read", named.key) is not None:
-                return named
-        places = self.places()
-        defaults = [place for place in places if place.profile == "default"]
-        for matching in (places, defaults):
+            exact = [_normal_domain(domain), client_id, profile or "default"]
+            if profile or new or self._store().call("read", _session_key(*exact)) is not None:
+                return exact
+        names = self._names()
+        for matching in (names, [name for name in names if name[2] == "default"]):
             if len(matching) == 1:
                 return matching[0]
-        if places:
-            listed = "; ".join(place.options() for place in places[:8])
+        if names:
+            listed = "; ".join(map(_options, names[:8]))
             raise ConfigError(f"several sessions match, say which one: {listed}")
-        if named:
-            return named
+        if exact:
+            return exact
         missing = [] if domain else ["AUTH0_DOMAIN (or --domain)"]
         missing += [] if client_id else ["AUTH0_CLIENT_ID (or --client-id)"]
         raise ConfigError(
@@ -1900,31 +1880,30 @@ class _Settings:
             "both are on the Settings page of your application in the Auth0 Dashboard"
         )
 
-    def stored_place(self) -> _Place | None:
+    def _stored_name(self) -> list[str] | None:
         """The session that is meant, or None where nothing is set and none is stored."""
         try:
-            return self.place()
+            return self._name()
         except ConfigError:
-            if self.places():
+            if self._names():
                 raise
             return None
 
-    def tenant(self, place: _Place) -> _Tenant:
+    def _tenant(self, name: Sequence[str]) -> _Tenant:
         """The tenant, asked in the name of the client with its authentication."""
-        names = ("client_secret", "client_assertion", "trace")
-        return _Tenant(place.domain, place.client_id, *map(self.get, names))
+        return _Tenant(name[0], name[1], self._get)
 
-    def is_machine(self) -> bool:
+    def _is_machine(self) -> bool:
         """Whether client credentials can be asked for."""
-        return bool(self.get("client_secret") or self.get("client_assertion"))
+        return bool(self._get("client_secret") or self._get("client_assertion"))
 
 
 class _Work:
     """One session while a call works on it: what is stored, and the token that is wanted of it.
 
     Args:
-        settings: of the `Auth0` that is called.
-        place: the session.
+        auth0: that is called.
+        name: of the session.
         audience: of the call, if it names one.
         scope: of the call, if it names one.
         new: whether it begins, whatever is stored.
@@ -1932,27 +1911,28 @@ class _Work:
 
     def __init__(
         self,
-        settings: _Settings,
-        place: _Place,
+        auth0: _Settings,
+        name: list[str],
         audience: str | None = None,
         scope: str | None = None,
         new: bool = False,
     ) -> None:
-        self._settings = settings
-        self._place = place
+        self._auth0 = auth0
+        self._name = name
+        self._key = _session_key(*name)
         self._asked = (audience, scope)
-        self._store = settings.store()
+        self._store = auth0._store()
         self._look_at(None) if new else self.load()
 
     def load(self, locked: bool = False) -> None:
         """Reads the session, and finds in it the token that is wanted."""
-        self._store = self._settings.store()
-        self._look_at(self._store.load(self._place.key, locked))
+        self._store = self._auth0._store()
+        self._look_at(self._store.load(self._key, locked))
 
     def _look_at(self, record: Record | None) -> None:
         self.record = record
         stored = record or _new_record()
-        get = self._settings.get
+        get = self._auth0._get
         self.organization = get("organization") or stored["organization"]
         if stored["user"] and self.organization != stored["organization"]:
             name = _clean(self.organization, 60)
@@ -1963,8 +1943,8 @@ class _Work:
 
     def login_required(self, what: str, error: str | None = None) -> LoginRequired:
         """The error whose next step is a login."""
-        program = self._settings.program or _program_name()
-        return LoginRequired(f"{what}: run {program} login {self._place.options()}", error)
+        program = self._auth0._program or _program_name()
+        return LoginRequired(f"{what}: run {program} login {_options(self._name)}", error)
 
     def obtain(self, min_ttl: float, force_refresh: bool) -> Record:
         """The token as the session keeps it: the stored one, else a new one.
@@ -1975,7 +1955,7 @@ class _Work:
         if before and not force_refresh and _is_usable(before, min_ttl):
             return before
         try:
-            with self._store.lock(self._place.key):
+            with self._store.lock(self._key):
                 self.load(True)
                 entry = self.entry
                 same = before and entry and before["access_token"] == entry["access_token"]
@@ -1997,18 +1977,17 @@ class _Work:
             return self._refresh(self.record)
         if self.record and self.record["user"]:
             raise self.login_required("the session has ended")
-        if self._settings.is_machine():
+        if self._auth0._is_machine():
             return self.client_credentials()
         raise self.login_required("nobody is logged in")
 
     def client_credentials(self) -> Record:
         """The client credentials grant (RFC 6749 section 4.4), with the session's lock held."""
         goal = {"audience": self.audience, "organization": self.organization, "scope": self.scope}
-        tenant = self._settings.tenant(self._place)
+        tenant = self._auth0._tenant(self._name)
         reply = _ask(tenant, {"grant_type": "client_credentials", **goal}, True)
         entry = _new_entry(reply, **goal)
-        place = self._place
-        record = self.record or _new_record(place.domain, place.client_id, place.profile)
+        record = self.record or _new_record(*self._name)
         if not record["tokens"]:
             record.update(goal)
         _put_token(record, entry, self._asked[1] is None)
@@ -2032,7 +2011,7 @@ class _Work:
             "scope": scope if scope != record["scope"] else None,
         }
         try:
-            reply = _ask(self._settings.tenant(self._place), form)
+            reply = _ask(self._auth0._tenant(self._name), form)
         except OAuthError as problem:
             return self._refused(record, problem)
         renewed = self._renewed(record, reply)
@@ -2057,7 +2036,7 @@ class _Work:
         renewed = {**record, "refresh_token": refresh_token}
         if reply.get("id_token") is None:
             return renewed
-        tenant = self._settings.tenant(self._place)
+        tenant = self._auth0._tenant(self._name)
         token = _IdToken(reply["id_token"])
         token.check_claims(tenant, reply["access_token"], record["organization"])
         if record["user"]:
@@ -2098,14 +2077,14 @@ class _Work:
 
     def _save_renewed(self, before: Record, renewed: Record) -> None:
         """Saves, unless the session was removed or replaced meanwhile."""
-        current = self._store.load(self._place.key, True)
+        current = self._store.load(self._key, True)
         if current and current["refresh_token"] == before["refresh_token"]:
             self._save(renewed)
 
     def _save(self, record: Record) -> None:
         """Saves; a failure costs nobody the token that has just been issued."""
         try:
-            self._store.save(self._place.key, record)
+            self._store.save(self._key, record)
         except CacheError as problem:
             _warn(f"the session was not saved: {problem}")
 
@@ -2159,7 +2138,7 @@ def _show_prompt(prompt: dict[str, Any], opened: bool) -> None:
     _say(f"{text}Waiting for up to {prompt['expires_in']} s; Ctrl-C stops it.")
 
 
-class Auth0:
+class Auth0(_Settings):
     """One session of one application at one tenant: log in, get tokens, log out.
 
     What is not given comes from the environment, then from the stored session that matches.
@@ -2199,13 +2178,14 @@ class Auth0:
         params: Mapping[str, str] | None = None,
         trace: Callable[[str], object] | None = None,
     ) -> None:
-        given = dict(locals())
-        del given["self"]
-        self._settings = _Settings(given)
+        given = {
+            name: value for name, value in locals().items() if name != "self" and name[0] != "_"
+        }
+        super().__init__(given)
         self._hot: dict[tuple[str | None, str | None, float], tuple[str, float, float]] = {}
 
     def __repr__(self) -> str:
-        given = self._settings.given
+        given = self._given
         names = [name for name in ("domain", "client_id", "profile") if given[name] is not None]
         return f"Auth0({', '.join(f'{name}={given[name]!r}' for name in names)})"
 
@@ -2257,8 +2237,8 @@ class Auth0:
         force_refresh: bool,
     ) -> Record:
         """The token as a session keeps it: what get_token does beyond its memory."""
-        place = self._settings.place()
-        work = _Work(self._settings, place, audience, scope)
+        name = self._name()
+        work = _Work(self, name, audience, scope)
         seen = work.entry and work.entry["access_token"]
         try:
             return work.obtain(min_ttl, force_refresh)
@@ -2266,15 +2246,14 @@ class Auth0:
             if not interactive:
                 raise
         # One login at a time per session: the others wait, and share what it brings.
-        with self._settings.store().lock(place.key + "~login", 600):
+        with self._store().lock(_session_key(*name) + "~login", 600):
             work.load()
             entry = work.entry
             if not entry or entry["access_token"] == seen or not _is_usable(entry, 0):
-                given = {**self._settings.given, **vars(place)}
-                del given["key"]
-                given.update(audience=audience or given["audience"], scope=scope or given["scope"])
-                Auth0(**given).login()
-        return _Work(self._settings, place, audience, scope).obtain(0, False)
+                goal = {"audience": audience, "scope": scope, **_named(name)}
+                given = {key: value for key, value in goal.items() if value}
+                Auth0(**{**self._given, **given}).login()
+        return _Work(self, name, audience, scope).obtain(0, False)
 
     def get_id_token(self, *, force_refresh: bool = False) -> str:
         """The ID token of the login or of the last refresh; refreshed if it has expired.
@@ -2282,7 +2261,7 @@ class Auth0:
         Raises:
             LoginRequired: nobody is logged in, or the login did not ask for `openid`.
         """
-        work = _Work(self._settings, self._settings.place())
+        work = _Work(self, self._name())
         stored = work.record and work.record["id_token"]
         if stored and (force_refresh or _IdToken(stored).claims.get("exp", 0) <= time.time()):
             work.obtain(60, True)
@@ -2323,13 +2302,12 @@ class Auth0:
             InvalidToken: the ID token fails a check.
             OAuthError, NetworkError, ConfigError, CacheError: as their names say.
         """
-        settings = self._settings
-        place = settings.place(new=True)
-        ports = _parse_ports(settings.get("ports") or DEFAULT_PORTS)
+        name = self._name(new=True)
+        ports = _parse_ports(self._get("ports") or DEFAULT_PORTS)
         if not _is_number(timeout) or timeout <= 0:
             raise ConfigError("the timeout is a number of seconds greater than 0")
-        tenant = settings.tenant(place)
-        wanted = self._wanted(place)
+        tenant = self._tenant(name)
+        wanted = self._wanted(name)
         flow = self._choose(flow)
 
         def announce(prompt: dict[str, Any]) -> None:
@@ -2341,12 +2319,12 @@ class Auth0:
                 _show_prompt(prompt, opened)
 
         def establish(reply: dict[str, Any], nonce: str | None = None) -> Session:
-            return self._establish(place, wanted, reply, nonce)
+            return self._establish(name, wanted, reply, nonce)
 
         if flow == "browser":
             return _browser_login(tenant, wanted, ports, timeout, announce, establish)
         if flow == "client-credentials":
-            return self._machine_login(place)
+            return self._machine_login(name)
         if wanted["organization"]:
             raise ConfigError(
                 f"Auth0 has no organizations in the {flow} flow: use --flow browser, or leave the "
@@ -2356,10 +2334,10 @@ class Auth0:
             return establish(_device_login(tenant, wanted, timeout, announce))
         return establish(_password_login(tenant, wanted, username, password, realm))
 
-    def _wanted(self, place: _Place) -> dict[str, str | None]:
+    def _wanted(self, name: list[str]) -> dict[str, str | None]:
         """What to ask for; what is not given is asked for as at the last login."""
-        get = self._settings.get
-        record = self._settings.store().load(place.key)
+        get = self._get
+        record = self._store().load(_session_key(*name))
         stored = record if record and record["user"] else _new_record()
         return {
             **_check_params(get("params") or {}),
@@ -2371,7 +2349,7 @@ class Auth0:
     def _choose(self, flow: str) -> str:
         if flow not in FLOWS:
             raise ConfigError(f"the flow {_clean(flow, 40)!r} is none of {', '.join(FLOWS)}")
-        machine = self._settings.is_machine()
+        machine = self._is_machine()
         if flow == "client-credentials" and not machine:
             raise ConfigError("client credentials need AUTH0_CLIENT_SECRET or --client-secret-file")
         if flow != "auto":
@@ -2380,30 +2358,30 @@ class Auth0:
             return "client-credentials"
         return "browser" if _user_sits_here() and _find_browser() else "device"
 
-    def _machine_login(self, place: _Place) -> Session:
-        store = self._settings.store()
-        with store.lock(place.key):
-            store.load(place.key, True)  # what can't be replaced is refused, or set aside
-            _Work(self._settings, place, new=True).client_credentials()
-            record = store.load(place.key, True)
+    def _machine_login(self, name: list[str]) -> Session:
+        store = self._store()
+        with store.lock(_session_key(*name)):
+            store.load(_session_key(*name), True)  # what can't be replaced is refused, or set aside
+            _Work(self, name, new=True).client_credentials()
+            record = store.load(_session_key(*name), True)
         if record is None:
             raise CacheError("the token could not be saved: see the warning above")
         return Session(record)
 
     def _establish(
         self,
-        place: _Place,
+        name: list[str],
         wanted: Mapping[str, str | None],
         reply: dict[str, Any],
         nonce: str | None,
     ) -> Session:
         """Makes a session of a login's answer: first every check, then the save."""
-        record = _new_record(place.domain, place.client_id, place.profile)
+        record = _new_record(*name)
         id_token = reply.get("id_token")
         if "openid" in str(wanted["scope"]).split() or id_token is not None:
             if id_token is None:
                 raise InvalidToken("Auth0's answer holds no ID token: log in again", "form")
-            tenant = self._settings.tenant(place)
+            tenant = self._tenant(name)
             token = _IdToken(id_token)
             max_age = wanted.get("max_age")
             age = None if max_age is None else int(max_age)  # 0 is a value too (Core 3.1.2.1)
@@ -2418,10 +2396,10 @@ class Auth0:
         goal = {name: wanted[name] for name in ("audience", "organization", "scope")}
         record.update(goal, refresh_token=reply.get("refresh_token"))
         _put_token(record, _new_entry(reply, **goal), True)
-        store = self._settings.store()
-        with store.lock(place.key):
-            store.load(place.key, True)  # what can't be replaced is refused, or set aside
-            store.save(place.key, record)
+        store = self._store()
+        with store.lock(_session_key(*name)):
+            store.load(_session_key(*name), True)  # what can't be replaced is refused, or set aside
+            store.save(_session_key(*name), record)
         self._hot.clear()
         return Session(record)
 
@@ -2431,14 +2409,14 @@ class Auth0:
         Raises:
             ConfigError: several sessions match.
         """
-        place = self._settings.stored_place()
-        record = place and self._settings.store().load(place.key)
+        name = self._stored_name()
+        record = name and self._store().load(_session_key(*name))
         return Session(record) if record else None
 
     def sessions(self) -> list[Session]:
         """All stored sessions that match what is given. Makes no request."""
-        store = self._settings.store()
-        records = (store.load(place.key) for place in self._settings.places())
+        store = self._store()
+        records = (store.load(_session_key(*name)) for name in self._names())
         return [Session(record) for record in records if record]
 
     def logout(self, *, local: bool = False) -> None:
@@ -2450,18 +2428,18 @@ class Auth0:
         Raises:
             NetworkError, OAuthError: deleted, but not revoked.
         """
-        place = self._settings.stored_place()
-        if place is None:
+        name = self._stored_name()
+        if name is None:
             return
-        store = self._settings.store()
-        with store.lock(place.key):
-            record = store.load(place.key, True)  # what is refused is left alone
-            store.delete(place.key)
+        store = self._store()
+        with store.lock(_session_key(*name)):
+            record = store.load(_session_key(*name), True)  # what is refused is left alone
+            store.delete(_session_key(*name))
         self._hot.clear()
         if record and record["refresh_token"] and not local:
             try:
                 form = {"token": record["refresh_token"]}
-                self._settings.tenant(place).post("/oauth/revoke", form, True)
+                self._tenant(name).post("/oauth/revoke", form, True)
             except Auth0Error as problem:
                 problem.args = (f"logged out here, but the token was not revoked: {problem}",)
                 raise
@@ -2652,7 +2630,7 @@ def _read_secret_file(path: str) -> str:
 
 def _auth0_of(args: Namespace, prog: str, defaults: Auth0 | None) -> Auth0:
     """The flags on top of what the host program has set."""
-    given = dict(defaults._settings.given) if defaults else {}
+    given = dict(defaults._given) if defaults else {}
     names = "domain client_id audience scope organization profile cache ports".split()
     given.update((name, getattr(args, name)) for name in names if getattr(args, name))
     if args.client_secret_file:
@@ -2665,7 +2643,7 @@ def _auth0_of(args: Namespace, prog: str, defaults: Auth0 | None) -> Auth0:
     if args.verbose:
         given["trace"] = _say
     auth0 = Auth0(**given)
-    auth0._settings.program = prog
+    auth0._program = prog
     return auth0
 
 
@@ -2734,7 +2712,7 @@ def _command_status(auth0: Auth0, args: Namespace) -> None:
         for session in sessions:
             _put(_describe(session))
     if not sessions:
-        raise LoginRequired(f"nobody is logged in: run {auth0._settings.program} login")
+        raise LoginRequired(f"nobody is logged in: run {auth0._program} login")
 
 
 def _describe(session: Session) -> str:
@@ -2759,20 +2737,17 @@ def _duration(seconds: float) -> str:
 
 
 def _command_logout(auth0: Auth0, args: Namespace) -> None:
-    settings = auth0._settings
-    places = settings.places() if args.all else [settings.stored_place()]
     problems: list[Auth0Error] = []
-    for place in places:
-        if place is None or auth0._settings.store().call("read", place.key) is None:
+    for name in auth0._names() if args.all else [auth0._stored_name()]:
+        if name is None or auth0._store().call("read", _session_key(*name)) is None:
             _say("Nobody was logged in.")
             continue
-        names = {name: getattr(place, name) for name in ("domain", "client_id", "profile")}
         try:
-            Auth0(**{**settings.given, **names}).logout(local=args.local)
-            _say(f"Logged out of {place.domain}, profile {_clean(place.profile, 80)}.")
+            Auth0(**{**auth0._given, **_named(name)}).logout(local=args.local)
+            _say(f"Logged out of {name[0]}, profile {_clean(name[2], 80)}.")
         except Auth0Error as problem:
             if args.all:
-                _say(f"{place.options()}: {problem}")
+                _say(f"{_options(name)}: {problem}")
             problems.append(problem)
     if problems:
         raise problems[-1]
