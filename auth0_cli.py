@@ -2505,13 +2505,15 @@ _COMMANDS = {
 }
 
 
+_LOGIN_EPILOG = """examples:
+  {prog} login --domain acme.eu.auth0.com --client-id CLIENT_ID
+  {prog} login --flow device --audience https://api.example.com
+
+For the browser flow paste this line under Allowed Callback URLs of the application:
+  {urls}"""
 _EPILOGS = {
-    "login": "examples:\n  {prog} login --domain acme.eu.auth0.com --client-id CLIENT_ID\n"
-    "  {prog} login --flow device --audience https://api.example.com\n\n"
-    "For the browser flow paste this line under Allowed Callback URLs of the application:\n"
-    "  {urls}",
-    "token": "examples:\n  {prog} token\n  {prog} token --json\n"
-    "  {prog} token --header | curl -H @- URL",
+    "login": _LOGIN_EPILOG,
+    "token": "examples:\n  {prog} token --json\n  {prog} token --header | curl -H @- URL",
     "status": "examples:\n  {prog} status\n  {prog} status --json",
     "logout": "examples:\n  {prog} logout\n  {prog} logout --all",
 }
