@@ -1097,7 +1097,7 @@ _SHA256_PREFIX = bytes.fromhex("3031300d060960864801650304020105000420")
 
 
 def _usable_keys(keys: list[Any]) -> list[dict[str, str]]:
-    """The RSA keys for RS256 among those of a JWKS, with what is used of them; the others are skipped."""
+    """The RSA keys for RS256 among those of a JWKS, others are skipped."""
     return [
         {name: key.get(name, "") for name in ("kty", "kid", "n", "e")}
         for key in keys
@@ -1659,9 +1659,8 @@ def _check_answer(answer: Mapping[str, str], issuer: str) -> None:
         code = _clean(answer["error"], 60)
         said = _clean(answer.get("error_description", ""))
         remedy = _remedy(code, said) or ": log in again, or ask the administrator of the tenant"
-        raise LoginFailed(
-            f"the login was refused ({': '.join(filter(None, (code, said)))}){remedy}", code
-        )
+        said = f"{code}: {said}" if said else code
+        raise LoginFailed(f"the login was refused ({said}){remedy}", code)
 
 
 # ---- Device flow (RFC 8628) ----------------------------------------------------------------------
@@ -1740,11 +1739,12 @@ def _device_refused(problem: OAuthError) -> Auth0Error:
     if problem.error in ("expired_token", "invalid_grant"):
         return LoginFailed("the code has expired or was used: log in again", problem.error)
     if problem.error in ("unauthorized_client", "unsupported_grant_type", "access_denied"):
-        problem.args = (
+        what = (
             f"Auth0 refused the device flow ({problem.error}: {problem.description}): enable the "
             "grant Device Code (Dashboard > the application > Advanced Settings > Grant Types), "
-            "check the client id, or use --flow browser",
+            "check the client id, or use --flow browser"
         )
+        return OAuthError(what, problem.error, problem.description, problem.status)
     return problem
 
 
