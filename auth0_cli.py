@@ -1354,8 +1354,8 @@ _STYLE = """
 body{margin:0;min-height:100vh;display:grid;place-items:center;background:Canvas;color:CanvasText;
 font:1.1rem/1.6 system-ui,sans-serif}
 main{max-width:32rem;padding:2rem;text-align:center;overflow-wrap:anywhere}
-h1{font-size:1.6rem;font-weight:600;margin:0 0 .5rem}
-p{margin:0;opacity:.8}
+h1{font-size:1.6rem;font-weight:600;margin:0}
+p{margin:.5rem 0 0;opacity:.8}
 """
 _POLICY = (
     "default-src 'none'; style-src 'sha256-{}'; base-uri 'none'; form-action 'none'; "
@@ -1370,7 +1370,7 @@ _PAGE_HEADERS = {
 }
 
 
-def _page(title: str, text: str) -> bytes:
+def _page(title: str, *texts: str) -> bytes:
     """The quiet page that a browser is shown: no script, nothing from outside unescaped."""
     from html import escape
 
@@ -1378,7 +1378,9 @@ def _page(title: str, text: str) -> bytes:
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width">'
         f"<title>{escape(title)}</title><style>{_STYLE}</style></head>"
-        f"<body><main><h1>{escape(title)}</h1><p>{escape(text)}</p></main></body></html>\n"
+        f"<body><main><h1>{escape(title)}</h1>"
+        + "".join(f"<p>{escape(text)}</p>" for text in texts)
+        + "</main></body></html>\n"
     ).encode()
 
 
@@ -1450,9 +1452,12 @@ class _Listener:
 
     def finish(self, problem: Auth0Error | None) -> None:
         """Tells the browser how the login ended, and waits a moment until it shows that."""
-        title = "You are not logged in" if problem else "You are logged in"
-        said = f"{problem} " if problem else ""
-        self._result = _page(title, f"{said}Close this page and return to the terminal.")
+        back = "Close this page and return to the terminal."
+        if problem is None:
+            self._result = _page("You are logged in", back)
+        else:
+            said = str(problem)
+            self._result = _page("You are not logged in", f"{said[:1].upper()}{said[1:]}.", back)
         self._finished.set()
         self._shown.wait(2)
 

@@ -1270,8 +1270,8 @@ class Demo:
         self.run_command("logout")
         say(
             "",
-            "That was all. With your own tenant: set AUTH0_DOMAIN and AUTH0_CLIENT_ID (see",
-            "README.md, 'Set up Auth0'), then: python auth0_cli.py login",
+            "That was all. How to do the same with a tenant of your own: README.md, 'Use it with",
+            "your tenant'.",
         )
 
     def log_in_with_device(self):
