@@ -805,7 +805,7 @@ class _Exchange:
             finally:
                 connection.close()
         except Exception as problem:  # noqa: BLE001 - whatever a hostile server makes of http.client
-            self.problem = problem
+            self.problem = problem.with_traceback(None)  # its frames hold sockets, and the form
 
     def _read(self, response: Any) -> None:
         self.body = response.read(MAX_BYTES + 1)
