@@ -15,6 +15,7 @@ import argparse
 import base64
 import contextlib
 import email.utils
+import functools
 import hashlib
 import hmac
 import html
@@ -1151,12 +1152,17 @@ def practice_users():
     }
 
 
+@functools.lru_cache(maxsize=None)
+def direct_opener():
+    """Make the opener once: from Python 3.12 on it reads all certificates each time."""
+    return urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
 def fetch(url, fields=None):
     """Open the URL like a browser without a proxy; return status, url, text and headers."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     body = None if fields is None else urlencode(fields).encode()
     try:
-        response = opener.open(url, body, timeout=30)
+        response = direct_opener().open(url, body, timeout=30)
     except urllib.error.HTTPError as error:
         response = error
     with response:
