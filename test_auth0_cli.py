@@ -1152,7 +1152,7 @@ def practice_users():
     }
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def direct_opener():
     """Make the opener once: from Python 3.12 on it reads all certificates each time."""
     return urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -2339,6 +2339,46 @@ class DictCache:
     def lock(self, key, timeout):
         with self.mutex:
             yield
+
+
+class TestSpeed:
+    """What costs time, counted: a stopwatch would blame the machine."""
+
+    def loaded_by(self, cli, code):
+        """Return the modules that a bare interpreter has not, after the code."""
+        preamble = "import sys; before = set(sys.modules); sys.path.insert(0, sys.argv[1])"
+        end = "print(*sorted(set(sys.modules) - before), file=sys.stderr)"
+        script = f"{preamble}\n{code}\n{end}"
+        command = [sys.executable, "-B", "-I", "-c", script, str(Demo.program.parent)]
+        done = subprocess.run(command, env=cli.env, check=True, capture_output=True, text=True)
+        return set(done.stderr.split())
+
+    def test_an_import_loads_nothing_else(self, cli):
+        assert self.loaded_by(cli, "import auth0_cli") <= {"__future__", "auth0_cli"}
+
+    @pytest.mark.parametrize("settings", ["given", "of the one session"])
+    def test_a_warm_token_loads_nothing_but_a_scanner(self, logged_in, settings):
+        if settings != "given":
+            for name in ("AUTH0_DOMAIN", "AUTH0_CLIENT_ID"):
+                del logged_in.env[name]
+        loaded = self.loaded_by(logged_in, "import auth0_cli; auth0_cli.main(['token'])")
+        assert loaded <= {"__future__", "auth0_cli", "_json"}
+
+    def test_no_login_and_no_renewal_asks_more_than_it_must(self, cli, tenant):
+        cli.login()
+        ours = ["/oauth/token", "/.well-known/jwks.json"]
+        paths = [request.path for request in tenant.requests]
+        assert [path for path in paths if path not in ("/authorize", "/u/login")] == ours
+        cli.expire()
+        before = len(tenant.requests)
+        cli.token()
+        assert [request.path for request in tenant.requests[before:]] == ["/oauth/token"]
+        machine = tenant.clients["practice-machine"]
+        cli.env.update(AUTH0_CLIENT_ID=machine.client_id, AUTH0_CLIENT_SECRET=machine.client_secret)
+        before = len(tenant.requests)
+        cli.token()
+        cli.token()
+        assert [request.path for request in tenant.requests[before:]] == ["/oauth/token"]
 
 
 class TestLibrary:
