@@ -203,6 +203,12 @@ def _warn(message: str) -> None:
     _say(f"auth0_cli: warning: {message}")
 
 
+def _say_waiting(for_what: str) -> None:
+    """Tells a person at a terminal why nothing happens; a log or a program needs no such line."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        _say(f"auth0_cli: waiting for {for_what}")
+
+
 def _b64url(data: bytes) -> str:
     """Base64url without padding (RFC 7515 section 2)."""
     from binascii import b2a_base64
@@ -986,6 +992,8 @@ class _Tenant:
             wait = pause and max(pause, answer.retry_after())
             if not again or wait is None or time.monotonic() + wait > deadline:
                 break
+            if wait > 3:
+                _say_waiting(f"{self._host}, which asks for {wait:.0f} s without requests")
             time.sleep(wait)
         if not answer.status:
             raise NetworkError(_explain(answer.problem, self._host)) from None
@@ -1007,8 +1015,12 @@ class _Tenant:
         request = (method, path, build() if build else None, headers)
         thread = Thread(target=exchange.run, args=request, daemon=True)
         thread.start()
+        told = False
         while thread.is_alive() and time.monotonic() < deadline:
             thread.join(0.5)  # in slices: a longer wait could not be interrupted on Windows
+            if not told and time.monotonic() > started + 3:
+                told = True
+                _say_waiting(f"{self._host}, for up to {REQUEST_SECONDS:.0f} s")
         if self._trace:
             took = (time.monotonic() - started) * 1000
             self._trace(f"{method} {path} {exchange.status or 'no answer'} {took:.0f} ms")

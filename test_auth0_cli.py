@@ -1363,6 +1363,7 @@ if __name__ == "__main__":
 
 import pickle
 import queue
+import random
 import shutil
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -2144,6 +2145,50 @@ class TestManyProcesses:
         with FileCache(logged_in.cache).lock(logged_in.session_file.stem, 5):
             assert logged_in.token()
             assert logged_in.status()
+
+
+class TestSoak:
+    """Random moments: AUTH0_CLI_SOAK=1000 makes a thousand kills of the few."""
+
+    kills = int(os.environ.get("AUTH0_CLI_SOAK") or 6)
+    stampedes = max(1, kills // 10)
+
+    def seeded(self):
+        seed = secrets.randbits(32)
+        print(f"the seed is {seed}")  # shown when the test fails
+        return random.Random(seed)
+
+    @posix_only
+    def test_processes_that_are_killed_at_any_moment_lose_nothing(self, logged_in, tenant):
+        moments = self.seeded()
+        tenant.leeway = 3600  # a rotated token whose answer was lost with its process stays good
+        tenant.token_delay = 0.05
+        for _ in range(self.kills):
+            logged_in.expire()
+            before = tenant.count("refresh_token")
+            started = [logged_in.start("token") for _ in range(3)]
+            victim = moments.choice(started)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                victim.process.wait(moments.uniform(0, 0.4))
+            victim.process.kill()
+            survivors = [one.finish() for one in started if one is not victim]
+            victim.process.wait()
+            assert len({survivor.out for survivor in survivors}) == 1
+            assert 1 <= tenant.count("refresh_token") - before <= 2
+            record = json.loads(logged_in.session_file.read_text())
+            assert record["refresh_token"] == list(tenant.refresh_tokens)[-1]
+            for path in logged_in.cache.iterdir():
+                assert stat.S_IMODE(path.stat().st_mode) == 0o600
+            assert len(list(logged_in.cache.iterdir())) <= 3  # session, lock, what was cut off
+        assert logged_in.token()
+
+    def test_stampedes_again_and_again_make_one_request_each(self, logged_in, tenant):
+        for _ in range(self.stampedes):
+            logged_in.expire()
+            before = tenant.count("refresh_token")
+            started = [logged_in.start("token") for _ in range(16)]
+            assert len({running.finish().out for running in started}) == 1
+            assert tenant.count("refresh_token") == before + 1
 
 
 class TestStatusAndLogout:
