@@ -740,6 +740,10 @@ class _Store:
         self._unsaved.pop(key, None)
         self.call("delete", key)
 
+    def file(self, key: str) -> str | None:
+        """Where the session is, if it is in a file."""
+        return self._cache.path(key) if isinstance(self._cache, FileCache) else None
+
     def lock(self, key: str, timeout: float = LOCK_SECONDS) -> AbstractContextManager[object]:
         """Excludes other writers and refreshers of this session.
 
@@ -959,11 +963,20 @@ class _Tenant:
             )
         return answer.json or {}
 
+    def get(self, path: str) -> _Exchange:
+        """The answer to a GET that is safe to repeat; NetworkError unless it is a JSON object."""
+        answer = self._send(path, None, True)
+        if answer.status != 200 or answer.json is None:
+            raise NetworkError(
+                f"{self._host} did not give {path} (HTTP {answer.status}): is AUTH0_DOMAIN right? "
+                "If so, try again later"
+            )
+        return answer
+
     def keys(self) -> list[dict[str, str]]:
         """The tenant's public signing keys that this program can use (RFC 7517)."""
-        answer = self._send("/.well-known/jwks.json", None, True)
-        keys = (answer.json or {}).get("keys")
-        if answer.status != 200 or type(keys) is not list:
+        keys = (self.get("/.well-known/jwks.json").json or {}).get("keys")
+        if type(keys) is not list:
             raise NetworkError(f"{self._host} did not give its signing keys: try again later")
         return _usable_keys(keys)
 
@@ -1359,6 +1372,356 @@ def _put_token(record: Record, entry: Record, default: bool) -> None:
     record["tokens"].append(entry)
 
 
+# ---- QR code (ISO/IEC 18004) ---------------------------------------------------------------------
+
+# Versions 1 to 6 at level L (table 9): data and error correction codewords of a block, and blocks.
+_QR_VERSIONS = ((19, 7, 1), (34, 10, 1), (55, 15, 1), (80, 20, 1), (108, 26, 1), (68, 18, 2))
+
+
+def _qr_flips(mask: int, x: int, y: int) -> bool:
+    """Whether a mask flips the module in column x and row y (table 10)."""
+    both = x * y % 2 + x * y % 3
+    conditions = ((x + y) % 2, y % 2, x % 3, (x + y) % 3, (x // 3 + y // 2) % 2)
+    return (*conditions, both, both % 2, ((x + y) % 2 + x * y % 3) % 2)[mask] == 0
+
+
+def _qr_times(a: int, b: int) -> int:
+    """The product in the field of 256 elements (section 7.5.2)."""
+    product = 0
+    while b:
+        product ^= a * (b & 1)
+        a, b = (a << 1) ^ (a >> 7) * 0x11D, b >> 1
+    return product
+
+
+def _qr_correction(block: list[int], degree: int) -> list[int]:
+    """The error correction codewords of a block: the remainder by the generator polynomial."""
+    generator, root = [1], 1
+    for _ in range(degree):
+        shifted = [0] + [_qr_times(c, root) for c in generator]
+        generator = [a ^ b for a, b in zip([*generator, 0], shifted)]
+        root = _qr_times(root, 2)
+    rest = block + [0] * degree
+    for i in range(len(block)):
+        factor = rest[i]
+        for j, coefficient in enumerate(generator):
+            rest[i + j] ^= _qr_times(coefficient, factor)
+    return rest[len(block) :]
+
+
+def _qr_codewords(data: bytes) -> tuple[int, list[int]]:
+    """The version, and its codewords in byte mode (sections 7.4.5 and 7.6); ValueError if long."""
+    fitting = [v for v, (size, _, n) in enumerate(_QR_VERSIONS) if len(data) + 2 <= size * n]
+    if not fitting:
+        raise ValueError("too long for a QR code of version 6")
+    size, degree, count = _QR_VERSIONS[fitting[0]]
+    value = (0x400 + len(data) << 8 * len(data)) + int.from_bytes(data, "big") << 4
+    words = list(value.to_bytes(len(data) + 2, "big"))
+    words += [(0xEC, 0x11)[i % 2] for i in range(size * count - len(words))]
+    blocks = [words[i * size : (i + 1) * size] for i in range(count)]
+    corrections = [_qr_correction(block, degree) for block in blocks]
+    return fitting[0] + 1, [
+        word for part in (blocks, corrections) for row in zip(*part) for word in row
+    ]
+
+
+def _qr_patterns(version: int) -> list[list[int | None]]:
+    """The symbol with its function patterns (section 6.3), None where data go; 1 is dark."""
+    side = 17 + 4 * version
+    grid: list[list[int | None]] = [[None] * side for _ in range(side)]
+    for i in range(side):
+        grid[6][i] = grid[i][6] = 1 - i % 2
+    for i in range(9):  # the format information goes here
+        grid[8][i] = grid[i][8] = 0
+        grid[8][max(side - 1 - i, side - 8)] = grid[max(side - 1 - i, side - 8)][8] = 0
+    centres = [(3, 3, 4), (3, side - 4, 4), (side - 4, 3, 4)]
+    centres += [(side - 7, side - 7, 2)] if version > 1 else []
+    for x, y, radius in centres:
+        for row in range(max(0, y - radius), min(side, y + radius + 1)):
+            for column in range(max(0, x - radius), min(side, x + radius + 1)):
+                ring = max(abs(row - y), abs(column - x))
+                grid[row][column] = int(ring not in ((2, 4) if radius == 4 else (1,)))
+    grid[side - 8][8] = 1
+    return grid
+
+
+def _qr_masked(version: int, words: list[int], mask: int) -> list[list[int]]:
+    """The symbol with its data under a mask, and with the format information (section 7.9)."""
+    grid = _qr_patterns(version)
+    side = len(grid)
+    bits = iter([word >> i & 1 for word in words for i in range(7, -1, -1)])
+    for right in range(side - 1, 0, -2):
+        pair = right - (right <= 6)
+        for step in range(side):
+            y = step if (pair + 1) & 2 else side - 1 - step
+            for x in (pair, pair - 1):
+                if grid[y][x] is None:
+                    grid[y][x] = next(bits, 0) ^ _qr_flips(mask, x, y)
+    rest = 8 + mask  # level L is 01
+    for _ in range(10):
+        rest = rest << 1 ^ (rest >> 9) * 0x537
+    information = ((8 + mask) << 10 | rest) ^ 0x5412
+    for i in range(15):
+        bit = information >> i & 1
+        row = i if i < 6 else i + 1 if i < 8 else side - 15 + i
+        grid[row][8] = bit
+        grid[8][side - 1 - i if i < 8 else 7 if i == 8 else 14 - i] = bit
+    return grid  # type: ignore[return-value, unused-ignore]
+
+
+def _qr_penalty(grid: list[list[int]]) -> int:
+    """How hard a symbol is to read (section 7.8.3)."""
+    from itertools import groupby
+
+    rows = ["".join(map(str, row)) for row in grid]
+    lines = rows + ["".join(column) for column in zip(*rows)]
+    runs = (len(list(run)) for line in lines for _, run in groupby(line))
+    penalty = sum(length - 2 for length in runs if length >= 5)
+    for above, below in zip(rows, rows[1:]):
+        squares = zip(above, above[1:], below, below[1:])
+        penalty += 3 * sum(len(set(square)) == 1 for square in squares)
+    finders = ("10111010000", "00001011101")
+    penalty += 40 * sum(line[i:].startswith(finders) for line in lines for i in range(len(line)))
+    share = sum(row.count("1") for row in rows) * 20 / len(rows) ** 2
+    return penalty + 10 * int(abs(share - 10))
+
+
+def _qr_text(data: str, colour: bool) -> str:
+    """A QR code in half-block characters with its quiet zone; ValueError if the data are long."""
+    version, words = _qr_codewords(data.encode("utf-8"))
+    grids = [_qr_masked(version, words, mask) for mask in range(8)]
+    best = min(grids, key=_qr_penalty)
+    side = len(best) + 8
+    blank = [[0] * side] * 4
+    padded = [*blank, *([0] * 4 + row + [0] * 4 for row in best), *blank, [1] * side]
+    on, off = ("\x1b[97;40m", "\x1b[0m") if colour else ("", "")
+    return "".join(
+        on
+        + "".join("█▀▄ "[2 * top + bottom] for top, bottom in zip(*padded[y : y + 2]))
+        + off
+        + "\n"
+        for y in range(0, side, 2)
+    )
+
+
+# ---- Prompts -------------------------------------------------------------------------------------
+
+
+_TEXT_BROWSERS = frozenset(["www-browser", "links", "elinks", "lynx", "w3m", "browsh", "carbonyl"])
+
+
+def _find_browser() -> Any:
+    """The browser that the webbrowser module would take, unless it runs in the terminal."""
+    import webbrowser
+
+    try:
+        browser = webbrowser.get()
+    except webbrowser.Error:
+        return None
+    name = os.path.basename(str(getattr(browser, "name", "")))
+    return None if name in _TEXT_BROWSERS else browser
+
+
+def _user_sits_here() -> bool:
+    """Whether a browser opened on this machine would be seen by the user."""
+    environ = os.environ
+    if any(environ.get(name) for name in ("SSH_CONNECTION", "SSH_CLIENT", "SSH_TTY")):
+        return False
+    if sys.platform in ("win32", "darwin"):
+        return True
+    if os.path.exists("/.dockerenv") or os.path.exists("/run/.containerenv"):
+        return False
+    shown = ("DISPLAY", "WAYLAND_DISPLAY", "WSL_DISTRO_NAME", "BROWSER")
+    return any(environ.get(name) for name in shown)
+
+
+def _open_browser(url: str) -> bool:
+    """Opens a checked URL without a shell and without waiting; False if there is no browser."""
+    import subprocess
+    from threading import Thread
+
+    browser = _find_browser()
+    if browser is None:
+        return False
+    arguments = [a.replace("%s", url) for a in getattr(browser, "args", ["%s"])]
+    quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+    secret = ENVIRONMENT["client_secret"]
+    try:
+        process = subprocess.Popen(  # type: ignore[call-overload] # noqa: S603 - no shell
+            [getattr(browser, "name", ""), *arguments],
+            env={name: value for name, value in os.environ.items() if name != secret},
+            start_new_session=True,  # so that Ctrl-C here does not end the browser
+            **quiet,
+        )
+        Thread(target=process.wait, daemon=True).start()
+    except (OSError, ValueError):  # it is no command but a call of the system
+        Thread(target=browser.open, args=(url,), daemon=True).start()
+    return True
+
+
+def _is_terminal(stream: Any) -> bool:
+    """Whether a stream is a terminal on which a line can be rewritten."""
+    try:
+        return bool(stream.isatty()) and os.environ.get("TERM") != "dumb"
+    except (ValueError, AttributeError):
+        return False
+
+
+def _duration(seconds: float) -> str:
+    """Seconds in words."""
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+class _Prompt:
+    """What a person is shown while a login waits, and what they type meanwhile.
+
+    On a terminal the last line counts down, and takes a line of input; elsewhere the lines are
+    plain.
+
+    Args:
+        show: gets the prompt instead, as a dict.
+        open_browser: whether the browser may be opened.
+        qr: whether to draw a QR code; None where it fits.
+    """
+
+    def __init__(self, show: Show | None, open_browser: bool, qr: bool | None) -> None:
+        self._show = show
+        self._open_browser = open_browser
+        self._qr = qr
+        self._live = show is None and _is_terminal(sys.stderr) and os.name == "posix"
+        self._asks = self._live and _is_terminal(sys.stdin)
+        self._url = ""
+        self._shown = ""
+
+    def begin(self, prompt: dict[str, Any], can_use_code: bool = False) -> None:
+        """Shows a prompt, and opens the browser where the flow has need of one here."""
+        here = prompt["event"] == "authorize"
+        opened = here and self._open_browser and _open_browser(prompt["url"])
+        if self._show:
+            self._show(prompt)
+            return
+        _say(self._browser_text(prompt, opened) if here else self._device_text(prompt))
+        if here and self._asks:
+            code = ", or type c and Enter to use a code on another device" if can_use_code else ""
+            _say(f"If the last page can't be shown, paste its address here{code}.")
+        if not self._live:
+            _say(f"Waiting for up to {prompt['expires_in']} s; Ctrl-C stops it.")
+
+    def _browser_text(self, prompt: dict[str, Any], opened: bool) -> str:
+        text = "To log in, open this page in a browser of this machine:"
+        if opened:
+            text = "Your browser is being opened to log in. If nothing appears, open this page:"
+        text += f"\n\n{prompt['url']}\n"
+        host = os.environ.get("SSH_CONNECTION", "").split()[2:3]
+        if host:
+            port = prompt["redirect_uri"].split(":")[2].split("/")[0]
+            text += (
+                "\nThis is an SSH session: for a browser of your own machine first run there\n\n"
+                f"ssh -L {port}:127.0.0.1:{port} {_clean(host[0], 80)}\n"
+            )
+        return text
+
+    def _device_text(self, prompt: dict[str, Any]) -> str:
+        plain, complete = prompt["verification_uri"], prompt["verification_uri_complete"]
+        bold = ("\x1b[1m", "\x1b[0m") if self._live and not os.environ.get("NO_COLOR") else ("", "")
+        text = self._qr_code(complete)
+        text += f"To log in, open this page in a browser on any device:\n\n{plain}\n\n"
+        text += f"and enter the code  {bold[0]}{prompt['user_code']}{bold[1]}\n"
+        if complete != plain:
+            text += f"\nor open this one, and check the code:\n\n{complete}\n\n"
+        text += (
+            "Approve only a login that you have started yourself, here: never for a code that "
+            "someone sent you.\n"
+        )
+        if self._asks and self._open_browser and _find_browser():
+            self._url = complete
+            text += "Enter opens the page in a browser of this machine.\n"
+        return text
+
+    def _qr_code(self, url: str) -> str:
+        """A QR code of the page, where there is room and a character set for it."""
+        from shutil import get_terminal_size
+
+        if not (self._live if self._qr is None else self._qr):
+            return ""
+        try:
+            text = _qr_text(url, not os.environ.get("NO_COLOR"))
+            text.encode(sys.stderr.encoding or "ascii")
+        except (ValueError, AttributeError):
+            return ""
+        lines = text.splitlines()
+        room = get_terminal_size((0, 0))
+        fits = len(lines[0]) < room.columns and len(lines) + 16 < room.lines
+        return f"{text}\n" if self._qr or fits else ""
+
+    def typed(self, deadline: float) -> str | None:
+        """Counts down to the deadline (monotonic seconds); a line, if one was typed."""
+        if not self._live:
+            return None
+        left = max(0, round(deadline - time.monotonic()))
+        shown = f"Waiting {left // 60:2}:{left % 60:02} "
+        if not self._shown:
+            self._write(shown)
+        elif shown != self._shown:
+            self._write(f"\x1b7\r{shown}\x1b8")  # what has been typed behind it stays
+        self._shown = shown
+        line = self._read()
+        if line is not None:
+            rows = 1 + (len(shown) + len(line)) // max(20, os.get_terminal_size(2).columns)
+            self._write(f"\x1b[{rows}A\r\x1b[J")
+            self._shown = ""
+        return line
+
+    def wait(self, seconds: float, deadline: float) -> None:
+        """Waits between two polls; Enter opens the page that was shown."""
+        if not self._live:
+            time.sleep(seconds)
+            return
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if self.typed(deadline) is not None and self._url:
+                _open_browser(self._url)
+            time.sleep(max(0.0, min(0.2, end - time.monotonic())))
+
+    def say(self, text: str) -> None:
+        """A line above the countdown, on a terminal only."""
+        if self._live:
+            self.end()
+            _say(text)
+
+    def end(self) -> None:
+        """Takes away the countdown, which is no longer true."""
+        if self._shown:
+            self._write("\r\x1b[J")
+            self._shown = ""
+
+    def _write(self, text: str) -> None:
+        try:
+            sys.stderr.write(text)
+            sys.stderr.flush()
+        except (OSError, ValueError):
+            self._live = False
+
+    def _read(self) -> str | None:
+        """A line of the terminal, if there is one and this process is in its foreground."""
+        import select
+
+        if not self._asks:
+            return None
+        try:
+            fd = sys.stdin.fileno()
+            if os.tcgetpgrp(fd) != os.getpgrp() or not select.select([fd], [], [], 0)[0]:
+                return None
+            data = os.read(fd, 1 << 16)
+        except (OSError, ValueError):
+            data = b""
+        self._asks = bool(data)  # nothing more comes after an end of input
+        return data.decode("utf-8", "replace").rstrip("\r\n") if data else None
+
+
 # ---- Browser flow (RFC 6749 section 4.1, RFC 7636, RFC 8252) -------------------------------------
 
 _STYLE = """
@@ -1487,6 +1850,17 @@ class _Listener:
         else:
             self.send(request, 404, nothing)
 
+    def take(self, pasted: str) -> bool:
+        """Takes the address that a browser ended on, or its query, from the user's own hand."""
+        address = pasted.strip(" \t<>[]()\"'").partition("#")[0]
+        answer = self._parse(address.partition("?")[2] or address)
+        if answer is None or not self._once.acquire(blocking=False):
+            return False
+        self._answer = answer
+        self._shown.set()  # no page waits for the result
+        self._answered.set()
+        return True
+
     def _callback(self, request: BaseHTTPRequestHandler, query: str) -> None:
         answer = self._parse(query)
         if answer is None:
@@ -1556,67 +1930,18 @@ def _handler_of(listener: _Listener) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-_TEXT_BROWSERS = frozenset(["www-browser", "links", "elinks", "lynx", "w3m", "browsh", "carbonyl"])
-
-
-def _find_browser() -> Any:
-    """The browser that the webbrowser module would take, unless it runs in the terminal."""
-    import webbrowser
-
-    try:
-        browser = webbrowser.get()
-    except webbrowser.Error:
-        return None
-    name = os.path.basename(str(getattr(browser, "name", "")))
-    return None if name in _TEXT_BROWSERS else browser
-
-
-def _user_sits_here() -> bool:
-    """Whether a browser opened on this machine would be seen by the user."""
-    environ = os.environ
-    if any(environ.get(name) for name in ("SSH_CONNECTION", "SSH_CLIENT", "SSH_TTY")):
-        return False
-    if sys.platform in ("win32", "darwin"):
-        return True
-    if os.path.exists("/.dockerenv") or os.path.exists("/run/.containerenv"):
-        return False
-    shown = ("DISPLAY", "WAYLAND_DISPLAY", "WSL_DISTRO_NAME", "BROWSER")
-    return any(environ.get(name) for name in shown)
-
-
-def _open_browser(url: str) -> bool:
-    """Opens a checked URL without a shell and without waiting; False if there is no browser."""
-    import subprocess
-    from threading import Thread
-
-    browser = _find_browser()
-    if browser is None:
-        return False
-    arguments = [a.replace("%s", url) for a in getattr(browser, "args", ["%s"])]
-    quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
-    secret = ENVIRONMENT["client_secret"]
-    try:
-        process = subprocess.Popen(  # type: ignore[call-overload] # noqa: S603 - no shell
-            [getattr(browser, "name", ""), *arguments],
-            env={name: value for name, value in os.environ.items() if name != secret},
-            start_new_session=True,  # so that Ctrl-C here does not end the browser
-            **quiet,
-        )
-        Thread(target=process.wait, daemon=True).start()
-    except (OSError, ValueError):  # it is no command but a call of the system
-        Thread(target=browser.open, args=(url,), daemon=True).start()
-    return True
-
-
 def _browser_login(
     tenant: _Tenant,
     wanted: dict[str, str | None],
     ports: tuple[int, ...],
     timeout: float,
-    announce: Show,
+    prompt: _Prompt,
     establish: Callable[[dict[str, Any], str], Session],
-) -> Session:
-    """The authorization code grant with PKCE: the browser hears the result after it is saved."""
+) -> Session | None:
+    """The authorization code grant with PKCE: the browser hears the result after it is saved.
+
+    None if the user prefers a device code.
+    """
     from hashlib import sha256
     from secrets import token_urlsafe
     from urllib.parse import urlencode
@@ -1634,15 +1959,31 @@ def _browser_login(
             "code_challenge_method": "S256",
             **{name: value for name, value in wanted.items() if value is not None},
         }
-        announce(
-            {
-                "event": "authorize",
-                "url": f"{tenant.origin}/authorize?{urlencode(query)}",
-                "redirect_uri": listener.redirect_uri,
-                "expires_in": int(timeout),
-            }
-        )
-        answer = listener.wait(time.monotonic() + timeout)
+        event = {
+            "event": "authorize",
+            "url": f"{tenant.origin}/authorize?{urlencode(query)}",
+            "redirect_uri": listener.redirect_uri,
+            "expires_in": int(timeout),
+        }
+        can_use_code = wanted["organization"] is None
+        prompt.begin(event, can_use_code)
+        hint = time.monotonic() + 45
+        deadline = time.monotonic() + timeout
+        answer = None
+        while answer is None and time.monotonic() < deadline:
+            typed = prompt.typed(deadline)
+            if typed is not None and typed.strip().lower() in ("c", "code") and can_use_code:
+                return None
+            if typed and not listener.take(typed):
+                prompt.say("That is not the address that this login ended on: copy it whole.")
+            if time.monotonic() > hint:
+                hint = deadline
+                prompt.say(
+                    'No page has come back yet. If the browser shows "Callback URL mismatch", '
+                    f"register under Allowed Callback URLs: {_callback_urls(ports)}"
+                )
+            answer = listener.wait(min(deadline, time.monotonic() + 0.25))
+        prompt.end()
         if answer is None:
             raise LoginFailed(
                 f"no answer came from the browser within {timeout:.0f} s. If it showed "
@@ -1721,20 +2062,21 @@ def _device_prompt(reply: dict[str, Any], timeout: float) -> dict[str, Any]:
 
 
 def _device_login(
-    tenant: _Tenant, wanted: Mapping[str, str | None], timeout: float, announce: Show
+    tenant: _Tenant, wanted: Mapping[str, str | None], timeout: float, prompt: _Prompt
 ) -> dict[str, Any]:
     """The device authorization grant: shows the code, then asks until the user has answered."""
     try:
         reply = tenant.post("/oauth/device/code", wanted, True)
     except OAuthError as problem:
         raise _device_refused(problem) from None
-    prompt = _device_prompt(reply, timeout)
-    deadline = time.monotonic() + prompt["expires_in"]
-    announce(prompt)
+    event = _device_prompt(reply, timeout)
+    deadline = time.monotonic() + event["expires_in"]
+    prompt.begin(event)
     wait = interval = min(max(reply.get("interval", 5), 1), 60)
     while True:
         left = deadline - time.monotonic()
-        time.sleep(max(0.0, min(1.2 * wait, left)))  # a fifth more: this clock may be the faster
+        pause = max(0.0, min(1.2 * wait, left))  # a fifth more: this clock may be the faster
+        prompt.wait(pause, deadline)
         if left < wait:
             raise LoginFailed("the code has expired: log in again", "expired_token")
         try:
@@ -2125,36 +2467,6 @@ def _password_login(
     return _ask(tenant, {**user, "audience": wanted["audience"], "scope": wanted["scope"]})
 
 
-def _show_prompt(prompt: dict[str, Any], opened: bool) -> None:
-    """The prompt for a person, on stderr; each URL alone on its line."""
-    if prompt["event"] == "authorize":
-        first = "To log in, open this page in a browser of this machine:"
-        if opened:
-            first = "Your browser is being opened to log in. If nothing appears, open this page:"
-        text = f"{first}\n\n{prompt['url']}\n\n"
-        host = os.environ.get("SSH_CONNECTION", "").split()[2:3]
-        if host:
-            port = prompt["redirect_uri"].split(":")[2].split("/")[0]
-            text += (
-                "This is an SSH session: for a browser of your own machine first run there\n\n"
-                f"ssh -L {port}:127.0.0.1:{port} {_clean(host[0], 80)}\n\n"
-            )
-    else:
-        text = (
-            "To log in, open this page in a browser on any device:\n\n"
-            f"{prompt['verification_uri']}\n\n"
-            f"and enter the code  {prompt['user_code']}\n"
-        )
-        if prompt["verification_uri_complete"] != prompt["verification_uri"]:
-            complete = prompt["verification_uri_complete"]
-            text += f"\nor open this one, and check the code:\n\n{complete}\n\n"
-        text += (
-            "Approve only a login that you have started yourself, here: never for a code that "
-            "someone sent you.\n"
-        )
-    _say(f"{text}Waiting for up to {prompt['expires_in']} s; Ctrl-C stops it.")
-
-
 class Auth0(_Settings):
     """One session of one application at one tenant: log in, get tokens, log out.
 
@@ -2302,6 +2614,7 @@ class Auth0(_Settings):
         username: str | None = None,
         password: str | None = None,
         realm: str | None = None,
+        qr: bool | None = None,
     ) -> Session:
         """Logs a user in, or a machine; what was stored under the same name is replaced.
 
@@ -2313,6 +2626,7 @@ class Auth0(_Settings):
             username: for the password flow only.
             password: for the password flow only.
             realm: the connection of the password flow (Auth0's password-realm grant).
+            qr: whether to draw a QR code of a device's page; None where it fits on the terminal.
 
         Raises:
             LoginFailed: denied, expired, timed out.
@@ -2327,29 +2641,27 @@ class Auth0(_Settings):
         wanted = self._wanted(name)
         flow = self._choose(flow)
 
-        def announce(prompt: dict[str, Any]) -> None:
-            for_here = prompt["event"] == "authorize" and open_browser
-            opened = for_here and _open_browser(prompt["url"])
-            if show:
-                show(prompt)
-            else:
-                _show_prompt(prompt, opened)
+        prompt = _Prompt(show, open_browser, qr)
 
         def establish(reply: dict[str, Any], nonce: str | None = None) -> Session:
             return self._establish(name, wanted, reply, nonce)
 
-        if flow == "browser":
-            return _browser_login(tenant, wanted, ports, timeout, announce, establish)
         if flow == "client-credentials":
             return self._machine_login(name)
-        if wanted["organization"]:
+        if flow != "browser" and wanted["organization"]:
             raise ConfigError(
                 f"Auth0 has no organizations in the {flow} flow: use --flow browser, or leave the "
                 "organization out"
             )
-        if flow == "device":
-            return establish(_device_login(tenant, wanted, timeout, announce))
-        return establish(_password_login(tenant, wanted, username, password, realm))
+        if flow == "password":
+            return establish(_password_login(tenant, wanted, username, password, realm))
+        try:
+            session = None
+            if flow == "browser":
+                session = _browser_login(tenant, wanted, ports, timeout, prompt, establish)
+            return session or establish(_device_login(tenant, wanted, timeout, prompt))
+        finally:
+            prompt.end()
 
     def _wanted(self, name: list[str]) -> dict[str, str | None]:
         """What to ask for; what is not given is asked for as at the last login."""
@@ -2518,6 +2830,7 @@ _COMMANDS = {
     "login": "log in, with a browser or with a code on another device",
     "token": "print a valid access token, refreshed first if needed",
     "status": "show who is logged in where, to what and until when",
+    "doctor": "check the set-up from outside, and explain what is found",
     "logout": "revoke the refresh token at Auth0 and delete the session",
 }
 
@@ -2532,6 +2845,7 @@ _EPILOGS = {
     "login": _LOGIN_EPILOG,
     "token": "examples:\n  {prog} token --json\n  {prog} token --header | curl -H @- URL",
     "status": "examples:\n  {prog} status\n  {prog} status --json",
+    "doctor": "examples:\n  {prog} doctor\n  {prog} doctor --json",
     "logout": "examples:\n  {prog} logout\n  {prog} logout --all",
 }
 _SWITCH = {"action": "store_true"}
@@ -2557,6 +2871,8 @@ _FLAGS: dict[str, dict[str, dict[str, Any]]] = {
     "login": {
         "--flow": {"choices": FLOWS, "default": "auto", "help": "default auto"},
         "--no-browser": {**_SWITCH, "help": "only print the URL"},
+        "--qr": {**_SWITCH, "default": None, "help": "draw a QR code of the page for a device"},
+        "--no-qr": {"dest": "qr", "action": "store_false", "help": "draw none"},
         "--timeout": {**_SECONDS, "default": 300, "help": "default 300"},
         "--json": {**_SWITCH, "help": "prompts and result as JSON lines"},
         "--username": {"help": "for the password flow, which is discouraged"},
@@ -2571,6 +2887,7 @@ _FLAGS: dict[str, dict[str, dict[str, Any]]] = {
         "--login": {**_SWITCH, "help": "log in first if that is needed"},
     },
     "status": {"--json": {**_SWITCH, "help": "as JSON"}},
+    "doctor": {"--json": {**_SWITCH, "help": "as JSON"}},
     "logout": {
         "--all": {**_SWITCH, "help": "every stored session that matches"},
         "--local": {**_SWITCH, "help": "delete only, without revocation"},
@@ -2623,8 +2940,8 @@ def _parser(prog: str) -> ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
     for name, purpose in _COMMANDS.items():
         examples = _EPILOGS[name].format(prog=prog, urls=_callback_urls(DEFAULT_PORTS))
-        about = f"{purpose.capitalize()}."
-        command = commands.add_parser(name, help=purpose, description=about, epilog=examples)
+        about = f"{purpose.capitalize()}.\n\n{examples}"
+        command = commands.add_parser(name, help=purpose, description=about)
         for flags, options in {**_FLAGS[name], **_COMMON_FLAGS}.items():
             command.add_argument(*flags.split(), **options)
     return parser
@@ -2676,6 +2993,7 @@ def _command_login(auth0: Auth0, args: Namespace) -> None:
             username=args.username,
             password=_read_password() if args.flow == "password" and args.username else None,
             realm=args.realm,
+            qr=args.qr,
         )
     except Auth0Error as problem:
         if args.json:
@@ -2689,6 +3007,8 @@ def _command_login(auth0: Auth0, args: Namespace) -> None:
         _put_json({"event": "logged_in", **{name: getattr(session, name) for name in names}})
         return
     _say(f"Logged in to {session.domain} as {session.who()}.")
+    for token in session.tokens:
+        _say("  " + _describe_token(token))
     if session.user and not session.refreshable:
         _say(
             "There is no refresh token, so this login ends with its access token: ask for the "
@@ -2724,35 +3044,185 @@ def _command_token(auth0: Auth0, args: Namespace) -> None:
 
 
 def _command_status(auth0: Auth0, args: Namespace) -> None:
-    sessions = auth0.sessions()
+    found = ((name, auth0._store().load(_session_key(*name))) for name in auth0._names())
+    sessions = [(name, Session(record)) for name, record in found if record]
     if args.json:
-        _put_json([session.to_dict() for session in sessions])
+        _put_json([session.to_dict() for _, session in sessions])
     else:
-        for session in sessions:
-            _put(_describe(session))
+        for name, session in sessions:
+            _put(_describe(session, auth0._store().file(_session_key(*name))))
     if not sessions:
         raise LoginRequired(f"nobody is logged in: run {auth0._program} login")
 
 
-def _describe(session: Session) -> str:
+def _describe(session: Session, file: str | None) -> str:
     """A session as people want to read it."""
+    colour = _is_terminal(sys.stdout) and os.name == "posix" and not os.environ.get("NO_COLOR")
+    bold = ("\x1b[1m", "\x1b[0m") if colour else ("", "")
+    renewal = "is renewed without a login" if session.refreshable else "ends with its token"
+    client, profile = _clean(session.client_id, 80), _clean(session.profile, 80)
     lines = [
-        f"{session.who()} at {session.domain}",
-        f"  client {_clean(session.client_id, 80)}, profile {_clean(session.profile, 80)}",
-        f"  {'refreshable' if session.refreshable else 'not refreshable'}",
+        f"{bold[0]}{session.who()}{bold[1]} at {session.domain}",
+        f"  application  {client}, profile {profile}",
+        f"  session      {renewal}",
+        *(f"  token        {_describe_token(token)}" for token in session.tokens),
+        *([f"  file         {_clean(file, 400)}"] if file else []),
     ]
-    for token in session.tokens:
-        until = f"for {_duration(token['expires_in'])}" if token["expires_in"] else "expired"
-        api = _clean(token["audience"] or "no audience: good for /userinfo only", 120)
-        lines.append(f"  {api}: {until}, scope {_clean(token['scope'] or 'none')}")
     return "\n".join(lines)
 
 
-def _duration(seconds: float) -> str:
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds // size:.0f} {unit}"
-    return f"{seconds:.0f} s"
+def _describe_token(token: dict[str, Any]) -> str:
+    left = token["expires_in"]
+    api = _clean(token["audience"] or "no API, good for /userinfo only", 120)
+    until = f"for {_duration(left)}" if left else "expired"
+    return f"{api}: {until}, scope {_clean(token['scope'] or 'none')}"
+
+
+class _Advice(Auth0Error):
+    """A finding that is worth knowing and stops nothing."""
+
+    exit_code = 0
+
+
+class _Doctor:
+    """The checks of `doctor`: each method says what is fine, or raises what is not."""
+
+    checks = (
+        "settings network tenant keys clock device_flow ports browser directory session".split()
+    )
+
+    def __init__(self, auth0: Auth0) -> None:
+        self._auth0 = auth0
+        self._about: _Exchange | None = None
+
+    def examine(self) -> Iterable[tuple[str, Auth0Error | None, str]]:
+        """Each check's name, what it raised, and what there is to say."""
+        skipped: list[str] = []
+        for name in self.checks:
+            if name in skipped:
+                continue
+            try:
+                yield name, None, getattr(self, name)()
+            except Auth0Error as problem:
+                yield name, problem, str(problem)
+                if name in ("settings", "network"):
+                    skipped = self.checks[1:6]
+
+    def settings(self) -> str:
+        """Domain and client."""
+        self._name = self._auth0._name(new=True)
+        self._tenant = self._auth0._tenant(self._name)
+        return f"{self._name[0]}, application {_clean(self._name[1], 80)}"
+
+    def network(self) -> str:
+        """Name, connection, certificate, proxy."""
+        started = time.monotonic()
+        self._about = self._tenant.get("/.well-known/openid-configuration")
+        took = (time.monotonic() - started) * 1000
+        return f"answers in {took:.0f} ms" + (
+            ", its certificate is valid" if self._tenant.origin.startswith("https") else ""
+        )
+
+    def tenant(self) -> str:
+        """The discovery document (OIDC Discovery section 3)."""
+        about = (self._about and self._about.json) or {}
+        issuer = about.get("issuer")
+        if issuer != self._tenant.issuer:
+            raise ConfigError(
+                f"its discovery document names the issuer {_clean(issuer, 80)}, not "
+                f"{self._tenant.issuer}: is this the tenant's domain, or its custom domain?"
+            )
+        return f"its issuer is {issuer}"
+
+    def keys(self) -> str:
+        """The keys that sign ID tokens."""
+        keys = self._tenant.keys()
+        if not keys:
+            raise ConfigError("it shows no RSA key for RS256: choose RS256 for the application")
+        return f"{len(keys)} for RS256"
+
+    def clock(self) -> str:
+        """This machine's clock against the server's Date."""
+        from email.utils import parsedate_to_datetime
+
+        date = self._about.headers.get("date", "") if self._about else ""
+        try:
+            ahead = time.time() - parsedate_to_datetime(date).timestamp()
+        except (ValueError, TypeError):
+            raise _Advice("the server does not say what time it is") from None
+        if abs(ahead) > LEEWAY:
+            side = "fast" if ahead > 0 else "slow"
+            raise ConfigError(f"this clock is {_duration(abs(ahead))} {side}: set it")
+        return "agrees with the server's"
+
+    def device_flow(self) -> str:
+        """Whether the grant is on: asks for a code that nobody will use."""
+        if self._auth0._get("client_secret"):
+            return "not for an application with a secret"
+        form = {"scope": DEFAULT_SCOPE, "audience": self._auth0._get("audience")}
+        try:
+            self._tenant.post("/oauth/device/code", form, None)
+        except OAuthError as problem:
+            raise _Advice(str(_device_refused(problem))) from None
+        return "is enabled"
+
+    def ports(self) -> str:
+        """The callback ports."""
+        ports = _parse_ports(self._auth0._get("ports") or DEFAULT_PORTS)
+        with _Listener(ports) as listener:
+            free = listener.redirect_uri
+        return f"{free} can be opened; to register: {_callback_urls(ports)}"
+
+    def browser(self) -> str:
+        """What `--flow auto` would take."""
+        browser = _find_browser()
+        if not _user_sits_here() or not browser:
+            raise _Advice("none that you would see from here: a device code is used")
+        return f"{_clean(getattr(browser, 'name', '') or 'the default one', 80)} would be opened"
+
+    def directory(self) -> str:
+        """Whether sessions can be kept."""
+        store = self._auth0._store()
+        store.call("list")
+        file = store.file("x")
+        if file is None:
+            return "a cache of the program's own"
+        directory = existing = os.path.dirname(file)
+        store.call("read", "x")  # refuses a directory that others could have written
+        while not os.path.isdir(existing) and existing != os.path.dirname(existing):
+            existing = os.path.dirname(existing)
+        if not os.access(existing, os.W_OK | os.X_OK):
+            raise CacheError(f"{existing} can't be written: allow that, or give --cache")
+        return directory
+
+    def session(self) -> str:
+        """Who is logged in."""
+        session = self._auth0.session()
+        if session is None:
+            raise _Advice("nobody is logged in yet")
+        if session.user and not session.refreshable:
+            raise _Advice(
+                f"{session.who()}, but without a refresh token: ask for the scope offline_access, "
+                "and allow it on the API and the application"
+            )
+        return session.who()
+
+
+def _command_doctor(auth0: Auth0, args: Namespace) -> None:
+    findings, problems = [], []
+    for check, problem, text in _Doctor(auth0).examine():
+        kind = "ok"
+        if problem:
+            kind = "problem" if problem.exit_code else "advice"
+            problems.append(problem)
+        findings.append({"check": check, "status": kind, "message": text})
+        if not args.json:
+            _put(f"{kind:<8} {check.replace('_', ' '):<12} {text}")
+    if args.json:
+        _put_json(findings)
+    worst = max(problems, key=lambda problem: problem.exit_code, default=_Advice(""))
+    if worst.exit_code:
+        raise worst
 
 
 def _command_logout(auth0: Auth0, args: Namespace) -> None:
@@ -2774,11 +3244,17 @@ def _command_logout(auth0: Auth0, args: Namespace) -> None:
 
 def _run(arguments: list[str], prog: str, defaults: Auth0 | None) -> int:
     parser = _parser(prog)
+    word = arguments[0] if arguments else "-h"
+    if not word.startswith("-") and word not in _COMMANDS:
+        from difflib import get_close_matches
+
+        meant = "".join(f", did you mean {near}?" for near in get_close_matches(word, _COMMANDS, 1))
+        raise ConfigError(f"{_clean(word, 40)!r} is no command{meant or f' (see {prog} -h)'}")
     args = parser.parse_args(arguments)
     if not args.command:
         parser.print_help(sys.stderr)
         return 2
-    commands = (_command_login, _command_token, _command_status, _command_logout)
+    commands = (_command_login, _command_token, _command_status, _command_doctor, _command_logout)
     run = dict(zip(_COMMANDS, commands))[args.command]
     run(_auth0_of(args, prog, defaults), args)
     return 0

@@ -1364,8 +1364,10 @@ if __name__ == "__main__":
 import pickle
 import queue
 import random
+import select
 import shutil
 import stat
+import struct
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -1382,6 +1384,11 @@ from auth0_cli import (
 )
 
 OTHERS = "AUTH0_|SSH_|BROWSER$|DISPLAY$|WAYLAND_|WSL_|XDG_|.*_proxy$"
+if os.name == "posix":
+    import fcntl
+    import pty
+    import termios
+
 posix_only = pytest.mark.skipif(os.name != "posix", reason="needs POSIX modes, links and fork")
 
 
@@ -2384,6 +2391,384 @@ class DictCache:
     def lock(self, key, timeout):
         with self.mutex:
             yield
+
+
+class Screen:
+    """A command at a terminal: what it shows, as a person would see it."""
+
+    def __init__(self, cli, *args, columns=80, lines=60, **env):
+        self.fd, theirs = pty.openpty()
+        size = struct.pack("HHHH", lines, columns, 0, 0)
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, size)
+        env = overridden({**cli.env, "TERM": "xterm", "LC_ALL": "C.UTF-8"}, env)
+
+        take_the_terminal = (
+            "import fcntl, os, sys, termios\n"
+            "os.setsid()\n"
+            "fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
+            "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+        )
+        command = [sys.executable, "-c", take_the_terminal, str(Demo.program), *args]
+        streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+        self.process = subprocess.Popen(command, env=env, **streams)
+        os.close(theirs)
+        self.raw = ""
+
+    def until(self, pattern):
+        """Read until the pattern is there, and return the match."""
+        while True:
+            match = re.search(pattern, self.raw)
+            if match:
+                return match
+            if not self._read(20):
+                raise AssertionError(f"{pattern} did not come: {self.raw!r}")
+
+    def _read(self, seconds):
+        if not select.select([self.fd], [], [], seconds)[0]:
+            return False
+        try:
+            data = os.read(self.fd, 1 << 16)
+        except OSError:  # Linux says so when the other side has closed
+            data = b""
+        self.raw += data.decode("utf-8", "replace").replace("\r\n", "\n")
+        return bool(data)
+
+    def type(self, text):
+        os.write(self.fd, text.encode())
+
+    def finish(self, code=0):
+        while self._read(20):
+            pass
+        assert self.process.wait(5) == code, self.raw
+        os.close(self.fd)
+        return self.raw
+
+
+def callback_of(tenant, url, user="alice"):
+    """Log in with a browser that can't reach this machine, and return where it ended."""
+
+    class Stop(urllib.request.HTTPRedirectHandler):
+        def redirect_request(self, request, fp, code, msg, headers, newurl):
+            if not newurl.startswith(tenant.issuer):
+                return None
+            return super().redirect_request(request, fp, code, msg, headers, newurl)
+
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), Stop())
+    with opener.open(url) as page:
+        text, base = page.read().decode(), page.geturl()
+    form = re.search(r'<form method="post" action="(.*?)">(.*?)</form>', text, re.DOTALL)
+    hidden = re.findall(r'type="hidden" name="(.*?)" value="(.*?)"', form[2])
+    fields = {name: html.unescape(value) for name, value in hidden}
+    fields.update(user=user, action="accept")
+    with pytest.raises(urllib.error.HTTPError) as ended:
+        opener.open(urljoin(base, form[1]), urlencode(fields).encode())
+    with ended.value as answer:
+        return answer.headers["Location"]
+
+
+@posix_only
+class TestTerminal:
+    """What a person at a terminal sees and types."""
+
+    browser = ("login", "--flow", "browser", "--no-browser")
+
+    @pytest.mark.parametrize("around", ["{}", "  <{}>  ", "[{}]"])
+    def test_the_address_that_the_browser_ended_on_can_be_pasted(self, cli, tenant, around):
+        screen = Screen(cli, *self.browser)
+        url = screen.until(r"\n(http://127\.0\.0\.1:\d+/authorize\?\S+)\n")[1]
+        screen.until("Waiting  [45]:[0-9]{2} ")
+        screen.type("http://127.0.0.1:18484/callback?code=x&state=y\n")
+        screen.until("That is not the address")
+        screen.type(around.format(callback_of(tenant, url)) + "\n")
+        text = screen.finish()
+        assert f"Logged in to {tenant.domain} as Alice Liddell" in text
+        assert cli.token() in tenant.access_tokens
+        assert len([one for one in tenant.requests if one.path == "/oauth/token"]) == 1
+
+    def test_the_query_alone_can_be_pasted(self, cli, tenant):
+        screen = Screen(cli, *self.browser)
+        url = screen.until(r"\n(http://127\.0\.0\.1:\d+/authorize\?\S+)\n")[1]
+        screen.until("Waiting")
+        screen.type(callback_of(tenant, url).partition("?")[2] + "\n")
+        screen.finish()
+        assert cli.status()
+
+    def test_the_browser_can_be_given_up_for_a_code(self, cli, tenant):
+        tenant.device_interval = 1
+        screen = Screen(cli, *self.browser)
+        screen.until("type c and Enter")
+        screen.until("Waiting")
+        screen.type("c\n")
+        tenant.approve(re.sub("\x1b.*?m", "", screen.until(r"enter the code  (\S+)\n")[1]))
+        assert "Logged in" in screen.finish()
+
+    def test_no_code_is_offered_with_an_organization(self, cli):
+        screen = Screen(cli, *self.browser, "--organization", "org_1", "--timeout", "1")
+        screen.until("paste its address here\\.")
+        screen.type("c\n")
+        screen.until("That is not the address")
+        screen.finish(4)
+
+    def test_enter_opens_the_page_of_a_code(self, cli, tenant, tmp_path):
+        tenant.device_interval = 1
+        opener = tmp_path / "opener.py"
+        opener.write_text("import sys, urllib.request as u; u.urlopen(sys.argv[1])")
+        browser = f"{sys.executable} {opener} %s"
+        screen = Screen(cli, "login", "--flow", "device", BROWSER=browser)
+        code = re.sub("\x1b.*?m", "", screen.until(r"enter the code  (\S+)\n")[1])
+        screen.until("Enter opens the page")
+        screen.until("Waiting")
+        screen.type("\n")
+        tenant.wait_for(lambda: tenant.count("/activate"))
+        tenant.approve(code)
+        screen.finish()
+
+    def test_the_countdown_goes_when_it_is_over_and_interruption_is_clean(self, cli):
+        screen = Screen(cli, "login", "--flow", "device")
+        screen.until("Waiting  5:00 ")
+        screen.until("\x1b7\rWaiting  4:5[0-9] \x1b8")
+        screen.type("\x03")
+        text = screen.finish(130)
+        assert "Traceback" not in text
+        assert "\r\x1b[J" in text
+
+    @pytest.mark.parametrize(
+        ("env", "size", "drawn"),
+        [
+            ({}, (80, 60), True),
+            ({"NO_COLOR": "1"}, (80, 60), True),
+            ({}, (80, 24), False),
+            ({}, (36, 60), False),
+            ({"TERM": "dumb"}, (80, 60), False),
+            ({"LC_ALL": "C", "PYTHONIOENCODING": "ascii"}, (80, 60), False),
+        ],
+    )
+    def test_a_qr_code_is_drawn_where_there_is_room(self, cli, tenant, env, size, drawn):
+        screen = Screen(cli, "login", "--flow", "device", columns=size[0], lines=size[1], **env)
+        screen.until("Waiting")
+        screen.type("\x03")
+        text = screen.finish(130)
+        lines = [line for line in text.split("\n") if set("█▀▄") & set(line)]
+        assert bool(lines) is drawn
+        if env.get("NO_COLOR") or env.get("TERM"):
+            assert "\x1b[" not in text.replace("\x1b[J", "")
+        if drawn:
+            plain = [re.sub("\x1b.*?m", "", line) for line in lines]
+            code = re.sub("\x1b.*?m", "", re.search(r"enter the code  (\S+)\n", text)[1])
+            assert scan(plain) == f"{tenant.issuer}activate?user_code={code}"
+
+    def test_a_pipe_gets_plain_lines_and_a_qr_code_on_request(self, cli):
+        for flags, drawn in (([], False), (["--qr"], True), (["--no-qr"], False)):
+            command = ["login", "--flow", "device", "--timeout", "0.5", *flags]
+            env = {"PYTHONIOENCODING": "utf-8", "NO_COLOR": "1"}
+            text = cli.run(*command, env=env, exit=4).err
+            assert ("█" in text) is drawn
+            assert "\x1b" not in text
+            assert "Waiting for up to 0 s" in text
+
+    @pytest.mark.parametrize("length", [1, 17, 18, 53, 78, 106, 107, 134])
+    def test_a_qr_code_of_any_length_is_read_back(self, length):
+        text = "".join(random.Random(length).choices("abcXYZ019:/?=&-._~", k=length))
+        assert scan(auth0_cli._qr_text(text, False).splitlines()) == text
+
+    def test_status_is_bold_at_a_terminal_only(self, logged_in):
+        text = Screen(logged_in, "status").finish()
+        assert "\x1b[1mAlice Liddell" in text
+        assert str(logged_in.session_file) in text.replace("\n", "")
+        assert "\x1b" not in logged_in.run("status").out
+        assert "\x1b" not in Screen(logged_in, "status", NO_COLOR="1").finish()
+
+    @pytest.mark.parametrize(("word", "meant"), [("tokne", "token"), ("stat", "status")])
+    def test_a_mistyped_command_is_recognized(self, cli, word, meant):
+        assert f"did you mean {meant}?" in cli.run(word, exit=2).err
+
+
+def scan(lines):
+    """Read a drawn QR code: its format, its data, and that its correction codewords are right."""
+    pixels = []
+    for line in lines:
+        pixels.append([char in " ▄" for char in line])
+        pixels.append([char in " ▀" for char in line])
+    side = len(lines[0]) - 8
+    grid = [row[4:-4] for row in pixels[4 : 4 + side]]
+    assert not any(any(row) for row in pixels[:4]), "the quiet zone"
+    spots = [(8, x) for x in (0, 1, 2, 3, 4, 5, 7, 8)] + [(y, 8) for y in (7, 5, 4, 3, 2, 1, 0)]
+    bits = sum(grid[y][x] << 14 - i for i, (y, x) in enumerate(spots)) ^ 0x5412
+    assert bits >> 13 == 1, "level L"
+    flips = [
+        lambda x, y: (x + y) % 2,
+        lambda x, y: y % 2,
+        lambda x, y: x % 3,
+        lambda x, y: (x + y) % 3,
+        lambda x, y: (x // 3 + y // 2) % 2,
+        lambda x, y: x * y % 2 + x * y % 3,
+        lambda x, y: (x * y % 2 + x * y % 3) % 2,
+        lambda x, y: ((x + y) % 2 + x * y % 3) % 2,
+    ][bits >> 10 & 7]
+    near = range(side - 9, side - 4)
+
+    def is_data(x, y):
+        corner = (x < 9 and y < 9) or (x < 9 and y >= side - 8) or (x >= side - 8 and y < 9)
+        return not (corner or 6 in (x, y) or (side > 21 and x in near and y in near))
+
+    stream, upward = [], True
+    for right in [*range(side - 1, 6, -2), 5, 3, 1]:
+        for y in range(side - 1, -1, -1) if upward else range(side):
+            pair = [x for x in (right, right - 1) if is_data(x, y)]
+            stream += [grid[y][x] ^ (flips(x, y) == 0) for x in pair]
+        upward = not upward
+    words = [
+        int("".join(str(int(bit)) for bit in stream[i : i + 8]), 2)
+        for i in range(0, len(stream) - 7, 8)
+    ]
+    size, degree, count = [
+        (19, 7, 1), (34, 10, 1), (55, 15, 1), (80, 20, 1), (108, 26, 1), (68, 18, 2)
+    ][(side - 21) // 4]  # fmt: skip
+    blocks = [words[i : size * count : count] for i in range(count)]
+    powers = [1]
+    while len(powers) < 255:
+        powers.append(powers[-1] << 1 ^ (powers[-1] >> 7) * 0x11D)
+    for i, block in enumerate(blocks):
+        whole = block + words[size * count + i :: count][:degree]
+        for root in range(degree):  # the polynomial of the block is 0 at each of them
+            value = 0
+            for word in whole:
+                value = (powers[(powers.index(value) + root) % 255] if value else 0) ^ word
+            assert value == 0, "an error correction codeword"
+    message = "".join(f"{word:08b}" for block in blocks for word in block)
+    assert message[:4] == "0100", "byte mode"
+    length = int(message[4:12], 2)
+    return bytes(int(message[12 + 8 * i : 20 + 8 * i], 2) for i in range(length)).decode()
+
+
+class TestDoctor:
+    def findings(self, cli, exit=0, **env):  # noqa: A002
+        before = sorted(path.name for path in cli.cache.rglob("*"))
+        found = json.loads(cli.run("doctor", "--json", env=env, exit=exit).out)
+        assert sorted(path.name for path in cli.cache.rglob("*")) == before
+        return {one["check"]: (one["status"], one["message"]) for one in found}
+
+    def test_of_a_healthy_set_up_finds_nothing(self, logged_in, tenant):
+        found = self.findings(logged_in)
+        advice = {check for check, (status, _) in found.items() if status != "ok"}
+        assert advice <= {"browser"}
+        assert {"network", "tenant", "keys", "clock", "device_flow", "ports"} <= set(found)
+        assert "Alice Liddell" in found["session"][1]
+        assert ", ".join(tenant.clients["practice-native"].callbacks) in found["ports"][1]
+        text = logged_in.run("doctor").out
+        assert text.count("\n") == len(found)
+
+    def test_tells_what_is_not_set(self, cli):
+        found = self.findings(cli, 2, AUTH0_DOMAIN=None)
+        assert "AUTH0_DOMAIN" in found["settings"][1]
+        assert "network" not in found
+        assert found["session"][0] == "advice"
+
+    def test_tells_of_a_tenant_that_is_not_there(self, cli, tenant):
+        tenant.close()
+        found = self.findings(cli, 5)
+        assert found["network"][0] == "problem"
+        assert "keys" not in found
+
+    def test_tells_of_a_clock_that_is_off(self, cli, tenant):
+        date = email.utils.formatdate(time.time() - 7200, usegmt=True)
+        path = "/.well-known/openid-configuration"
+        about = {"issuer": tenant.issuer}
+        tenant.break_all(path, status=200, body=about, headers={"Date": date})
+        assert "2 h fast" in self.findings(cli, 2)["clock"][1]
+
+    def test_tells_of_another_issuer(self, cli, tenant):
+        path = "/.well-known/openid-configuration"
+        tenant.break_all(path, status=200, body={"issuer": "https://other.example/"})
+        assert "other.example" in self.findings(cli, 2)["tenant"][1]
+
+    def test_tells_of_keys_that_can_not_be_used(self, cli, tenant):
+        tenant.break_all("/.well-known/jwks.json", status=200, body={"keys": []})
+        assert "RS256" in self.findings(cli, 2)["keys"][1]
+
+    def test_advises_the_grant_that_is_off(self, cli):
+        found = self.findings(cli, AUTH0_CLIENT_ID="practice-nodevice")
+        assert found["device_flow"][0] == "advice"
+        assert "Device Code" in found["device_flow"][1]
+
+    def test_tells_of_ports_that_are_taken(self, cli):
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            port = taken.getsockname()[1]
+            found = self.findings(cli, 2, AUTH0_CALLBACK_PORTS=str(port))
+        assert f"http://127.0.0.1:{port}/callback" in found["ports"][1]
+
+    @posix_only
+    def test_tells_of_a_directory_that_others_can_write(self, logged_in):
+        logged_in.cache.chmod(0o777)
+        assert "can be written by other users" in self.findings(logged_in, 1)["directory"][1]
+
+    def test_shows_no_secret(self, logged_in):
+        self.findings(logged_in)
+        logged_in.run("doctor", "-v")
+
+
+class TestReadme:
+    readme = (Demo.program.parent / "README.md").read_text("utf-8")
+
+    def blocks(self, language):
+        return re.findall(rf"```{language}\n(.*?)```", self.readme, re.DOTALL)
+
+    def test_its_commands_do_what_it_says(self, cli, tenant):
+        values = {
+            "acme.eu.auth0.com": tenant.domain,
+            "https://api.example.com": API,
+            "CLIENT_ID": "practice-native",
+        }
+        lines = [line for block in self.blocks("sh") for line in block.splitlines()]
+        commands = [
+            re.sub("|".join(values), lambda match: values[match[0]], match[1]).split()
+            for line in lines
+            for match in [re.search(r"python auth0_cli\.py ([^|)\n]+)", line)]
+            if match
+        ]
+        assert {command[0] for command in commands} >= {"login", "token"}
+        for command in sorted(commands, key=lambda command: command[0] != "login"):
+            if command[0] == "login":
+                cli.login(*command[1:])
+            else:
+                assert cli.run(*command).out
+
+    def test_its_python_runs(self, tenant, cli, monkeypatch):
+        first, redis = self.blocks("python")
+        compile(first, "README.md", "exec")
+        stored = {}
+
+        class Redis:
+            def get(self, key):
+                return stored.get(key)
+
+            def set(self, key, value):
+                stored[key] = value
+
+            def delete(self, key):
+                stored.pop(key, None)
+
+            def scan_iter(self, pattern):
+                return [key.encode() for key in stored]
+
+            def lock(self, key, timeout, blocking_timeout):
+                return threading.Lock()
+
+        names = {}
+        exec(redis, names)
+        auth0 = Auth0(tenant.domain, "practice-native", cache=names["RedisCache"](Redis()))
+        log_in(auth0, tenant)
+        assert auth0.get_token() in tenant.access_tokens
+        auth0.logout()
+        assert stored == {}
+
+    def test_it_names_every_flag_and_variable(self, cli):
+        for name in ("AUTH0_DOMAIN", "AUTH0_CLIENT_ID", "AUTH0_CLIENT_SECRET", "AUTH0_PROFILE"):
+            assert name in self.readme
+        for command in ("login", "token", "status", "doctor", "logout"):
+            assert f"| `{command}` |" in self.readme
 
 
 class TestSpeed:
