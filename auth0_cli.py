@@ -74,7 +74,7 @@ if TYPE_CHECKING:
 
 
 __version__ = "1.0.0"
-__all__ = ["Auth0", "FileCache", "MemoryCache", "Session", "get_token", "main"]
+__all__ = ["Auth0", "FileCache", "MemoryCache", "Session", "add_commands", "get_token", "main"]
 __all__ += ["Auth0Error", "CacheError", "ConfigError", "InvalidToken", "LoginFailed"]
 __all__ += ["LoginRequired", "NetworkError", "OAuthError"]
 
@@ -2161,9 +2161,11 @@ class Session:
 
 
 def _program_name() -> str:
-    """What the user types for this file: the installed script, or Python and its name."""
+    """What the user types for this file: the installed script, Python and its name, or -m."""
     if os.path.basename(sys.argv[0] if sys.argv else "").startswith("auth0-cli"):
         return "auth0-cli"
+    if __name__ != "__main__":
+        return f"python -m {__name__}"
     return f"python {os.path.basename(globals().get('__file__') or 'auth0_cli.py')}"
 
 
@@ -2599,10 +2601,10 @@ class Auth0(_Settings):
             raise work.login_required("no ID token is stored (scope openid)")
         return str(work.record["id_token"])
 
-    @property
-    def bearer(self) -> _Bearer:
-        """`auth=` for requests and httpx: each request gets a token that is valid then."""
-        return _Bearer(self)
+    def bearer(self, request: Request) -> Request:
+        """`auth=auth0.bearer` for requests and httpx: puts a token on it that is valid now."""
+        request.headers["Authorization"] = f"Bearer {self.get_token()}"  # type: ignore[attr-defined]
+        return request
 
     def login(
         self,
@@ -2662,6 +2664,27 @@ class Auth0(_Settings):
             return session or establish(_device_login(tenant, wanted, timeout, prompt))
         finally:
             prompt.end()
+
+    def grant(self, grant_type: str, *, store: bool = False, **parameters: str) -> str:
+        """The access token of any other grant, such as token exchange (RFC 8693).
+
+        Args:
+            grant_type: its name, such as `urn:ietf:params:oauth:grant-type:token-exchange`.
+            store: whether what it brings becomes the session, as after a login.
+            parameters: of the token request; audience and scope are sent where they are set.
+
+        Raises:
+            OAuthError, NetworkError, InvalidToken, ConfigError, CacheError: as their names say.
+        """
+        name = self._name(new=True)
+        wanted = self._wanted(name)
+        goal = {key: self._get(key) for key in ("audience", "scope")}
+        form = {"grant_type": grant_type, **goal, **parameters}
+        reply = _ask(self._tenant(name), form)
+        if store:
+            wanted.update({key: form[key] or wanted[key] for key in goal})
+            self._establish(name, wanted, reply, None)
+        return str(reply["access_token"])
 
     def _wanted(self, name: list[str]) -> dict[str, str | None]:
         """What to ask for; what is not given is asked for as at the last login."""
@@ -2748,11 +2771,12 @@ class Auth0(_Settings):
         records = (store.load(_session_key(*name)) for name in self._names())
         return [Session(record) for record in records if record]
 
-    def logout(self, *, local: bool = False) -> None:
+    def logout(self, *, local: bool = False, browser: bool = False) -> None:
         """Revokes the refresh token at Auth0 (RFC 7009), and deletes the session in any case.
 
         Args:
             local: delete only.
+            browser: also open the page that ends the browser's single-sign-on session.
 
         Raises:
             NetworkError, OAuthError: deleted, but not revoked.
@@ -2765,27 +2789,20 @@ class Auth0(_Settings):
             record = store.load(_session_key(*name), True)  # what is refused is left alone
             store.delete(_session_key(*name))
         self._hot.clear()
+        tenant = self._tenant(name)
+        if browser:
+            from urllib.parse import quote
+
+            page = f"{tenant.origin}/v2/logout?client_id={quote(name[1], '')}"
+            if not _open_browser(page):
+                _say(f"To log out there too, open this page in the browser:\n\n{page}\n")
         if record and record["refresh_token"] and not local:
             try:
                 form = {"token": record["refresh_token"]}
-                self._tenant(name).post("/oauth/revoke", form, True)
+                tenant.post("/oauth/revoke", form, True)
             except Auth0Error as problem:
                 problem.args = (f"logged out here, but the token was not revoked: {problem}",)
                 raise
-
-
-class _Bearer:
-    """Puts the token on each request: a callable for requests and for httpx."""
-
-    requires_request_body = False
-    requires_response_body = False
-
-    def __init__(self, auth0: Auth0) -> None:
-        self._auth0 = auth0
-
-    def __call__(self, request: Request) -> Request:
-        request.headers["Authorization"] = f"Bearer {self._auth0.get_token()}"  # type: ignore[attr-defined]
-        return request
 
 
 _instances: dict[tuple[tuple[str, Any], ...], Auth0] = {}
@@ -2882,6 +2899,7 @@ _FLAGS: dict[str, dict[str, dict[str, Any]]] = {
         "--json": {**_SWITCH, "help": "with its expiry, as JSON"},
         "--header": {**_SWITCH, "help": "as a header line, for curl -H @-"},
         "--id-token": {**_SWITCH, "help": "the ID token instead"},
+        "--exec-credential": {**_SWITCH, "help": "the ID token and its expiry, for kubectl"},
         "--min-ttl": {**_SECONDS, "default": 60, "help": "default 60"},
         "--force-refresh": {**_SWITCH, "help": "a new one in any case"},
         "--login": {**_SWITCH, "help": "log in first if that is needed"},
@@ -2891,6 +2909,7 @@ _FLAGS: dict[str, dict[str, dict[str, Any]]] = {
     "logout": {
         "--all": {**_SWITCH, "help": "every stored session that matches"},
         "--local": {**_SWITCH, "help": "delete only, without revocation"},
+        "--browser": {**_SWITCH, "help": "also end the single-sign-on session of the browser"},
     },
 }
 
@@ -2919,32 +2938,6 @@ def _put_json(value: object) -> None:
     import json
 
     _put(json.dumps(value))
-
-
-def _parser(prog: str) -> ArgumentParser:
-    import argparse
-
-    class Parser(argparse.ArgumentParser):
-        def __init__(self, **options: Any) -> None:
-            raw = argparse.RawDescriptionHelpFormatter
-            super().__init__(formatter_class=raw, allow_abbrev=False, **options)
-
-        def error(self, message: str) -> NoReturn:
-            if message.startswith("unrecognized arguments"):  # their values may be secrets
-                message = "unrecognized arguments"
-            raise ConfigError(f"{_clean(message)} (see {self.prog} -h)")
-
-    about = "Secure a command-line program with Auth0."
-    parser = Parser(prog=prog, description=about, epilog=_EXAMPLES.format(prog=prog))
-    parser.add_argument("--version", action="version", version=f"auth0_cli {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
-    for name, purpose in _COMMANDS.items():
-        examples = _EPILOGS[name].format(prog=prog, urls=_callback_urls(DEFAULT_PORTS))
-        about = f"{purpose.capitalize()}.\n\n{examples}"
-        command = commands.add_parser(name, help=purpose, description=about)
-        for flags, options in {**_FLAGS[name], **_COMMON_FLAGS}.items():
-            command.add_argument(*flags.split(), **options)
-    return parser
 
 
 def _read_secret_file(path: str) -> str:
@@ -3029,6 +3022,16 @@ def _read_password() -> str:
 
 
 def _command_token(auth0: Auth0, args: Namespace) -> None:
+    if args.exec_credential:
+        token = auth0.get_id_token(force_refresh=args.force_refresh)
+        expiry = time.gmtime(_IdToken(token).claims["exp"])
+        status = {
+            "token": token,
+            "expirationTimestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", expiry),
+        }
+        version = "client.authentication.k8s.io/v1"
+        _put_json({"apiVersion": version, "kind": "ExecCredential", "status": status})
+        return
     if args.id_token:
         token = auth0.get_id_token(force_refresh=args.force_refresh)
         _put_json({"id_token": token}) if args.json else _put(token)
@@ -3232,7 +3235,7 @@ def _command_logout(auth0: Auth0, args: Namespace) -> None:
             _say("Nobody was logged in.")
             continue
         try:
-            Auth0(**{**auth0._given, **_named(name)}).logout(local=args.local)
+            Auth0(**{**auth0._given, **_named(name)}).logout(local=args.local, browser=args.browser)
             _say(f"Logged out of {name[0]}, profile {_clean(name[2], 80)}.")
         except Auth0Error as problem:
             if args.all:
@@ -3240,24 +3243,6 @@ def _command_logout(auth0: Auth0, args: Namespace) -> None:
             problems.append(problem)
     if problems:
         raise problems[-1]
-
-
-def _run(arguments: list[str], prog: str, defaults: Auth0 | None) -> int:
-    parser = _parser(prog)
-    word = arguments[0] if arguments else "-h"
-    if not word.startswith("-") and word not in _COMMANDS:
-        from difflib import get_close_matches
-
-        meant = "".join(f", did you mean {near}?" for near in get_close_matches(word, _COMMANDS, 1))
-        raise ConfigError(f"{_clean(word, 40)!r} is no command{meant or f' (see {prog} -h)'}")
-    args = parser.parse_args(arguments)
-    if not args.command:
-        parser.print_help(sys.stderr)
-        return 2
-    commands = (_command_login, _command_token, _command_status, _command_doctor, _command_logout)
-    run = dict(zip(_COMMANDS, commands))[args.command]
-    run(_auth0_of(args, prog, defaults), args)
-    return 0
 
 
 def _catch_termination() -> Callable[[], object]:
@@ -3274,6 +3259,97 @@ def _catch_termination() -> Callable[[], object]:
     return lambda: signal.signal(signal.SIGTERM, before)
 
 
+def _guarded(program: str, run: Callable[[], int | None], quick: bool = False) -> int:
+    """Runs a command; whatever ends it becomes a line on stderr and an exit code."""
+    restore: Callable[[], object] = int
+    try:
+        if not quick:
+            restore = _catch_termination()
+        return run() or 0
+    except Auth0Error as problem:
+        _say(f"{program.split()[0]}: {problem}")
+        return problem.exit_code
+    except KeyboardInterrupt:
+        _say("")
+        return 130
+    except _Terminated:
+        return 143
+    finally:
+        restore()
+
+
+class _Command:
+    """What `args.run` is: a command of ours, in our own argparse or in a host program's."""
+
+    def __init__(self, name: str, prog: str | None, defaults: Auth0 | None) -> None:
+        functions = (_command_login, _command_token, _command_status)
+        functions += (_command_doctor, _command_logout)
+        self._function = dict(zip(_COMMANDS, functions))[name]
+        self._prog = prog
+        self._defaults = defaults
+
+    def execute(self, args: Namespace) -> None:
+        """Runs it; raises what goes wrong."""
+        self._function(_auth0_of(args, self._prog or _program_name(), self._defaults), args)
+
+    def __call__(self, args: Namespace) -> int:
+        """Runs it and returns the exit code."""
+        return _guarded(self._prog or "auth0_cli", lambda: self.execute(args))
+
+
+def add_commands(
+    subparsers: Any, *, prog: str | None = None, defaults: Auth0 | None = None
+) -> None:
+    """Adds login, token, status, doctor and logout to the subparsers of a program's own argparse.
+
+    Afterwards `args.run(args)` runs what was given, and returns the exit code as `main` does.
+
+    Args:
+        subparsers: what `ArgumentParser.add_subparsers` has returned.
+        prog: what messages call the program, such as `mytool auth`.
+        defaults: an `Auth0` whose arguments are used where a flag is not given.
+    """
+    from argparse import RawDescriptionHelpFormatter
+
+    for name, purpose in _COMMANDS.items():
+        examples = _EPILOGS[name].format(
+            prog=prog or _program_name(), urls=_callback_urls(DEFAULT_PORTS)
+        )
+        command = subparsers.add_parser(
+            name,
+            help=purpose,
+            description=f"{purpose.capitalize()}.\n\n{examples}",
+            formatter_class=RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        for flags, options in {**_FLAGS[name], **_COMMON_FLAGS}.items():
+            command.add_argument(*flags.split(), **options)
+        command.set_defaults(run=_Command(name, prog, defaults))
+
+
+def _parser(prog: str | None, defaults: Auth0 | None) -> ArgumentParser:
+    import argparse
+
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            if message.startswith("unrecognized arguments"):  # their values may be secrets
+                message = "unrecognized arguments"
+            raise ConfigError(f"{_clean(message)} (see {self.prog} -h)")
+
+    name = prog or _program_name()
+    about = "Secure a command-line program with Auth0."
+    parser = Parser(
+        prog=name,
+        description=about,
+        epilog=_EXAMPLES.format(prog=name),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"auth0_cli {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
+    add_commands(commands, prog=prog, defaults=defaults)
+    return parser
+
+
 def main(
     argv: Sequence[str] | None = None, *, prog: str | None = None, defaults: Auth0 | None = None
 ) -> int:
@@ -3288,23 +3364,27 @@ def main(
         The exit code; see the head of this file. It exits only for --help and --version.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    restore: Callable[[], object] = lambda: None  # noqa: E731
-    try:
-        if arguments == ["token"] and not prog:  # the call of every shell prompt needs no parser
-            _put((defaults or Auth0()).get_token())
-            return 0
-        restore = _catch_termination()
-        return _run(arguments, prog or _program_name(), defaults)
-    except Auth0Error as problem:
-        _say(f"{(prog or 'auth0_cli').split()[0]}: {problem}")
-        return problem.exit_code
-    except KeyboardInterrupt:
-        _say("")
-        return 130
-    except _Terminated:
-        return 143
-    finally:
-        restore()
+    program = prog or "auth0_cli"
+    if arguments == ["token"] and not prog:  # the call of every shell prompt needs no parser
+        return _guarded(program, lambda: _put((defaults or Auth0()).get_token()), quick=True)
+
+    def run() -> int:
+        parser = _parser(prog, defaults)
+        word = arguments[0] if arguments else "-h"
+        if not word.startswith("-") and word not in _COMMANDS:
+            from difflib import get_close_matches
+
+            near = get_close_matches(word, _COMMANDS, 1)
+            then = f"did you mean {near[0]}?" if near else f"see {parser.prog} -h"
+            raise ConfigError(f"{_clean(word, 40)!r} is no command: {then}")
+        args = parser.parse_args(arguments)
+        if not args.command:
+            parser.print_help(sys.stderr)
+            return 2
+        args.run.execute(args)
+        return 0
+
+    return _guarded(program, run)
 
 
 if __name__ == "__main__":
