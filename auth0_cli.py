@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 # auth0_cli.py 1.0.0
+# pyright: strict, reportPrivateUsage=false
 # In a project that copied this file, change nothing here: to update, replace the whole file by the
 # one of a newer release. Its session files are shared with, and safe beside, every other copy.
 """Secure a command-line program with Auth0: log in, get a token, stay logged in, log out.
@@ -53,6 +54,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from http.server import BaseHTTPRequestHandler
     from typing import Any, NoReturn, Protocol, TypeVar, Union
+
+    from typing_extensions import TypeGuard
 
     Record = dict[str, Any]  # a session as its file holds it, or one of its tokens
     Show = Callable[[dict[str, Any]], object]
@@ -253,7 +256,7 @@ def _json_scanner() -> Callable[[str, int], tuple[Any, int]]:
     try:
         from _json import make_scanner
 
-        return make_scanner(_JsonRules)  # type: ignore[no-any-return, unused-ignore]
+        return make_scanner(_JsonRules)  # type: ignore[arg-type, no-any-return, unused-ignore]
     except (ImportError, AttributeError, TypeError):  # another Python, or a later one
         from json import JSONDecoder
 
@@ -272,6 +275,14 @@ def _parse_json(data: bytes) -> Any:
     if end != len(text):
         raise ValueError("text after the JSON value")
     return value
+
+
+def _is_object(value: object) -> TypeGuard[dict[str, Any]]:
+    return type(value) is dict
+
+
+def _is_array(value: object) -> TypeGuard[list[Any]]:
+    return type(value) is list
 
 
 def _is_number(value: object) -> bool:
@@ -383,7 +394,7 @@ def _session_key(*parts: str) -> str:
 
 def _split_key(key: str) -> list[str]:
     """Domain, client and profile of a session's name; [] if it is not one."""
-    parts = []
+    parts: list[str] = []
     for part in key.split("~"):
         head, *rest = part.split("%")
         try:
@@ -667,7 +678,7 @@ def _new_entry(
 
 def _fits(value: object, pattern: Record) -> bool:
     """Whether it has each member of the pattern, of its type; None stands for a text or null."""
-    if type(value) is not dict:
+    if not _is_object(value):
         return False
     for name, sample in pattern.items():
         found = value.get(name, ...)
@@ -688,7 +699,7 @@ def _parse_record(data: bytes, key: str) -> Record:
     if len(data) > MAX_BYTES:
         raise ValueError("too large")
     record: Any = _parse_json(data)
-    version = record.get("version") if type(record) is dict else None
+    version = record.get("version") if _is_object(record) else None
     if type(version) is int and version > SESSION_VERSION:
         raise CacheError(
             "the stored session was written by a newer version of auth0_cli and is left alone: "
@@ -722,7 +733,8 @@ class _Store:
         except ValueError:
             if locked:
                 kept = self.call("set_aside", key)
-                return _warn(f"a session file was damaged: it is kept as {kept}")
+                _warn(f"a session file was damaged: it is kept as {kept}")
+                return None
         with self.lock(key):
             return self.load(key, True)
 
@@ -825,7 +837,7 @@ class _Exchange:
             raise ConnectionError("the answer was cut off")
         try:
             value = _parse_json(self.body)
-            self.json = value if type(value) is dict else None
+            self.json = value if _is_object(value) else None
         except ValueError:
             pass
         self.headers = {name.lower(): value for name, value in response.headers.items()}
@@ -865,7 +877,7 @@ class _Exchange:
         if not proxy or _is_loopback(host) or proxy_bypass(host):
             return HTTPSConnection(self._netloc, timeout=self._left(), context=context)
         via = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-        headers = {}
+        headers: dict[str, str] = {}
         if via.username is not None:
             login = unquote(f"{via.username}:{via.password or ''}").encode()
             text = _b64url(login).replace("-", "+").replace("_", "/")
@@ -976,7 +988,7 @@ class _Tenant:
     def keys(self) -> list[dict[str, str]]:
         """The tenant's public signing keys that this program can use (RFC 7517)."""
         keys = (self.get("/.well-known/jwks.json").json or {}).get("keys")
-        if type(keys) is not list:
+        if not _is_array(keys):
             raise NetworkError(f"{self._host} did not give its signing keys: try again later")
         return _usable_keys(keys)
 
@@ -995,15 +1007,16 @@ class _Tenant:
         after every failure that may pass.
         """
         deadline = time.monotonic() + REQUEST_SECONDS
-        for pause in (None,) if repeatable is None else (0.3, 1.0, None):
+        pauses = [] if repeatable is None else [0.3, 1.0]
+        while True:
             answer = self._try(path, build, deadline)
             if not answer.status:
-                again = (repeatable or not answer.sent) and not _is_untrusted(answer.problem)
+                again = bool(repeatable or not answer.sent) and not _is_untrusted(answer.problem)
             else:
                 limited = answer.status == 429 and (answer.json or {}).get("error") != "slow_down"
-                again = limited or (repeatable and answer.status >= 500)
-            wait = pause and max(pause, answer.retry_after())
-            if not again or wait is None or time.monotonic() + wait > deadline:
+                again = limited or bool(repeatable and answer.status >= 500)
+            wait = max(pauses.pop(0), answer.retry_after()) if again and pauses else 0
+            if not wait or time.monotonic() + wait > deadline:
                 break
             if wait > 3:
                 _say_waiting(f"{self._host}, which asks for {wait:.0f} s without requests")
@@ -1126,7 +1139,7 @@ def _usable_keys(keys: list[Any]) -> list[dict[str, str]]:
     return [
         {name: key.get(name, "") for name in ("kty", "kid", "n", "e")}
         for key in keys
-        if type(key) is dict
+        if _is_object(key)
         and (key.get("kty"), key.get("use", "sig")) == ("RSA", "sig")
         and key.get("alg", "RS256") == "RS256"
         and type(key.get("kid", "")) is str
@@ -1169,7 +1182,7 @@ def _verify_rs256(key: Mapping[str, Any], signed: bytes, signature: bytes) -> bo
 def _jwt_part(text: str) -> dict[str, Any]:
     """Header or claims of a JWT; ValueError unless it is a JSON object in canonical base64url."""
     value = _parse_json(_b64url_decode(text))
-    if type(value) is not dict:
+    if not _is_object(value):
         raise ValueError("not a JSON object")
     return value
 
@@ -1181,9 +1194,9 @@ class _IdToken:
         InvalidToken: it is not a JWT signed with RS256.
     """
 
-    def __init__(self, token: object) -> None:
+    def __init__(self, token: Any) -> None:
         try:
-            header, payload, signature = token.split(".")  # type: ignore[attr-defined]
+            header, payload, signature = token.split(".")
             self.header = _jwt_part(header)
             self.claims = _jwt_part(payload)
             self._signature = _b64url_decode(signature)
@@ -1230,7 +1243,7 @@ class _IdToken:
         iss, sub, aud, azp = map(claims.get, ("iss", "sub", "aud", "azp"))
         _check(iss == tenant.issuer, "iss", f"it is of {_clean(iss, 80)}, not {tenant.issuer}")
         _check(type(sub) is str and 0 < len(sub) <= 255, "sub", "it names no user")
-        audiences = aud if type(aud) is list else [aud]
+        audiences: list[Any] = aud if _is_array(aud) else [aud]
         texts = all(type(audience) is str for audience in audiences)
         _check(texts and tenant.client_id in audiences, "aud", "it is for another client")
         alone = len(audiences) == 1 and azp is None
@@ -1307,15 +1320,16 @@ def _ask(
     return {**reply, "obtained_at": now, "expires_at": now + _lifetime(reply.get("expires_in"))}
 
 
-def _lifetime(expires_in: object) -> float:
+def _lifetime(expires_in: Any) -> float:
     """Seconds; an hour where the server does not say."""
     if expires_in is None:
         return 3600.0
     if type(expires_in) is str and expires_in.isascii() and expires_in.isdigit():
-        expires_in = int(expires_in[:12])
-    if not _is_number(expires_in) or expires_in <= 0:  # type: ignore[operator]
+        return _lifetime(int(expires_in[:12]))
+    seconds = float(expires_in) if _is_number(expires_in) else 0.0
+    if seconds <= 0:
         raise _invalid_reply("holds an expires_in that is no number of seconds")
-    return float(min(expires_in, MAX_LIFETIME))  # type: ignore[type-var, arg-type]
+    return min(seconds, MAX_LIFETIME)
 
 
 def _is_token_for(access_token: str, audience: str) -> bool:
@@ -1324,7 +1338,7 @@ def _is_token_for(access_token: str, audience: str) -> bool:
         aud = _jwt_part(access_token.split(".")[1]).get("aud")
     except (ValueError, IndexError):
         return False
-    return aud == audience or (type(aud) is list and audience in aud)
+    return aud == audience or (_is_array(aud) and audience in aud)
 
 
 def _is_usable(entry: Record, min_ttl: float) -> bool:
@@ -1917,8 +1931,9 @@ def _handler_of(listener: _Listener) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             listener.respond(self)
 
-        def send_error(self, code: int, *_: object) -> None:
+        def send_error(self, code: int, message: object = None, explain: object = None) -> None:
             """The answer to what is not a GET; none to what is not HTTP, or HTTP/0.9."""
+            del message, explain  # they may hold what was sent
             self.close_connection = True
             if getattr(self, "request_version", "HTTP/0.9") != "HTTP/0.9":
                 page = _page("Not understood", "This address is for a login only.")
@@ -2199,12 +2214,12 @@ class _Settings:
 
     def _store(self) -> _Store:
         """The sessions of the cache that is set."""
-        cache = self._get("cache")
-        current = self._current
-        if current is None or current[0] != cache:
-            plain = cache is None or isinstance(cache, (str, os.PathLike))
-            current = self._current = (cache, _Store(FileCache(cache) if plain else cache))
-        return current[1]
+        cache: Any = self._get("cache")
+        if self._current is None or self._current[0] != cache:
+            plain = isinstance(cache, (str, os.PathLike, type(None)))
+            used: Cache = FileCache(os.fspath(cache) if cache else None) if plain else cache
+            self._current = (cache, _Store(used))
+        return self._current[1]
 
     def _names(self) -> list[list[str]]:
         """The stored sessions that match what is given."""
@@ -2582,7 +2597,7 @@ class Auth0(_Settings):
             entry = work.entry
             if not entry or entry["access_token"] == seen or not _is_usable(entry, 0):
                 goal = {"audience": audience, "scope": scope, **_named(name)}
-                given = {key: value for key, value in goal.items() if value}
+                given: dict[str, Any] = {key: value for key, value in goal.items() if value}
                 Auth0(**{**self._given, **given}).login()
         return _Work(self, name, audience, scope).obtain(0, False)
 
@@ -2762,7 +2777,7 @@ class Auth0(_Settings):
             ConfigError: several sessions match.
         """
         name = self._stored_name()
-        record = name and self._store().load(_session_key(*name))
+        record = self._store().load(_session_key(*name)) if name else None
         return Session(record) if record else None
 
     def sessions(self) -> list[Session]:
@@ -2827,8 +2842,13 @@ def get_token(
         auth0 = _instances.get(names) or _instances.setdefault(names, Auth0(**config))
     except TypeError:  # an argument that can't be a key, such as params={...}, or an unknown one
         auth0 = Auth0(**config)
-    wanted = {"audience": audience, "scope": scope, "min_ttl": min_ttl}
-    return auth0.get_token(interactive=interactive, force_refresh=force_refresh, **wanted)
+    return auth0.get_token(
+        audience=audience,
+        scope=scope,
+        min_ttl=min_ttl,
+        interactive=interactive,
+        force_refresh=force_refresh,
+    )
 
 
 # ---- Command line --------------------------------------------------------------------------------
@@ -3090,9 +3110,9 @@ class _Advice(Auth0Error):
 class _Doctor:
     """The checks of `doctor`: each method says what is fine, or raises what is not."""
 
-    checks = (
-        "settings network tenant keys clock device_flow ports browser directory session".split()
-    )
+    checks: Sequence[str] = (
+        "settings network tenant keys clock device_flow ports browser directory session"
+    ).split()
 
     def __init__(self, auth0: Auth0) -> None:
         self._auth0 = auth0
@@ -3100,7 +3120,7 @@ class _Doctor:
 
     def examine(self) -> Iterable[tuple[str, Auth0Error | None, str]]:
         """Each check's name, what it raised, and what there is to say."""
-        skipped: list[str] = []
+        skipped: Sequence[str] = ()
         for name in self.checks:
             if name in skipped:
                 continue
@@ -3212,7 +3232,8 @@ class _Doctor:
 
 
 def _command_doctor(auth0: Auth0, args: Namespace) -> None:
-    findings, problems = [], []
+    findings: list[dict[str, str]] = []
+    problems: list[Auth0Error] = [_Advice("")]
     for check, problem, text in _Doctor(auth0).examine():
         kind = "ok"
         if problem:
@@ -3223,7 +3244,7 @@ def _command_doctor(auth0: Auth0, args: Namespace) -> None:
             _put(f"{kind:<8} {check.replace('_', ' '):<12} {text}")
     if args.json:
         _put_json(findings)
-    worst = max(problems, key=lambda problem: problem.exit_code, default=_Advice(""))
+    worst = max(problems, key=lambda problem: problem.exit_code)
     if worst.exit_code:
         raise worst
 
@@ -3235,7 +3256,8 @@ def _command_logout(auth0: Auth0, args: Namespace) -> None:
             _say("Nobody was logged in.")
             continue
         try:
-            Auth0(**{**auth0._given, **_named(name)}).logout(local=args.local, browser=args.browser)
+            given: dict[str, Any] = {**auth0._given, **_named(name)}
+            Auth0(**given).logout(local=args.local, browser=args.browser)
             _say(f"Logged out of {name[0]}, profile {_clean(name[2], 80)}.")
         except Auth0Error as problem:
             if args.all:
@@ -3282,9 +3304,13 @@ class _Command:
     """What `args.run` is: a command of ours, in our own argparse or in a host program's."""
 
     def __init__(self, name: str, prog: str | None, defaults: Auth0 | None) -> None:
-        functions = (_command_login, _command_token, _command_status)
-        functions += (_command_doctor, _command_logout)
-        self._function = dict(zip(_COMMANDS, functions))[name]
+        self._function = {
+            "login": _command_login,
+            "token": _command_token,
+            "status": _command_status,
+            "doctor": _command_doctor,
+            "logout": _command_logout,
+        }[name]
         self._prog = prog
         self._defaults = defaults
 

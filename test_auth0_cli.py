@@ -20,6 +20,7 @@ import hashlib
 import hmac
 import html
 import json
+import math
 import os
 import re
 import secrets
@@ -50,12 +51,15 @@ def b64url(data):
 
 
 class Key:
-    """An RSA key, given as two primes of 1024 bits; published, so good for practice only."""
+    """An RSA key of 2,048 bits with eight primes (RFC 8017 section 3.2), for practice only.
 
-    def __init__(self, kid, p, q):
-        self.kid, self.p, self.q = kid, int(p, 16), int(q, 16)
-        self.n, self.e = self.p * self.q, 65537
-        self.d = pow(self.e, -1, (self.p - 1) * (self.q - 1))
+    It is as good as any for who verifies, and signs ten times as fast as one with two primes.
+    """
+
+    def __init__(self, kid, *primes):
+        self.kid, self.primes = kid, [int(prime, 16) for prime in primes]
+        self.n, self.e = math.prod(self.primes), 65537
+        self.d = pow(self.e, -1, math.prod(prime - 1 for prime in self.primes))
 
     def jwk(self):
         """Return the public half as a member of a JWKS."""
@@ -66,40 +70,47 @@ class Key:
         """Return the RS256 signature (RFC 8017, sections 8.2.1 and 5.1.2)."""
         digest = SHA256_PREFIX + hashlib.sha256(message).digest()
         padded = b"\0\1" + b"\xff" * (253 - len(digest)) + b"\0" + digest
-        # Modulo each prime on its own: four times as fast, which a stampede of clients needs.
-        number = int.from_bytes(padded, "big")
-        at_p, at_q = (pow(number, self.d % (prime - 1), prime) for prime in (self.p, self.q))
-        signature = at_q + self.q * ((at_p - at_q) * pow(self.q, -1, self.p) % self.p)
-        return signature.to_bytes(256, "big")
+        number, signature = int.from_bytes(padded, "big"), 0
+        for prime in self.primes:  # the Chinese remainder theorem
+            rest = self.n // prime
+            part = pow(number % prime, self.d % (prime - 1), prime)
+            signature += part * pow(rest, -1, prime) * rest
+        return (signature % self.n).to_bytes(256, "big")
 
 
 KEYS = [
     Key(
         "practice-1",
-        "ec17440368fca08760414085bcc375aba32765d12248308fb4880adc41a09530fd542a71afb4b3b2080449"
-        "5b4798268704e2f078667e46c16c83081b91789cbb2dfc5ac3936f9e72c38911f2363732f02b0c267c87b6"
-        "1cb5a615db6388c2c80b75790063c2e13166be4e42ea1c26492e5b3673a9eda2c01e536c5fd4c69aeec5",
-        "dbe61f7768446bea51c07ab816dbe67e70501ae8115f4d5d1a2c770b90254f56d905f432e6dd6094959e01"
-        "fa66645e535a658299bfa756eb9a57cc027517c82fa2ac3725702ad163939210173a4766334ec06bbcb41f"
-        "95f75335d4114e7b7e75b37da8987cef1bd5543d3f4dc1393c6e46c21897dceec6d90f668e602d2e224b",
+        "f81dbb25a4da476cebc3689626c56e8e11c2988ba2075253076bdc2a7f87f351",
+        "f7c9793af23ed2f5eae4ffb36a42619f29c5a847dffdd805066a4bf8cd2ad38d",
+        "fd93837ac92b0503f35761183c553d83e2b6c9641aa8d8bf1539a7a9a4e0b7a3",
+        "f78a3f1cf83e363c0b35ac093e04e2469ece458211b8d27268ad16644aa07c4f",
+        "fc532dd504e5eb7ba6ca62b0e9066334a71b02ef0cf2596ba4322572c70933e9",
+        "fb73405e074fdcb0162c7ece98dae7ba1ed18874bc259cdaf2fd168a15bc2a77",
+        "fdc93ff9bbcf72a04b95ef8aa088ff287663937ffb327bebaab3462e0e5622fd",
+        "f59ac8edd56109209c7ce47efaaa258a0eada8440d67fac27296fd543977c2f3",
     ),
     Key(
         "practice-2",
-        "da58350fef299f141cbd5f924378b6bd70eb9b949242809999a2958b90f095cdfc47ceb12101109fc89d90"
-        "db020f698970bb8440f056cc8cd4ee6b15c6e502e333cb30529b9154822d5e987317758e2b9e065ab5cdc5"
-        "14c1200919952cc7a6c05163d5fc52e7dd24144b5a3cf10aa4961490650b6d29909dfbe8913407d53c09",
-        "d3361178ecfd9bd7d77338f39b662ac5c63a26f11c4ae60770bf131adc0b4277953a91d7e05cf495ea4682"
-        "0cbdeaac373ab20e141decf24b6114579c302caf111c7a3b5e333bca2d3ab4f2224a8cd2f0e1ddfe6c13ab"
-        "9ec153cbd5fab29c0cb84087d8d56936d12bced20b7db76116bbc3e102dca2d044a6806973e938967c4d",
+        "fe65c1aa122d01d44f6f46d6b755c6206ccd6da7d90168ec1dff5d1f53cd4545",
+        "fd664292ed3b845504fdf388979a0a8f82fe833da615c9d22a99503fd5dbab93",
+        "f71fae10ab175ee69c3b3e025bfc03b18cb27addc47ab5de1bdfde5aba7dbaad",
+        "ff6a44f24d3f2c4e9538617ca5de8814d72b4b0834557ca71e8aef695a7cbe81",
+        "f339cfe72a9e5ed786d67eda905cf567364f9a139f19f6c0960984063b6b1abb",
+        "f06328db23d6fdc0b4d3c5de49073fcc708a8006a357eaef63d9d5627d622dfb",
+        "fff676393289ef0021a0d4428aa0c72c682f69b1a3991dd7f081b6da45f32395",
+        "f31aef187820f15408707fccb6c9d862fcebdce758cb0ee6e1c29da24bf8eb5f",
     ),
     Key(
         "practice-3",
-        "e992606c7f37595f5b629ab8fcfb42500b59d80774bfff66e32eaa54514bff24c913a3794dfecc8e15d9ad"
-        "4123dde216961b60a8c573281ba47e41f27c492b883dc44a611fd9cf42db17cde98e6d624c2dec52e8a2d3"
-        "7fa6a323c4596bb36d4de0a57bf85eba5721b3c3d1b71ea28ade3b05e262b8628443717abb4ae0fd2259",
-        "cc208876dbdb613373158666b4a1e8e5b48e178a06fb917159a5fb6d1900f238944603fd6c474f9af2a85a"
-        "3ffaabd4797763cd7daebf9dd7f3ddaabeedf7dc54eb7f5b92067a8b97add11e03fc3383cd98c436c7145d"
-        "6e88de0da02b88982f583abf0a1ebcfed62c5a262666bd205131608e1ddc5fc830ea9845f9e54fe8fb5b",
+        "f8fd0a17fad00079cc95072aea4275b5dbbfab24ec98fa9a4c1e032db20706d1",
+        "f076228ec0a2fd8834adbb36a2125422bfc0c4441c81f066418ddaf0c1d6adfb",
+        "f16fbfb71e16b5ac10c25059fe79ed237fe46d297d9c5a19545233f519ca9295",
+        "f15e5b3f096dfda40710373095ed4599bb83a502815085bf52402a896c461ba3",
+        "f7fd5d925b9d49aaf197c2ad2c190ebe8a669efd52f0fd9a20bd752db6c08aff",
+        "f9838ec4ab11741c4dc131957f43cf4ee1d206cce7f03f6abb647889018492f1",
+        "f03ca81fedd3a16f49e8dc55075fa48dbf4592d84dd92015fcecdd21ce253473",
+        "f91d73a753b1966a6463e34d389ade8dfac4a9f0085bb7ba586ed718beb92183",
     ),
 ]
 
@@ -3498,7 +3509,7 @@ KEY_SETS = {  # id -> the keys, the header's changes, the way to sign, the check
     "alg RS512": ([{**KEY, "alg": "RS512"}], {}, None, "kid"),
     "alg HS256": ([{**KEY, "alg": "HS256"}], {}, None, "kid"),
     "kty EC": ([{**KEY, "kty": "EC"}], {}, None, "kid"),
-    "1024 bits": ([{**KEY, "n": number(KEYS[0].p)}], {}, None, "kid"),
+    "1024 bits": ([{**KEY, "n": number(math.prod(KEYS[0].primes[:4]))}], {}, None, "kid"),
     "16384 bits": ([{**KEY, "n": number((1 << 16384) - 1)}], {}, None, "kid"),
     "even modulus": ([{**KEY, "n": number(KEYS[0].n + 1)}], {}, None, "kid"),
     "modulus in another alphabet": ([{**KEY, "n": KEY["n"] + "="}], {}, None, "kid"),
