@@ -1372,6 +1372,7 @@ if __name__ == "__main__":
 
 # ---- Tests ---------------------------------------------------------------------------------------
 
+import calendar
 import pickle
 import queue
 import random
@@ -1379,6 +1380,7 @@ import select
 import shutil
 import stat
 import struct
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -2720,6 +2722,223 @@ class TestDoctor:
         logged_in.run("doctor", "-v")
 
 
+class TestCopies:
+    """The file as others use it: under other names, in packages and archives."""
+
+    def run(self, cli, script, *flags, cwd=None, code=0):
+        command = [sys.executable, *flags, "-c", script]
+        options = {"env": cli.env, "cwd": cwd, "capture_output": True, "text": True}
+        done = subprocess.run(command, check=False, **options)
+        assert done.returncode == code, done.stderr
+        return done.stdout.strip()
+
+    def test_a_copy_in_a_package_shares_the_session(self, logged_in, tmp_path):
+        vendor = tmp_path / "myapp" / "vendor"
+        vendor.mkdir(parents=True)
+        shutil.copy(Demo.program, vendor / "login_of_mine.py")
+        script = "from myapp.vendor.login_of_mine import get_token; print(get_token())"
+        assert self.run(logged_in, script, cwd=tmp_path) == logged_in.token()
+        logged_in.run("logout")
+        script = (
+            "from myapp.vendor.login_of_mine import get_token, LoginRequired\n"
+            "try: get_token()\n"
+            "except LoginRequired as problem: print(problem)"
+        )
+        hint = "run python -m myapp.vendor.login_of_mine login --domain"
+        assert hint in self.run(logged_in, script, cwd=tmp_path)
+
+    @pytest.mark.parametrize("flags", [["-OO"], ["-I"], ["-W", "error"], ["-X", "dev"], ["-B"]])
+    def test_python_s_own_flags_change_nothing(self, logged_in, flags):
+        folder = str(Demo.program.parent)
+        script = f"import sys; sys.path.insert(0, {folder!r}); import auth0_cli; "
+        token = self.run(logged_in, script + "print(auth0_cli.get_token())", *flags)
+        assert token == logged_in.token()
+
+    def test_a_copy_in_an_archive_and_without_a_file_works(self, logged_in, tmp_path):
+        archive = tmp_path / "app.pyz"
+        with zipfile.ZipFile(archive, "w") as file:
+            file.write(Demo.program, "auth0_cli.py")
+            file.writestr("__main__.py", "import auth0_cli\nraise SystemExit(auth0_cli.main())\n")
+        command = [sys.executable, str(archive), "token"]
+        done = subprocess.run(command, env=logged_in.env, check=True, capture_output=True)
+        assert done.stdout.decode().strip() == logged_in.token()
+        script = (
+            f"source = open({str(Demo.program)!r}).read()\n"
+            "names = {'__name__': 'frozen'}\n"
+            "exec(source, names)\n"
+            "names['main'](['token', '--min-ttl', '1'])"
+        )
+        assert self.run(logged_in, script) == logged_in.token()
+
+    def test_two_copies_of_different_versions_leave_each_other_alone(self, logged_in, tmp_path):
+        newer = tmp_path / "newer.py"
+        source = Demo.program.read_text("utf-8")
+        assert "SESSION_VERSION = 1\n" in source
+        newer.write_text(source.replace("SESSION_VERSION = 1\n", "SESSION_VERSION = 2\n"), "utf-8")
+        script = (
+            f"import sys; sys.path[:0] = [{str(Demo.program.parent)!r}, {str(tmp_path)!r}]\n"
+            "import auth0_cli, newer\n"
+            "old, new = auth0_cli.Auth0(), newer.Auth0()\n"
+            "assert old.session()\n"
+            "print(old.get_token())"
+        )
+        assert self.run(logged_in, script) == logged_in.token()
+        logged_in.edit(lambda record: record.update(version=2))
+        before = logged_in.session_file.read_bytes()
+        assert "newer version" in logged_in.run("token", exit=1).err
+        assert logged_in.session_file.read_bytes() == before
+
+    def test_a_program_mounts_the_commands_in_its_own_argparse(self, auth0, tenant, capsys):
+        log_in(auth0, tenant)
+        parser = argparse.ArgumentParser(prog="mytool")
+        groups = parser.add_subparsers()
+        auth = groups.add_parser("auth").add_subparsers()
+        auth0_cli.add_commands(auth, prog="mytool auth", defaults=auth0)
+        args = parser.parse_args(["auth", "token"])
+        assert args.run(args) == 0
+        assert capsys.readouterr().out.strip() in tenant.access_tokens
+        auth0.logout()
+        assert args.run(args) == 3
+        said = capsys.readouterr().err
+        assert said.startswith("mytool: ")
+        assert "run mytool auth login" in said
+        with pytest.raises(SystemExit):
+            parser.parse_args(["auth", "login", "-h"])
+        assert "mytool auth login --domain" in capsys.readouterr().out
+
+
+class TestFurtherUses:
+    def test_kubectl_gets_the_id_token_and_its_expiry(self, logged_in):
+        credential = json.loads(logged_in.run("token", "--exec-credential").out)
+        assert set(credential) == {"apiVersion", "kind", "status"}
+        assert credential["apiVersion"] == "client.authentication.k8s.io/v1"
+        assert credential["kind"] == "ExecCredential"
+        token = credential["status"]["token"]
+        assert token == logged_in.run("token", "--id-token").out.strip()
+        expiry = time.strptime(credential["status"]["expirationTimestamp"], "%Y-%m-%dT%H:%M:%SZ")
+        assert calendar.timegm(expiry) == claims_of(token)["exp"]
+
+    @pytest.mark.parametrize("store", [False, True])
+    def test_any_other_grant_gives_a_token(self, auth0, tenant, store):
+        parameters = {"username": "alice@example.test", "password": "wonderland-1"}
+        token = auth0.grant("password", store=store, **parameters)
+        assert token in tenant.access_tokens
+        assert (auth0.session() is not None) is store
+        assert tenant.requests[-1 - store].params["audience"] == API
+        if store:
+            assert auth0.get_token() == token
+
+    def test_a_grant_that_is_refused_says_why(self, auth0):
+        with pytest.raises(OAuthError) as refused_with:
+            auth0.grant("urn:ietf:params:oauth:grant-type:token-exchange", subject_token="x")
+        assert refused_with.value.error in ("unsupported_grant_type", "unauthorized_client")
+
+    def test_logout_ends_the_browser_s_session_too(self, logged_in, tenant, tmp_path):
+        opener = tmp_path / "opener.py"
+        opener.write_text("import sys, urllib.request as u; u.urlopen(sys.argv[1])")
+        browser = f"{sys.executable} {opener} %s"
+        logged_in.run("logout", "--browser", env={"BROWSER": browser, "DISPLAY": ":1"})
+        tenant.wait_for(lambda: tenant.count("/v2/logout"))
+        assert not any(session.is_alive for session in tenant.sessions)
+
+    def test_a_token_is_not_kept_in_memory_for_longer_than_it_is_wanted(
+        self, auth0, tenant, monkeypatch
+    ):
+        tenant.access_ttl = 100
+        log_in(auth0, tenant)
+        clock = Clock(tenant)
+        monkeypatch.setattr(auth0_cli, "time", clock)
+        clock.sleep(39.5)
+        first = auth0.get_token()
+        clock.sleep(0.8)  # less than a second later, but also less than a minute before its end
+        assert auth0.get_token() != first
+
+
+class TestOtherPlatforms:
+    """Windows and macOS, their calls replaced where the file makes them."""
+
+    class Module:
+        """A module with some of its names changed."""
+
+        def __init__(self, module, **changes):
+            self.__dict__.update(changes)
+            self._module = module
+
+        def __getattr__(self, name):
+            return getattr(self._module, name)
+
+    @pytest.fixture
+    def windows(self, tenant, monkeypatch):
+        tenant.any_loopback_port = True  # where ports can't be used again at once
+        monkeypatch.setenv("AUTH0_CALLBACK_PORTS", "0")
+        held = set()
+
+        def locking(fd, mode, count):
+            assert count == 1
+            inode = os.fstat(fd).st_ino
+            if mode == "lock":
+                if inode in held:
+                    raise PermissionError(13, "Permission denied")
+                held.add(inode)
+            elif inode in held:
+                held.remove(inode)
+
+        msvcrt = SimpleNamespace(LK_NBLCK="lock", LK_UNLCK="unlock", locking=locking)
+        monkeypatch.setitem(sys.modules, "msvcrt", msvcrt)
+        monkeypatch.setattr(auth0_cli, "sys", self.Module(sys, platform="win32"))
+        fake = self.Module(os, name="nt")
+        monkeypatch.setattr(auth0_cli, "os", fake)
+        return fake
+
+    def test_windows_keeps_sessions_in_local_app_data(self, windows, monkeypatch, tmp_path):
+        monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
+        assert FileCache().directory == str(tmp_path / "auth0_cli")
+
+    def test_macos_keeps_sessions_in_application_support(self, monkeypatch, tmp_path):
+        monkeypatch.setattr(auth0_cli, "sys", self.Module(sys, platform="darwin"))
+        monkeypatch.setenv("HOME", str(tmp_path))
+        expected = tmp_path / "Library" / "Application Support" / "auth0_cli"
+        assert FileCache().directory == str(expected)
+
+    def test_windows_locks_one_byte_and_releases_it(self, windows, auth0, tenant):
+        log_in(auth0, tenant)
+        for _ in range(2):
+            auth0.get_token(force_refresh=True)
+        cache = FileCache(auth0._given["cache"])
+        (key,) = cache.list()
+        with cache.lock(key, 1), pytest.raises(NetworkError), cache.lock(key, 0.05):
+            pass
+        auth0.logout()
+        assert cache.list() == []
+
+    def test_windows_waits_while_another_process_reads_the_file(self, windows, auth0, tenant):
+        refusals = [PermissionError(13, "sharing violation")] * 3
+
+        def replace(source, target):
+            if refusals:
+                raise refusals.pop()
+            os.replace(source, target)
+
+        windows.replace = replace
+        log_in(auth0, tenant)
+        assert auth0.session()
+        assert not refusals
+
+    def test_windows_opens_a_browser_and_counts_nothing_down(self, windows, monkeypatch):
+        for name in ("SSH_CONNECTION", "SSH_CLIENT", "SSH_TTY", "DISPLAY"):
+            monkeypatch.delenv(name, raising=False)
+        assert auth0_cli._user_sits_here()
+
+    @posix_only
+    def test_macos_flushes_to_the_platter(self, monkeypatch, auth0, tenant):
+        flushed = []
+        fake = self.Module(fcntl, F_FULLFSYNC=51, fcntl=lambda fd, what: flushed.append(what))
+        monkeypatch.setitem(sys.modules, "fcntl", fake)
+        monkeypatch.setattr(auth0_cli, "sys", self.Module(sys, platform="darwin"))
+        log_in(auth0, tenant)
+        assert flushed == [51]
+
+
 class TestReadme:
     readme = (Demo.program.parent / "README.md").read_text("utf-8")
 
@@ -2747,8 +2966,13 @@ class TestReadme:
                 assert cli.run(*command).out
 
     def test_its_python_runs(self, tenant, cli, monkeypatch):
-        first, redis = self.blocks("python")
+        first, second, redis = self.blocks("python")
         compile(first, "README.md", "exec")
+        names = {"argparse": argparse, "Auth0": Auth0, "add_commands": auth0_cli.add_commands}
+        monkeypatch.setattr(sys, "argv", ["mytool", "auth", "status", "--profile", "nobody"])
+        with pytest.raises(SystemExit) as ended:
+            exec(second, names)
+        assert ended.value.code == 3
         stored = {}
 
         class Redis:
