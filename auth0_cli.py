@@ -2863,15 +2863,6 @@ _EXAMPLES = """examples:
 AUTH0_DOMAIN, AUTH0_CLIENT_ID, AUTH0_AUDIENCE, AUTH0_SCOPE, AUTH0_ORGANIZATION, AUTH0_PROFILE,
 AUTH0_CALLBACK_PORTS and AUTH0_CLI_CACHE stand for the flags; AUTH0_CLIENT_SECRET has none.
 exit: 0 done, 1 failed, 2 usage, 3 log in first, 4 refused, 5 try again, 130 or 143 interrupted"""
-_COMMANDS = {
-    "login": "log in, with a browser or with a code on another device",
-    "token": "print a valid access token, refreshed first if needed",
-    "status": "show who is logged in where, to what and until when",
-    "doctor": "check the set-up from outside, and explain what is found",
-    "logout": "revoke the refresh token at Auth0 and delete the session",
-}
-
-
 _LOGIN_EPILOG = """examples:
   {prog} login --domain acme.eu.auth0.com --client-id CLIENT_ID
   {prog} login --flow device --audience https://api.example.com
@@ -2977,7 +2968,7 @@ def _read_secret_file(path: str) -> str:
     return text
 
 
-def _auth0_of(args: Namespace, prog: str, defaults: Auth0 | None) -> Auth0:
+def _auth0_of(args: Namespace, prog: str | None, defaults: Auth0 | None) -> Auth0:
     """The flags on top of what the host program has set."""
     given = dict(defaults._given) if defaults else {}
     names = "domain client_id audience scope organization profile cache ports".split()
@@ -2992,7 +2983,7 @@ def _auth0_of(args: Namespace, prog: str, defaults: Auth0 | None) -> Auth0:
     if args.verbose:
         given["trace"] = _say
     auth0 = Auth0(**given)
-    auth0._program = prog
+    auth0._program = prog or _program_name()
     return auth0
 
 
@@ -3281,7 +3272,7 @@ def _catch_termination() -> Callable[[], object]:
     return lambda: signal.signal(signal.SIGTERM, before)
 
 
-def _guarded(program: str, run: Callable[[], int | None], quick: bool = False) -> int:
+def _guarded(prog: str | None, run: Callable[[], int | None], quick: bool = False) -> int:
     """Runs a command; whatever ends it becomes a line on stderr and an exit code."""
     restore: Callable[[], object] = int
     try:
@@ -3289,7 +3280,7 @@ def _guarded(program: str, run: Callable[[], int | None], quick: bool = False) -
             restore = _catch_termination()
         return run() or 0
     except Auth0Error as problem:
-        _say(f"{program.split()[0]}: {problem}")
+        _say(f"{(prog or 'auth0_cli').split()[0]}: {problem}")
         return problem.exit_code
     except KeyboardInterrupt:
         _say("")
@@ -3300,27 +3291,23 @@ def _guarded(program: str, run: Callable[[], int | None], quick: bool = False) -
         restore()
 
 
-class _Command:
-    """What `args.run` is: a command of ours, in our own argparse or in a host program's."""
+_COMMANDS = {
+    "login": (_command_login, "log in, with a browser or with a code on another device"),
+    "token": (_command_token, "print a valid access token, refreshed first if needed"),
+    "status": (_command_status, "show who is logged in where, to what and until when"),
+    "doctor": (_command_doctor, "check the set-up from outside, and explain what is found"),
+    "logout": (_command_logout, "revoke the refresh token at Auth0 and delete the session"),
+}
 
-    def __init__(self, name: str, prog: str | None, defaults: Auth0 | None) -> None:
-        self._function = {
-            "login": _command_login,
-            "token": _command_token,
-            "status": _command_status,
-            "doctor": _command_doctor,
-            "logout": _command_logout,
-        }[name]
-        self._prog = prog
-        self._defaults = defaults
 
-    def execute(self, args: Namespace) -> None:
-        """Runs it; raises what goes wrong."""
-        self._function(_auth0_of(args, self._prog or _program_name(), self._defaults), args)
-
-    def __call__(self, args: Namespace) -> int:
-        """Runs it and returns the exit code."""
-        return _guarded(self._prog or "auth0_cli", lambda: self.execute(args))
+def _run(
+    command: Callable[[Auth0, Namespace], None],
+    prog: str | None,
+    defaults: Auth0 | None,
+    args: Namespace,
+) -> int:
+    """What `args.run(args)` does, in our own argparse or in a host program's."""
+    return _guarded(prog, lambda: command(_auth0_of(args, prog, defaults), args))
 
 
 def add_commands(
@@ -3336,8 +3323,9 @@ def add_commands(
         defaults: an `Auth0` whose arguments are used where a flag is not given.
     """
     from argparse import RawDescriptionHelpFormatter
+    from functools import partial
 
-    for name, purpose in _COMMANDS.items():
+    for name, (function, purpose) in _COMMANDS.items():
         examples = _EPILOGS[name].format(
             prog=prog or _program_name(), urls=_callback_urls(DEFAULT_PORTS)
         )
@@ -3350,7 +3338,7 @@ def add_commands(
         )
         for flags, options in {**_FLAGS[name], **_COMMON_FLAGS}.items():
             command.add_argument(*flags.split(), **options)
-        command.set_defaults(run=_Command(name, prog, defaults))
+        command.set_defaults(run=partial(_run, function, prog, defaults))
 
 
 def _parser(prog: str | None, defaults: Auth0 | None) -> ArgumentParser:
@@ -3390,9 +3378,8 @@ def main(
         The exit code; see the head of this file. It exits only for --help and --version.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    program = prog or "auth0_cli"
     if arguments == ["token"] and not prog:  # the call of every shell prompt needs no parser
-        return _guarded(program, lambda: _put((defaults or Auth0()).get_token()), quick=True)
+        return _guarded(prog, lambda: _put((defaults or Auth0()).get_token()), quick=True)
 
     def run() -> int:
         parser = _parser(prog, defaults)
@@ -3407,10 +3394,9 @@ def main(
         if not args.command:
             parser.print_help(sys.stderr)
             return 2
-        args.run.execute(args)
-        return 0
+        return int(args.run(args))
 
-    return _guarded(program, run)
+    return _guarded(prog, run)
 
 
 if __name__ == "__main__":
