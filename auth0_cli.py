@@ -50,7 +50,7 @@ import time
 TYPE_CHECKING = False  # the typing module would cost as much as the rest of a start
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
     from http.server import BaseHTTPRequestHandler
     from typing import Any, NoReturn, Protocol, TypeVar, Union
@@ -419,56 +419,48 @@ def _try_file_lock(fd: int, lock: bool) -> bool:
             fcntl.flock(fd, (fcntl.LOCK_EX | fcntl.LOCK_NB) if lock else fcntl.LOCK_UN)
     except (BlockingIOError, PermissionError):
         return False
+    except OSError as problem:
+        if lock:
+            raise CacheError(
+                f"this file system has no locks ({problem.strerror}): give a directory of another "
+                "one with --cache or AUTH0_CLI_CACHE"
+            ) from problem
     return True
 
 
-class _Lock:
+def _lock(name: object, timeout: float, path: str = "") -> AbstractContextManager[object]:
     """Excludes the threads of this process and, with a path, all other processes.
 
     The file is never deleted, and its lock dies with the process. The mutex is there because some
     file systems (NFS) grant one process the same lock twice.
     """
+    from _thread import allocate_lock
+    from contextlib import contextmanager
 
-    def __init__(self, name: object, timeout: float, path: str | None = None) -> None:
-        from _thread import allocate_lock
+    mutex = _mutexes.setdefault(name, allocate_lock())
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | _OPEN_FLAGS, 0o600) if path else -1
 
-        self._mutex = _mutexes.setdefault(name, allocate_lock())
-        self._timeout = timeout
-        self._path = path
-        self._held = False
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | _OPEN_FLAGS, 0o600) if path else -1
-
-    def __enter__(self) -> None:
-        deadline = time.monotonic() + self._timeout
+    @contextmanager
+    def hold() -> Generator[None, None, None]:
+        deadline = time.monotonic() + timeout
+        held = mutex.acquire(timeout=timeout)
         try:
-            self._held = self._mutex.acquire(timeout=self._timeout)
-            while not self._held or (self._fd >= 0 and not _try_file_lock(self._fd, True)):
-                if not self._held or time.monotonic() > deadline:
+            while not held or (fd >= 0 and not _try_file_lock(fd, True)):
+                if not held or time.monotonic() > deadline:
                     raise NetworkError(
-                        "something else has been busy with this session for "
-                        f"{self._timeout:.0f} s: try again, or end that process"
+                        f"something else has been busy with this session for {timeout:.0f} s: "
+                        "try again, or end that process"
                     )
                 time.sleep(0.01)
-        except BaseException as problem:
-            self.__exit__()
-            if isinstance(problem, OSError):
-                raise CacheError(
-                    f"{self._path} can't be locked ({problem.strerror}): give a directory of a "
-                    "file system with locks, with --cache or AUTH0_CLI_CACHE"
-                ) from problem
-            raise
-
-    def __exit__(self, *exc: object) -> None:
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            try:
+            yield
+        finally:
+            if fd >= 0:
                 _try_file_lock(fd, False)  # a forked child may have a copy of the descriptor
-            except OSError:
-                pass  # a file system without locks
-            os.close(fd)
-        if self._held:
-            self._held = False
-            self._mutex.release()
+                os.close(fd)
+            if held:
+                mutex.release()
+
+    return hold()
 
 
 class FileCache:
@@ -546,7 +538,7 @@ class FileCache:
         """
         self._make_directory()
         path = self.path(key, ".lock")
-        return _Lock(path, timeout, path)
+        return _lock(path, timeout, path)
 
     def set_aside(self, key: str) -> str:
         """Keeps a damaged file under another name, and returns that."""
@@ -648,7 +640,7 @@ class MemoryCache:
 
     def lock(self, key: str, timeout: float) -> AbstractContextManager[object]:
         """Excludes other threads; entering it raises NetworkError after `timeout` seconds."""
-        return _Lock((id(self), key), timeout)
+        return _lock((id(self), key), timeout)
 
 
 def _new_record(domain: str = "", client_id: str = "", profile: str = "") -> Record:
@@ -768,7 +760,7 @@ class _Store:
         except CacheError as problem:
             reason = getattr(problem.__cause__, "errno", None)
             if reason in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR):
-                return _Lock((id(self), key), timeout)
+                return _lock((id(self), key), timeout)
             raise
 
     def call(self, method: str, *args: object) -> Any:
