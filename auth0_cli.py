@@ -2132,22 +2132,13 @@ class Session:
     """
 
     def __init__(self, record: Record) -> None:
-        now = time.time()
         self.domain: str = record["domain"]
         self.client_id: str = record["client_id"]
         self.profile: str = record["profile"]
         self.user: dict[str, str | None] | None = dict(record["user"]) or None
         self.refreshable = record["refresh_token"] is not None
         self.organization: str | None = record["organization"]
-        self.tokens: list[dict[str, Any]] = [
-            {
-                "audience": entry["audience"],
-                "scope": entry["scope"],
-                "expires_at": int(entry["expires_at"]),
-                "expires_in": max(0, int(entry["expires_at"] - now)),
-            }
-            for entry in record["tokens"]
-        ]
+        self.tokens = [_without_token(entry) for entry in record["tokens"]]
 
     def __repr__(self) -> str:
         return f"<Session of {self.who()} at {self.domain}, profile {self.profile}>"
@@ -2165,6 +2156,13 @@ class Session:
         """What `status --json` prints."""
         names = ("domain", "client_id", "profile", "user", "refreshable", "tokens")
         return {name: getattr(self, name) for name in names}
+
+
+def _without_token(entry: Record) -> dict[str, Any]:
+    """What may be shown of a stored token."""
+    left = max(0, int(entry["expires_at"] - time.time()))
+    goal = {name: entry[name] for name in ("audience", "scope")}
+    return {**goal, "expires_at": int(entry["expires_at"]), "expires_in": left}
 
 
 def _program_name() -> str:
@@ -3041,10 +3039,9 @@ def _command_token(auth0: Auth0, args: Namespace) -> None:
         return
     entry = auth0._obtain(None, None, args.min_ttl, args.login, args.force_refresh)
     if args.json:
-        values = {name: entry[name] for name in ("access_token", "token_type")}
-        values["expires_at"] = int(entry["expires_at"])
-        values["expires_in"] = max(0, int(entry["expires_at"] - time.time()))
-        _put_json({**values, "audience": entry["audience"], "scope": entry["scope"]})
+        names = "access_token token_type expires_at expires_in audience scope".split()
+        values = {**entry, **_without_token(entry)}
+        _put_json({name: values[name] for name in names})
     else:
         _put("Authorization: Bearer " * args.header + entry["access_token"])
 
