@@ -2770,12 +2770,6 @@ class Auth0(_Settings):
         record = self._store().load(_session_key(*name)) if name else None
         return Session(record) if record else None
 
-    def sessions(self) -> list[Session]:
-        """All stored sessions that match what is given. Makes no request."""
-        store = self._store()
-        records = (store.load(_session_key(*name)) for name in self._names())
-        return [Session(record) for record in records if record]
-
     def logout(self, *, local: bool = False, browser: bool = False) -> None:
         """Revokes the refresh token at Auth0 (RFC 7009), and deletes the session in any case.
 
