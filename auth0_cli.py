@@ -3084,26 +3084,10 @@ class _Advice(Auth0Error):
 class _Doctor:
     """The checks of `doctor`: each method says what is fine, or raises what is not."""
 
-    checks: Sequence[str] = (
-        "settings network tenant keys clock device_flow ports browser directory session"
-    ).split()
+    checks = "settings network tenant keys clock device_flow ports browser directory session"
 
     def __init__(self, auth0: Auth0) -> None:
         self._auth0 = auth0
-        self._about: _Exchange | None = None
-
-    def examine(self) -> Iterable[tuple[str, Auth0Error | None, str]]:
-        """Each check's name, what it raised, and what there is to say."""
-        skipped: Sequence[str] = ()
-        for name in self.checks:
-            if name in skipped:
-                continue
-            try:
-                yield name, None, getattr(self, name)()
-            except Auth0Error as problem:
-                yield name, problem, str(problem)
-                if name in ("settings", "network"):
-                    skipped = self.checks[1:6]
 
     def settings(self) -> str:
         """Domain and client."""
@@ -3116,14 +3100,12 @@ class _Doctor:
         started = time.monotonic()
         self._about = self._tenant.get("/.well-known/openid-configuration")
         took = (time.monotonic() - started) * 1000
-        return f"answers in {took:.0f} ms" + (
-            ", its certificate is valid" if self._tenant.origin.startswith("https") else ""
-        )
+        secure = self._tenant.origin.startswith("https")
+        return f"answers in {took:.0f} ms{', its certificate is valid' * secure}"
 
     def tenant(self) -> str:
         """The discovery document (OIDC Discovery section 3)."""
-        about = (self._about and self._about.json) or {}
-        issuer = about.get("issuer")
+        issuer = (self._about.json or {}).get("issuer")
         if issuer != self._tenant.issuer:
             raise ConfigError(
                 f"its discovery document names the issuer {_clean(issuer, 80)}, not "
@@ -3142,8 +3124,8 @@ class _Doctor:
         """This machine's clock against the server's Date."""
         from email.utils import parsedate_to_datetime
 
-        date = self._about.headers.get("date", "") if self._about else ""
         try:
+            date = self._about.headers.get("date", "")
             ahead = time.time() - parsedate_to_datetime(date).timestamp()
         except (ValueError, TypeError):
             raise _Advice("the server does not say what time it is") from None
@@ -3206,19 +3188,25 @@ class _Doctor:
 
 
 def _command_doctor(auth0: Auth0, args: Namespace) -> None:
+    doctor = _Doctor(auth0)
+    checks = doctor.checks.split()
     findings: list[dict[str, str]] = []
-    problems: list[Auth0Error] = [_Advice("")]
-    for check, problem, text in _Doctor(auth0).examine():
-        kind = "ok"
-        if problem:
-            kind = "problem" if problem.exit_code else "advice"
-            problems.append(problem)
-        findings.append({"check": check, "status": kind, "message": text})
+    worst: Auth0Error = _Advice("")
+    while checks:
+        check = checks.pop(0)
+        status = "ok"
+        try:
+            message = getattr(doctor, check)()
+        except Auth0Error as problem:
+            status, message = "problem" if problem.exit_code else "advice", str(problem)
+            worst = max(worst, problem, key=lambda either: either.exit_code)
+            if check in ("settings", "network"):  # the next ones need the tenant
+                checks = checks[checks.index("ports") :]
+        findings.append({"check": check, "status": status, "message": message})
         if not args.json:
-            _put(f"{kind:<8} {check.replace('_', ' '):<12} {text}")
+            _put(f"{status:<8} {check.replace('_', ' '):<12} {message}")
     if args.json:
         _put_json(findings)
-    worst = max(problems, key=lambda problem: problem.exit_code)
     if worst.exit_code:
         raise worst
 
