@@ -265,15 +265,15 @@ def _json_scanner() -> Callable[[str, int], tuple[Any, int]]:
         return decoder.scan_once  # type: ignore[attr-defined, no-any-return, unused-ignore]
 
 
-def _parse_json(data: bytes) -> Any:
-    """The value of a JSON text (RFC 8259): UTF-8, no name twice, no NaN; ValueError otherwise."""
+def _parse_json(data: bytes) -> dict[str, Any]:
+    """The object of a JSON text (RFC 8259): UTF-8, no name twice, no NaN; ValueError otherwise."""
     text = data.decode("utf-8").strip(" \t\r\n")
     try:
         value, end = _json_scanner()(text, 0)
     except (StopIteration, RecursionError, SystemError):  # the last: 3.10 without json.decoder
         raise ValueError("not JSON") from None
-    if end != len(text):
-        raise ValueError("text after the JSON value")
+    if end != len(text) or not _is_object(value):
+        raise ValueError("not one JSON object")
     return value
 
 
@@ -690,8 +690,8 @@ def _parse_record(data: bytes, key: str) -> Record:
     """
     if len(data) > MAX_BYTES:
         raise ValueError("too large")
-    record: Any = _parse_json(data)
-    version = record.get("version") if _is_object(record) else None
+    record = _parse_json(data)
+    version = record.get("version")
     if type(version) is int and version > SESSION_VERSION:
         raise CacheError(
             "the stored session was written by a newer version of auth0_cli and is left alone: "
@@ -702,7 +702,7 @@ def _parse_record(data: bytes, key: str) -> Record:
     sound = sound and all(_fits(token, entry) for token in record["tokens"])
     if not sound or key != _session_key(record["domain"], record["client_id"], record["profile"]):
         raise ValueError("not this session")
-    return record  # type: ignore[no-any-return, unused-ignore]
+    return record
 
 
 class _Store:
@@ -828,8 +828,7 @@ class _Exchange:
         if response.length:  # read() itself is content with less than was announced
             raise ConnectionError("the answer was cut off")
         try:
-            value = _parse_json(self.body)
-            self.json = value if _is_object(value) else None
+            self.json = _parse_json(self.body)
         except ValueError:
             pass
         self.headers = {name.lower(): value for name, value in response.headers.items()}
@@ -1171,14 +1170,6 @@ def _verify_rs256(key: Mapping[str, Any], signed: bytes, signature: bytes) -> bo
     return compare_digest(pow(s, e, n).to_bytes(size, "big"), expected)
 
 
-def _jwt_part(text: str) -> dict[str, Any]:
-    """Header or claims of a JWT; ValueError unless it is a JSON object in canonical base64url."""
-    value = _parse_json(_b64url_decode(text))
-    if not _is_object(value):
-        raise ValueError("not a JSON object")
-    return value
-
-
 class _IdToken:
     """An ID token taken apart (OIDC Core section 2), to be checked before it is believed.
 
@@ -1189,8 +1180,8 @@ class _IdToken:
     def __init__(self, token: Any) -> None:
         try:
             header, payload, signature = token.split(".")
-            self.header = _jwt_part(header)
-            self.claims = _jwt_part(payload)
+            self.header = _parse_json(_b64url_decode(header))
+            self.claims = _parse_json(_b64url_decode(payload))
             self._signature = _b64url_decode(signature)
         except (ValueError, AttributeError):  # also five parts: an encrypted token
             raise InvalidToken("the ID token is not a signed JWT: log in again", "form") from None
@@ -1327,7 +1318,7 @@ def _lifetime(expires_in: Any) -> float:
 def _is_token_for(access_token: str, audience: str) -> bool:
     """Whether a token that was asked for one API names it: a look, not a check of its signature."""
     try:
-        aud = _jwt_part(access_token.split(".")[1]).get("aud")
+        aud = _parse_json(_b64url_decode(access_token.split(".")[1])).get("aud")
     except (ValueError, IndexError):
         return False
     return aud == audience or (_is_array(aud) and audience in aud)
