@@ -947,14 +947,7 @@ class _Tenant:
             NetworkError: no answer, or one that no token endpoint gives.
         """
         wanted = {name: value for name, value in form.items() if value is not None}
-
-        def build() -> bytes:
-            from urllib.parse import urlencode
-
-            wanted.update(self._authentication())
-            return urlencode(wanted, errors="surrogatepass").encode("ascii")
-
-        answer = self._send(path, build, repeatable)
+        answer = self._send(path, wanted, repeatable)
         refusal = _refusal(answer, self._host, wanted)
         if refusal:
             refusal.retry_after = answer.retry_after()
@@ -989,9 +982,7 @@ class _Tenant:
             proof = {"client_assertion_type": JWT_BEARER, "client_assertion": self._assertion()}
         return {"client_id": self.client_id, **proof}
 
-    def _send(
-        self, path: str, build: Callable[[], bytes] | None, repeatable: bool | None
-    ) -> _Exchange:
+    def _send(self, path: str, form: dict[str, str] | None, repeatable: bool | None) -> _Exchange:
         """One request, tried again while that can't do harm, within REQUEST_SECONDS in total.
 
         Any request is tried again if no connection was made, or after a 429; a repeatable one
@@ -1000,7 +991,7 @@ class _Tenant:
         deadline = time.monotonic() + REQUEST_SECONDS
         pauses = [] if repeatable is None else [0.3, 1.0]
         while True:
-            answer = self._try(path, build, deadline)
+            answer = self._try(path, form, deadline)
             if not answer.status:
                 again = bool(repeatable or not answer.sent) and not _is_untrusted(answer.problem)
             else:
@@ -1016,20 +1007,20 @@ class _Tenant:
             raise NetworkError(_explain(answer.problem, self._host)) from None
         return answer
 
-    def _try(self, path: str, build: Callable[[], bytes] | None, deadline: float) -> _Exchange:
+    def _try(self, path: str, form: dict[str, str] | None, deadline: float) -> _Exchange:
         from threading import Thread
+        from urllib.parse import urlencode
 
-        headers = {
-            "Accept": "application/json",
-            "User-Agent": f"auth0_cli/{__version__}",
-            "Connection": "close",
-        }
-        if build:
+        agent = f"auth0_cli/{__version__}"
+        headers = {"Accept": "application/json", "User-Agent": agent, "Connection": "close"}
+        method, body = "GET", None
+        if form is not None:
+            form.update(self._authentication())  # an assertion is good for one request
             headers["Content-Type"] = "application/x-www-form-urlencoded"
-        method = "POST" if build else "GET"
+            method, body = "POST", urlencode(form, errors="surrogatepass").encode("ascii")
         exchange = _Exchange(self.origin, deadline)
         started = time.monotonic()
-        request = (method, path, build() if build else None, headers)
+        request = (method, path, body, headers)
         thread = Thread(target=exchange.run, args=request, daemon=True)
         thread.start()
         told = False
