@@ -2254,7 +2254,6 @@ class _Work:
         name: of the session.
         audience: of the call, if it names one.
         scope: of the call, if it names one.
-        new: whether it begins, whatever is stored.
     """
 
     def __init__(
@@ -2263,23 +2262,18 @@ class _Work:
         name: list[str],
         audience: str | None = None,
         scope: str | None = None,
-        new: bool = False,
     ) -> None:
         self._auth0 = auth0
         self._name = name
         self._key = _session_key(*name)
         self._asked = (audience, scope)
-        self._store = auth0._store()
-        self._look_at(None) if new else self.load()
+        self.load()
 
     def load(self, locked: bool = False) -> None:
         """Reads the session, and finds in it the token that is wanted."""
         self._store = self._auth0._store()
-        self._look_at(self._store.load(self._key, locked))
-
-    def _look_at(self, record: Record | None) -> None:
-        self.record = record
-        stored = record or _new_record()
+        self.record = self._store.load(self._key, locked)
+        stored = self.record or _new_record()
         get = self._auth0._get
         self.organization = get("organization") or stored["organization"]
         if stored["user"] and self.organization != stored["organization"]:
@@ -2636,7 +2630,9 @@ class Auth0(_Settings):
             return self._establish(name, wanted, reply, nonce)
 
         if flow == "client-credentials":
-            return self._machine_login(name)
+            wanted = {key: self._get(key) for key in ("audience", "organization", "scope")}
+            reply = _ask(tenant, {"grant_type": "client_credentials", **wanted}, True)
+            return self._establish(name, wanted, reply, None, machine=True)
         if flow != "browser" and wanted["organization"]:
             raise ConfigError(
                 f"Auth0 has no organizations in the {flow} flow: use --flow browser, or leave the "
@@ -2697,27 +2693,19 @@ class Auth0(_Settings):
             return "client-credentials"
         return "browser" if _user_sits_here() and _find_browser() else "device"
 
-    def _machine_login(self, name: list[str]) -> Session:
-        store = self._store()
-        with store.lock(_session_key(*name)):
-            store.load(_session_key(*name), True)  # what can't be replaced is refused, or set aside
-            _Work(self, name, new=True).client_credentials()
-            record = store.load(_session_key(*name), True)
-        if record is None:
-            raise CacheError("the token could not be saved: see the warning above")
-        return Session(record)
-
     def _establish(
         self,
         name: list[str],
         wanted: Mapping[str, str | None],
         reply: dict[str, Any],
         nonce: str | None,
+        machine: bool = False,
     ) -> Session:
         """Makes a session of a login's answer: first every check, then the save."""
         record = _new_record(*name)
         id_token = reply.get("id_token")
-        if "openid" in str(wanted["scope"]).split() or id_token is not None:
+        needs_user = "openid" in str(wanted["scope"]).split() and not machine
+        if needs_user or id_token is not None:
             if id_token is None:
                 raise InvalidToken("Auth0's answer holds no ID token: log in again", "form")
             tenant = self._tenant(name)
