@@ -1731,6 +1731,12 @@ _PAGE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Connection": "close",
 }
+_PAGES = {  # by HTTP status
+    303: ("The login has its answer", "Return to the terminal."),
+    400: ("This did not log you in", "It is not the answer to the login that waits."),
+    404: ("Nothing is here", "This address is for a login only."),
+    410: ("This was refused", "The login has had its answer before."),
+}
 
 
 def _page(title: str, *texts: str) -> bytes:
@@ -1827,64 +1833,59 @@ class _Listener:
     def respond(self, request: BaseHTTPRequestHandler) -> None:
         """Answers one GET."""
         path, _, query = request.path.partition("?")
-        nothing = _page("Nothing is here", "This address is for a login only.")
         if request.headers.get_all("Host") != [self._host]:  # a page that rebinds its name (DNS)
-            self.send(request, 400, nothing)
-        elif path == "/callback":
-            self._callback(request, query)
+            self.send(request, 400)
         elif path == "/done" and not query and self._finished.is_set():
             self.send(request, 200, self._result)
             self._shown.set()
+        elif path != "/callback":
+            self.send(request, 404)
+        elif (status := self._take(query)) != 303:
+            self.send(request, status)
         else:
-            self.send(request, 404, nothing)
+            self._finished.wait(2 * REQUEST_SECONDS + LOCK_SECONDS)
+            self.send(request, 303, Location="/done")
 
     def take(self, pasted: str) -> bool:
         """Takes the address that a browser ended on, or its query, from the user's own hand."""
         address = pasted.strip(" \t<>[]()\"'").partition("#")[0]
-        answer = self._parse(address.partition("?")[2] or address)
-        if answer is None or not self._once.acquire(blocking=False):
-            return False
-        self._answer = answer
-        self._shown.set()  # no page waits for the result
-        self._answered.set()
-        return True
+        taken = self._take(address.partition("?")[2] or address) == 303
+        if taken:
+            self._shown.set()  # no page waits for the result
+        return taken
 
-    def _callback(self, request: BaseHTTPRequestHandler, query: str) -> None:
-        answer = self._parse(query)
-        if answer is None:
-            text = "It is not the answer to the login that waits. Return to the terminal."
-            self.send(request, 400, _page("This did not log you in", text))
-        elif not self._once.acquire(blocking=False):
-            text = "The login has had its answer before."
-            self.send(request, 410, _page("This was refused", text))
-        else:
-            self._answer = answer
-            self._answered.set()
-            self._finished.wait(2 * REQUEST_SECONDS + LOCK_SECONDS)
-            self.send(request, 303, b"", Location="/done")
+    def _take(self, query: str) -> int:
+        """Ends the wait by the first answer to this attempt (RFC 6749 section 4.1.2).
 
-    def _parse(self, query: str) -> dict[str, str] | None:
-        """The parameters of an answer to this attempt (RFC 6749 section 4.1.2), or None."""
+        Returns the HTTP status for it: 303, for one that is not 400, for a second one 410.
+        """
         from hmac import compare_digest
         from urllib.parse import parse_qsl
 
         try:
             pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=32)
         except ValueError:
-            return None
+            return 400
         answer = dict(pairs)
         state = answer.get("state", "")
         if len(answer) != len(pairs) or not compare_digest(state.encode(), self.state.encode()):
-            return None
-        return answer if bool(answer.get("code")) != bool(answer.get("error")) else None
+            return 400
+        if bool(answer.get("code")) == bool(answer.get("error")):
+            return 400
+        if not self._once.acquire(blocking=False):
+            return 410
+        self._answer = answer
+        self._answered.set()
+        return 303
 
     def send(
-        self, request: BaseHTTPRequestHandler, status: int, page: bytes, **headers: str
+        self, request: BaseHTTPRequestHandler, status: int, page: bytes = b"", **headers: str
     ) -> None:
-        """Sends a page with the headers that every page has."""
+        """Sends a page, or that of the status, with the headers that every page has."""
         from binascii import b2a_base64
         from hashlib import sha256
 
+        page = page or _page(*_PAGES.get(status, _PAGES[404]))
         style = b2a_base64(sha256(_STYLE.encode()).digest(), newline=False).decode()
         request.send_response_only(status)
         for name, value in {**_PAGE_HEADERS, **headers}.items():
@@ -1910,8 +1911,7 @@ def _handler_of(listener: _Listener) -> type[BaseHTTPRequestHandler]:
             del message, explain  # they may hold what was sent
             self.close_connection = True
             if getattr(self, "request_version", "HTTP/0.9") != "HTTP/0.9":
-                page = _page("Not understood", "This address is for a login only.")
-                listener.send(self, 405 if code == 501 else code, page, Allow="GET")
+                listener.send(self, 405 if code == 501 else code, Allow="GET")
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             """Nothing: a request line holds the code."""
