@@ -193,10 +193,10 @@ def _clean(value: object, limit: int = 300) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
-def _say(text: str) -> None:
+def _say(text: str, end: str = "\n") -> None:
     """A line for the person at the terminal; a closed stderr is no reason to fail."""
     try:
-        sys.stderr.write(text + "\n")
+        sys.stderr.write(text + end)
         sys.stderr.flush()
     except (OSError, ValueError, AttributeError):
         pass
@@ -1651,15 +1651,13 @@ class _Prompt:
             return None
         left = max(0, round(deadline - time.monotonic()))
         shown = f"Waiting {left // 60:2}:{left % 60:02} "
-        if not self._shown:
-            self._write(shown)
-        elif shown != self._shown:
-            self._write(f"\x1b7\r{shown}\x1b8")  # what has been typed behind it stays
+        if shown != self._shown:  # what has been typed behind it stays
+            _say(f"\x1b7\r{shown}\x1b8" if self._shown else shown, "")
         self._shown = shown
         line = self._read()
         if line is not None:
             rows = 1 + (len(shown) + len(line)) // max(20, os.get_terminal_size(2).columns)
-            self._write(f"\x1b[{rows}A\r\x1b[J")
+            _say(f"\x1b[{rows}A\r\x1b[J", "")
             self._shown = ""
         return line
 
@@ -1683,15 +1681,8 @@ class _Prompt:
     def end(self) -> None:
         """Takes away the countdown, which is no longer true."""
         if self._shown:
-            self._write("\r\x1b[J")
+            _say("\r\x1b[J", "")
             self._shown = ""
-
-    def _write(self, text: str) -> None:
-        try:
-            sys.stderr.write(text)
-            sys.stderr.flush()
-        except (OSError, ValueError):
-            self._live = False
 
     def _read(self) -> str | None:
         """A line of the terminal, if there is one and this process is in its foreground."""
