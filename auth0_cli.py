@@ -1946,6 +1946,10 @@ def _browser_login(
             "expires_in": int(timeout),
         }
         can_use_code = wanted["organization"] is None
+        register = (
+            'If the browser showed "Callback URL mismatch", register this line under Allowed '
+            f"Callback URLs (Dashboard > the application > Settings): {_callback_urls(ports)}"
+        )
         prompt.begin(event, can_use_code)
         hint = time.monotonic() + 45
         deadline = time.monotonic() + timeout
@@ -1958,18 +1962,11 @@ def _browser_login(
                 prompt.say("That is not the address that this login ended on: copy it whole.")
             if time.monotonic() > hint:
                 hint = deadline
-                prompt.say(
-                    'No page has come back yet. If the browser shows "Callback URL mismatch", '
-                    f"register under Allowed Callback URLs: {_callback_urls(ports)}"
-                )
+                prompt.say(f"No page has come back yet. {register}")
             answer = listener.wait(min(deadline, time.monotonic() + 0.25))
         prompt.end()
         if answer is None:
-            raise LoginFailed(
-                f"no answer came from the browser within {timeout:.0f} s. If it showed "
-                '"Callback URL mismatch", register this line under Allowed Callback URLs '
-                f"(Dashboard > the application > Settings): {_callback_urls(ports)}"
-            )
+            raise LoginFailed(f"no answer came from the browser within {timeout:.0f} s. {register}")
         try:
             _check_answer(answer, tenant.issuer)
             form = {
