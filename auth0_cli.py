@@ -2420,22 +2420,17 @@ class _Work:
 
 
 def _password_login(
-    tenant: _Tenant,
-    wanted: Mapping[str, str | None],
-    username: str | None,
-    password: str | None,
-    realm: str | None,
+    tenant: _Tenant, wanted: Mapping[str, str | None], **user: str | None
 ) -> dict[str, Any]:
     """The password grant, discouraged (RFC 9700 section 2.4), or Auth0's password-realm."""
-    if not username or not password:
+    if not user["username"] or not user["password"]:
         raise ConfigError("the password flow needs a username and a password")
     _warn(
         "the password flow is discouraged: it shows the password to this program and allows no "
         "second factor; prefer --flow browser or --flow device"
     )
-    grant_type = PASSWORD_REALM if realm else "password"
-    user = {"grant_type": grant_type, "username": username, "password": password, "realm": realm}
-    return _ask(tenant, {**user, "audience": wanted["audience"], "scope": wanted["scope"]})
+    grant = {"grant_type": PASSWORD_REALM if user["realm"] else "password", **user}
+    return _ask(tenant, {**grant, "audience": wanted["audience"], "scope": wanted["scope"]})
 
 
 class Auth0(_Settings):
@@ -2627,7 +2622,8 @@ class Auth0(_Settings):
                 "organization out"
             )
         if flow == "password":
-            return establish(_password_login(tenant, wanted, username, password, realm))
+            user = {"username": username, "password": password, "realm": realm}
+            return establish(_password_login(tenant, wanted, **user))
         try:
             session = None
             if flow == "browser":
