@@ -57,8 +57,10 @@ if TYPE_CHECKING:
 
     from typing_extensions import TypeGuard
 
-    Record = dict[str, Any]  # a session as its file holds it, or one of its tokens
-    Show = Callable[[dict[str, Any]], object]
+    Json = dict[str, Any]  # a JSON object, such as an answer or a prompt
+    Record = Json  # a session as its file holds it, or one of its tokens
+    Form = Mapping[str, Union[str, None]]  # parameters; one that is None is left out
+    Show = Callable[[Json], object]
     Request = TypeVar("Request")
     CacheSetting = Union[str, os.PathLike[str], "Cache"]
 
@@ -240,7 +242,7 @@ class _JsonRules:
     memo: dict[str, str] = {}  # noqa: RUF012 - the scanner takes it from here
 
     @staticmethod
-    def object_pairs_hook(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    def object_pairs_hook(members: list[tuple[str, Any]]) -> Json:
         result = dict(members)
         if len(result) != len(members):
             raise ValueError("a name occurs twice in a JSON object")
@@ -265,7 +267,7 @@ def _json_scanner() -> Callable[[str, int], tuple[Any, int]]:
         return decoder.scan_once  # type: ignore[attr-defined, no-any-return, unused-ignore]
 
 
-def _parse_json(data: bytes) -> dict[str, Any]:
+def _parse_json(data: bytes) -> Json:
     """The object of a JSON text (RFC 8259): UTF-8, no name twice, no NaN; ValueError otherwise."""
     text = data.decode("utf-8").strip(" \t\r\n")
     try:
@@ -277,7 +279,7 @@ def _parse_json(data: bytes) -> dict[str, Any]:
     return value
 
 
-def _is_object(value: object) -> TypeGuard[dict[str, Any]]:
+def _is_object(value: object) -> TypeGuard[Json]:
     return type(value) is dict
 
 
@@ -803,7 +805,7 @@ class _Exchange:
         self.status = 0
         self.headers: dict[str, str] = {}
         self.body = b""
-        self.json: dict[str, Any] | None = None
+        self.json: Json | None = None
 
     def run(self, *request: object) -> None:
         """Sends method, path, body and headers, and keeps the answer or the problem."""
@@ -928,9 +930,7 @@ class _Tenant:
         names = ("client_secret", "client_assertion", "trace")
         self._secret, self._assertion, self._trace = map(setting, names)
 
-    def post(
-        self, path: str, form: Mapping[str, str | None], repeatable: bool | None = False
-    ) -> dict[str, Any]:
+    def post(self, path: str, form: Form, repeatable: bool | None = False) -> Json:
         """POSTs a form with the client's authentication (RFC 6749 section 2.3.1: in the body).
 
         Args:
@@ -1265,9 +1265,7 @@ def _invalid_reply(what: str) -> OAuthError:
     return OAuthError(f"Auth0's answer {what}: try again, or report it", "invalid_response")
 
 
-def _ask(
-    tenant: _Tenant, form: Mapping[str, str | None], repeatable: bool | None = False
-) -> dict[str, Any]:
+def _ask(tenant: _Tenant, form: Form, repeatable: bool | None = False) -> Json:
     """A request to the token endpoint (RFC 6749 section 3.2).
 
     Returns:
@@ -1584,7 +1582,7 @@ class _Prompt:
         self._url = ""
         self._shown = ""
 
-    def begin(self, prompt: dict[str, Any], can_use_code: bool = False) -> None:
+    def begin(self, prompt: Json, can_use_code: bool = False) -> None:
         """Shows a prompt, and opens the browser where the flow has need of one here."""
         here = prompt["event"] == "authorize"
         opened = here and self._open_browser and _open_browser(prompt["url"])
@@ -1598,7 +1596,7 @@ class _Prompt:
         if not self._live:
             _say(f"Waiting for up to {prompt['expires_in']} s; Ctrl-C stops it.")
 
-    def _browser_text(self, prompt: dict[str, Any], opened: bool) -> str:
+    def _browser_text(self, prompt: Json, opened: bool) -> str:
         text = "To log in, open this page in a browser of this machine:"
         if opened:
             text = "Your browser is being opened to log in. If nothing appears, open this page:"
@@ -1612,7 +1610,7 @@ class _Prompt:
             )
         return text
 
-    def _device_text(self, prompt: dict[str, Any]) -> str:
+    def _device_text(self, prompt: Json) -> str:
         plain, complete = prompt["verification_uri"], prompt["verification_uri_complete"]
         bold = ("\x1b[1m", "\x1b[0m") if self._live and not os.environ.get("NO_COLOR") else ("", "")
         text = self._qr_code(complete)
@@ -1916,7 +1914,7 @@ def _browser_login(
     ports: tuple[int, ...],
     timeout: float,
     prompt: _Prompt,
-    establish: Callable[[dict[str, Any], str], Session],
+    establish: Callable[[Json, str], Session],
 ) -> Session | None:
     """The authorization code grant with PKCE: the browser hears the result after it is saved.
 
@@ -2016,7 +2014,7 @@ def _checked_url(value: object) -> str | None:
     return str(value) if host and (local or parts.scheme == "https") else None
 
 
-def _device_prompt(reply: dict[str, Any], timeout: float) -> dict[str, Any]:
+def _device_prompt(reply: Json, timeout: float) -> Json:
     """What the user is shown of a device authorization answer (section 3.2), parsed strictly."""
     user_code = reply.get("user_code")
     if type(user_code) is not str or not user_code or _clean(user_code, 64) != user_code:
@@ -2038,9 +2036,7 @@ def _device_prompt(reply: dict[str, Any], timeout: float) -> dict[str, Any]:
     }
 
 
-def _device_login(
-    tenant: _Tenant, wanted: Mapping[str, str | None], timeout: float, prompt: _Prompt
-) -> dict[str, Any]:
+def _device_login(tenant: _Tenant, wanted: Form, timeout: float, prompt: _Prompt) -> Json:
     """The device authorization grant: shows the code, then asks until the user has answered."""
     try:
         reply = tenant.post("/oauth/device/code", wanted, True)
@@ -2128,7 +2124,7 @@ class Session:
         return {name: getattr(self, name) for name in names}
 
 
-def _without_token(entry: Record) -> dict[str, Any]:
+def _without_token(entry: Record) -> Json:
     """What may be shown of a stored token."""
     left = max(0, int(entry["expires_at"] - time.time()))
     goal = {name: entry[name] for name in ("audience", "scope")}
@@ -2356,7 +2352,7 @@ class _Work:
         self._save_renewed(record, renewed)
         return entry
 
-    def _renewed(self, record: Record, reply: dict[str, Any]) -> Record:
+    def _renewed(self, record: Record, reply: Json) -> Record:
         """The session with what a refresh brought, after the checks of OIDC Core section 12.2.
 
         The keys that are stored with the session need no request. Where they do not suffice the
@@ -2419,9 +2415,7 @@ class _Work:
             _warn(f"the session was not saved: {problem}")
 
 
-def _password_login(
-    tenant: _Tenant, wanted: Mapping[str, str | None], **user: str | None
-) -> dict[str, Any]:
+def _password_login(tenant: _Tenant, wanted: Form, **user: str | None) -> Json:
     """The password grant, discouraged (RFC 9700 section 2.4), or Auth0's password-realm."""
     if not user["username"] or not user["password"]:
         raise ConfigError("the password flow needs a username and a password")
@@ -2609,7 +2603,7 @@ class Auth0(_Settings):
 
         prompt = _Prompt(show, open_browser, qr)
 
-        def establish(reply: dict[str, Any], nonce: str | None = None) -> Session:
+        def establish(reply: Json, nonce: str | None = None) -> Session:
             return self._establish(name, wanted, reply, nonce)
 
         if flow == "client-credentials":
@@ -2678,12 +2672,7 @@ class Auth0(_Settings):
         return "browser" if _user_sits_here() and _find_browser() else "device"
 
     def _establish(
-        self,
-        name: list[str],
-        wanted: Mapping[str, str | None],
-        reply: dict[str, Any],
-        nonce: str | None,
-        machine: bool = False,
+        self, name: list[str], wanted: Form, reply: Json, nonce: str | None, machine: bool = False
     ) -> Session:
         """Makes a session of a login's answer: first every check, then the save."""
         record = _new_record(*name)
@@ -3022,7 +3011,7 @@ def _describe(session: Session, file: str | None) -> str:
     return "\n".join(lines)
 
 
-def _describe_token(token: dict[str, Any]) -> str:
+def _describe_token(token: Json) -> str:
     left = token["expires_in"]
     api = _clean(token["audience"] or "no API, good for /userinfo only", 120)
     until = f"for {_duration(left)}" if left else "expired"
