@@ -2140,10 +2140,6 @@ def _program_name() -> str:
     return f"python {os.path.basename(globals().get('__file__') or 'auth0_cli.py')}"
 
 
-def _named(name: Sequence[str]) -> dict[str, str]:
-    return dict(zip(("domain", "client_id", "profile"), name))
-
-
 def _options(name: Sequence[str]) -> str:
     """The flags that name a session, given as domain, client and profile."""
     profile = f" --profile {name[2]}" if name[2] != "default" else ""
@@ -2539,10 +2535,13 @@ class Auth0(_Settings):
             work.load()
             entry = work.entry
             if not entry or entry["access_token"] == seen or not _is_usable(entry, 0):
-                goal = {"audience": audience, "scope": scope, **_named(name)}
-                given: dict[str, Any] = {key: value for key, value in goal.items() if value}
-                Auth0(**{**self._given, **given}).login()
+                self._at(name, audience=work.audience, scope=work.scope).login()
         return _Work(self, name, audience, scope).obtain(0, False)
+
+    def _at(self, name: Sequence[str], **others: Any) -> Auth0:
+        """The same for one session, given as domain, client and profile."""
+        named: dict[str, Any] = dict(zip(("domain", "client_id", "profile"), name))
+        return Auth0(**{**self._given, **named, **others})
 
     def get_id_token(self, *, force_refresh: bool = False) -> str:
         """The ID token of the login or of the last refresh; refreshed if it has expired.
@@ -3161,8 +3160,7 @@ def _command_logout(auth0: Auth0, args: Namespace) -> None:
             _say("Nobody was logged in.")
             continue
         try:
-            given: dict[str, Any] = {**auth0._given, **_named(name)}
-            Auth0(**given).logout(local=args.local, browser=args.browser)
+            auth0._at(name).logout(local=args.local, browser=args.browser)
             _say(f"Logged out of {name[0]}, profile {_clean(name[2], 80)}.")
         except Auth0Error as problem:
             if args.all:
