@@ -239,7 +239,6 @@ class _JsonRules:
     object_hook = None
     parse_float = float
     parse_int = int
-    memo: dict[str, str] = {}  # noqa: RUF012 - the scanner takes it from here
 
     @staticmethod
     def object_pairs_hook(members: list[tuple[str, Any]]) -> Json:
