@@ -214,12 +214,16 @@ def _say_waiting(for_what: str) -> None:
         _say(f"auth0_cli: waiting for {for_what}")
 
 
-def _b64url(data: bytes) -> str:
-    """Base64url without padding (RFC 7515 section 2)."""
+def _b64(data: bytes) -> str:
+    """Base64 on one line (RFC 4648 section 4)."""
     from binascii import b2a_base64
 
-    text = b2a_base64(data, newline=False).decode("ascii")
-    return text.replace("+", "-").replace("/", "_").rstrip("=")
+    return b2a_base64(data, newline=False).decode("ascii")
+
+
+def _b64url(data: bytes) -> str:
+    """Base64url without padding (RFC 7515 section 2)."""
+    return _b64(data).replace("+", "-").replace("/", "_").rstrip("=")
 
 
 def _b64url_decode(text: str) -> bytes:
@@ -872,8 +876,7 @@ class _Exchange:
         headers: dict[str, str] = {}
         if via.username is not None:
             login = unquote(f"{via.username}:{via.password or ''}").encode()
-            text = _b64url(login).replace("-", "+").replace("_", "/")
-            headers["Proxy-Authorization"] = f"Basic {text}{'=' * (-len(text) % 4)}"
+            headers["Proxy-Authorization"] = f"Basic {_b64(login)}"
         connection = HTTPSConnection(
             via.hostname or "", via.port or 80, timeout=self._left(), context=context
         )
@@ -1870,16 +1873,14 @@ class _Listener:
         self, request: BaseHTTPRequestHandler, status: int, page: bytes = b"", **headers: str
     ) -> None:
         """Sends a page, or that of the status, with the headers that every page has."""
-        from binascii import b2a_base64
         from hashlib import sha256
 
         page = page or _page(*_PAGES.get(status, _PAGES[404]))
-        style = b2a_base64(sha256(_STYLE.encode()).digest(), newline=False).decode()
+        headers["Content-Security-Policy"] = _POLICY.format(_b64(sha256(_STYLE.encode()).digest()))
+        headers["Content-Length"] = str(len(page))
         request.send_response_only(status)
         for name, value in {**_PAGE_HEADERS, **headers}.items():
             request.send_header(name, value)
-        request.send_header("Content-Security-Policy", _POLICY.format(style))
-        request.send_header("Content-Length", str(len(page)))
         request.end_headers()
         if request.command != "HEAD":
             request.wfile.write(page)
