@@ -98,6 +98,7 @@ LOCK_SECONDS = 60.0  # longer than a refresh may take, so that only a stopped ho
 LEEWAY = 60  # seconds that the clocks of this machine and of Auth0 may differ
 RECHECK_SECONDS = 1.0  # how long a token is used without a look at the session file
 MAX_LIFETIME = 366 * 86400  # Auth0 issues no token that lives longer than 30 days
+_SAFE = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._-")  # of a host and of a file name
 ENVIRONMENT = {
     name: f"AUTH0_{name.upper()}"
     for name in "domain client_id client_secret audience scope organization profile".split()
@@ -320,8 +321,7 @@ def _normal_domain(value: str) -> str:
     scheme, _, rest = text.partition("://") if "://" in text else ("https", "", text)
     host, port = _split_port(rest.removesuffix("/"))
     host = host.removesuffix(".")
-    allowed = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-._")
-    plain = host == "[::1]" or (host and set(host) <= allowed and host[0] not in "-.")
+    plain = host == "[::1]" or (host and set(host) <= _SAFE and host[0] not in "-.")
     if scheme not in ("http", "https") or not plain or not (port.isdigit() or not port):
         raise ConfigError(
             f"{_clean(value, 80)!r} is not a domain: give it as in acme.eu.auth0.com "
@@ -382,7 +382,6 @@ def _state_directory() -> str:
 
 # ---- Session files -------------------------------------------------------------------------------
 
-_SAFE = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._-")
 _OPEN_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _mutexes: dict[object, Any] = {}  # what is locked -> the mutex of this process's threads
 if hasattr(os, "register_at_fork"):  # a child has none of the threads that hold them
@@ -2962,10 +2961,8 @@ def _command_token(auth0: Auth0, args: Namespace) -> None:
     if args.exec_credential:
         token = auth0.get_id_token(force_refresh=args.force_refresh)
         expiry = time.gmtime(_IdToken(token).claims["exp"])
-        status = {
-            "token": token,
-            "expirationTimestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", expiry),
-        }
+        until = time.strftime("%Y-%m-%dT%H:%M:%SZ", expiry)
+        status = {"token": token, "expirationTimestamp": until}
         version = "client.authentication.k8s.io/v1"
         _put_json({"apiVersion": version, "kind": "ExecCredential", "status": status})
         return
