@@ -109,7 +109,8 @@ OWN_PARAMETERS = (  # of /authorize: not for --param
     "code_challenge code_challenge_method client_secret request request_uri"
 ).split()
 SECRET_PARAMETERS = (
-    "client_secret client_assertion code code_verifier device_code refresh_token token password"
+    "client_secret client_assertion code code_verifier device_code refresh_token token password "
+    "subject_token actor_token assertion mfa_token otp oob_code binding_code recovery_code"
 ).split()
 
 # ---- Errors --------------------------------------------------------------------------------------
@@ -291,6 +292,13 @@ def _is_array(value: object) -> TypeGuard[list[Any]]:
     return type(value) is list
 
 
+def _is_token(value: object) -> bool:
+    """Whether it can be a token: visible ASCII (RFC 6749 appendix A.12), so also one line."""
+    if type(value) is not str or not 0 < len(value) < 1 << 17:
+        return False
+    return value.isascii() and value.isprintable() and " " not in value
+
+
 def _is_number(value: object) -> bool:
     """Whether it is a finite JSON number (a bool is an int to Python, and 1e999 is inf)."""
     return type(value) in (int, float) and abs(value) < 1e18  # type: ignore[arg-type]
@@ -302,7 +310,8 @@ def _is_number(value: object) -> bool:
 def _is_loopback(host: str) -> bool:
     """Whether a host (no port) names this machine: localhost, [::1] or 127.0.0.0/8."""
     octets = host.split(".")
-    literal = len(octets) == 4 and octets[0] == "127" and all(o.isdigit() for o in octets)
+    numbers = [int(o) for o in octets if o.isdecimal() and len(o) < 4]
+    literal = len(octets) == len(numbers) == 4 and numbers[0] == 127 and max(numbers) < 256
     return literal or host in ("localhost", "[::1]")
 
 
@@ -322,7 +331,8 @@ def _normal_domain(value: str) -> str:
     host, port = _split_port(rest.removesuffix("/"))
     host = host.removesuffix(".")
     plain = host == "[::1]" or (host and set(host) <= _SAFE and host[0] not in "-.")
-    if scheme not in ("http", "https") or not plain or not (port.isdigit() or not port):
+    usable = not port or (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536)
+    if scheme not in ("http", "https") or not plain or not usable:
         raise ConfigError(
             f"{_clean(value, 80)!r} is not a domain: give it as in acme.eu.auth0.com "
             "(Dashboard > Applications > your application > Domain)"
@@ -791,6 +801,7 @@ class _Exchange:
     answer that drips would hold it for longer than any time-out of a socket.
 
     Attributes:
+        proxy: host and port of the proxy that it goes through, if it does.
         sent: whether the request can have been received.
         problem: why there is no answer.
         status: of the answer; 0 without one.
@@ -802,6 +813,8 @@ class _Exchange:
     def __init__(self, origin: str, deadline: float) -> None:
         self._scheme, _, self._netloc = origin.partition("://")
         self._deadline = deadline
+        self._connected: Any = None
+        self.proxy = ""
         self.sent = False
         self.problem: Exception | None = None
         self.status = 0
@@ -812,7 +825,7 @@ class _Exchange:
     def run(self, *request: object) -> None:
         """Sends method, path, body and headers, and keeps the answer or the problem."""
         try:
-            connection = self._connection()
+            connection = self._connected = self._connection()
             try:
                 connection.connect()
                 connection.sock.settimeout(self._left())  # nothing is sent that nobody awaits
@@ -825,8 +838,16 @@ class _Exchange:
         except Exception as problem:  # noqa: BLE001 - whatever a hostile server makes of http.client
             self.problem = problem.with_traceback(None)  # its frames hold sockets, and the form
 
+    def abandon(self) -> None:
+        """Ends what is still open, and so the thread: nobody waits for the answer any longer."""
+        try:
+            self._connected.sock.shutdown(2)
+        except (AttributeError, OSError):
+            pass  # it has ended by itself
+
     def _read(self, response: Any) -> None:
-        self.body = response.read(MAX_BYTES + 1)
+        buffer = bytearray(MAX_BYTES + 1)  # read(n) obeys a chunk of "-1" bytes, and not its limit
+        self.body = bytes(buffer[: response.readinto(buffer)])
         if len(self.body) > MAX_BYTES:
             raise ValueError("the answer is larger than 1 MiB")
         if response.length:  # read() itself is content with less than was announced
@@ -872,6 +893,7 @@ class _Exchange:
         if not proxy or _is_loopback(host) or proxy_bypass(host):
             return HTTPSConnection(self._netloc, timeout=self._left(), context=context)
         via = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        self.proxy = f"{_clean(via.hostname, 80)}:{via.port or 80}"
         headers: dict[str, str] = {}
         if via.username is not None:
             login = unquote(f"{via.username}:{via.password or ''}").encode()
@@ -890,26 +912,33 @@ def _is_untrusted(problem: BaseException | None) -> bool:
     return isinstance(problem, ssl.SSLCertVerificationError)
 
 
-def _explain(problem: BaseException | None, host: str) -> str:
+def _explain(exchange: _Exchange, host: str) -> str:
     """What a failed connection means, and what the user can do."""
     import socket
 
+    problem = exchange.problem
+    if exchange.proxy:
+        host = f"{host} through the proxy {exchange.proxy}"
     if _is_untrusted(problem):
+        file = _clean(os.environ.get("SSL_CERT_FILE", ""))
         return (
             f"the certificate of {host} is not trusted "
             f"({_clean(getattr(problem, 'verify_message', ''), 120)}): "
-            "behind a company's proxy set SSL_CERT_FILE to its certificate file; on macOS run "
-            "Python's 'Install Certificates.command'"
+            "behind a company's proxy set SSL_CERT_FILE to its certificate file"
+            + (f" (now it is {file})" if file else "")
+            + "; on macOS run Python's 'Install Certificates.command'"
         )
     # What http.client says may hold bytes of the answer, and so what the server repeats.
     text = _clean(problem, 200) if isinstance(problem, OSError) else ""
     text = text or f"not HTTP: {type(problem).__name__}"
+    if text.startswith("Tunnel connection failed"):
+        text = text[:29]  # with the status; what follows are the proxy's words
     if problem is None or isinstance(problem, (TimeoutError, socket.timeout)):
         return f"{host} did not answer within {REQUEST_SECONDS:.0f} s: try again later"
     if isinstance(problem, socket.gaierror):
         return f"the host {host} was not found: check the domain and the network"
     if "407" in text:
-        return f"the proxy wants a login ({text}): set HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT"
+        return f"the proxy {exchange.proxy} wants a login: set HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT"
     return f"{host} can't be reached ({text}): check network and proxy, then try again"
 
 
@@ -949,11 +978,13 @@ class _Tenant:
         """
         wanted = {name: value for name, value in form.items() if value is not None}
         answer = self._send(path, wanted, repeatable)
+        if path == "/oauth/revoke" and 200 <= answer.status < 300:
+            return {}
         refusal = _refusal(answer, self._host, wanted)
         if refusal:
             refusal.retry_after = answer.retry_after()
             raise refusal
-        if answer.json is None and path != "/oauth/revoke":
+        if answer.json is None:
             raise NetworkError(
                 f"{self._host} gave an answer that is not JSON: is AUTH0_DOMAIN right, and does "
                 "a proxy or a login page of this network stand between? If not, try again later"
@@ -980,7 +1011,10 @@ class _Tenant:
     def _authentication(self) -> dict[str, str]:
         proof = {"client_secret": self._secret} if self._secret else {}
         if self._assertion:
-            proof = {"client_assertion_type": JWT_BEARER, "client_assertion": self._assertion()}
+            assertion = self._assertion()
+            if not _is_token(assertion):
+                raise ConfigError("client_assertion has to return a JWT, as a str")
+            proof = {"client_assertion_type": JWT_BEARER, "client_assertion": assertion}
         return {"client_id": self.client_id, **proof}
 
     def _send(self, path: str, form: dict[str, str] | None, repeatable: bool | None) -> _Exchange:
@@ -1005,7 +1039,7 @@ class _Tenant:
                 _say_waiting(f"{self._host}, which asks for {wait:.0f} s without requests")
             time.sleep(wait)
         if not answer.status:
-            raise NetworkError(_explain(answer.problem, self._host)) from None
+            raise NetworkError(_explain(answer, self._host)) from None
         return answer
 
     def _try(self, path: str, form: dict[str, str] | None, deadline: float) -> _Exchange:
@@ -1025,11 +1059,14 @@ class _Tenant:
         thread = Thread(target=exchange.run, args=request, daemon=True)
         thread.start()
         told = False
-        while thread.is_alive() and time.monotonic() < deadline:
-            thread.join(0.5)  # in slices: a longer wait could not be interrupted on Windows
-            if not told and time.monotonic() > started + 3:
-                told = True
-                _say_waiting(f"{self._host}, for up to {REQUEST_SECONDS:.0f} s")
+        try:
+            while thread.is_alive() and time.monotonic() < deadline:
+                thread.join(0.5)  # in slices: a longer wait could not be interrupted on Windows
+                if not told and time.monotonic() > started + 3:
+                    told = True
+                    _say_waiting(f"{self._host}, for up to {REQUEST_SECONDS:.0f} s")
+        finally:
+            exchange.abandon()
         if self._trace:
             took = (time.monotonic() - started) * 1000
             self._trace(f"{method} {path} {exchange.status or 'no answer'} {took:.0f} ms")
@@ -1253,13 +1290,6 @@ def _check(holds: bool, claim: str, otherwise: str) -> None:
 
 
 # ---- Token requests ------------------------------------------------------------------------------
-
-
-def _is_token(value: object) -> bool:
-    """Whether it can be a token: visible ASCII (RFC 6749 appendix A.12), so also one line."""
-    if type(value) is not str or not 0 < len(value) < 1 << 17:
-        return False
-    return value.isascii() and value.isprintable() and " " not in value
 
 
 def _invalid_reply(what: str) -> OAuthError:
@@ -2002,7 +2032,9 @@ def _checked_url(value: object) -> str | None:
     """A URL of the server that may be shown and opened: https, or http to this machine."""
     from urllib.parse import urlsplit
 
-    if not _is_token(value) or len(str(value)) > 2048 or "@" in str(value):
+    if not _is_token(value) or len(str(value)) > 2048:
+        return None
+    if not frozenset('@"<>\\^`{|}').isdisjoint(str(value)):  # but for user info none is legal
         return None
     try:
         parts = urlsplit(str(value))

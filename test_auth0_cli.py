@@ -1373,6 +1373,7 @@ if __name__ == "__main__":
 # ---- Tests ---------------------------------------------------------------------------------------
 
 import calendar
+import itertools
 import pickle
 import queue
 import random
@@ -4401,7 +4402,10 @@ class TestLoopbackListener(Shared):
 
 @contextlib.contextmanager
 def raw_server(answer):
-    """Answer each request with the bytes that `answer` makes of its bytes; yield port, requests."""
+    """Answer each request with what `answer` makes of its bytes; yield port, requests.
+
+    That is bytes, or several that go out one after the other.
+    """
     seen = []
 
     class Connection(socketserver.BaseRequestHandler):
@@ -4411,8 +4415,10 @@ def raw_server(answer):
             while wanted and len(data.partition(b"\r\n\r\n")[2]) < int(wanted[1]):
                 data += self.request.recv(65536)
             seen.append(data)
+            parts = answer(data)
             with contextlib.suppress(OSError):
-                self.request.sendall(answer(data))
+                for part in [parts] if isinstance(parts, bytes) else parts:
+                    self.request.sendall(part)
 
     class Raw(socketserver.ThreadingTCPServer):
         daemon_threads = True
@@ -4480,9 +4486,11 @@ class TestAttacks:
             assert collector.requests == []
             assert tenant.count(path) == asked + 1
 
-    def test_a_certificate_that_nobody_vouches_for_is_refused(self, tenant, tls, call):
+    def test_a_certificate_that_nobody_vouches_for_is_refused(self, tenant, tls, call, monkeypatch):
         domain = f"localhost:{tenant.port}"
         assert "certificate" in call("token", code=5, by=machine(domain)).err
+        monkeypatch.setenv("SSL_CERT_FILE", "/elsewhere/of-last-year.pem")
+        assert "of-last-year.pem" in call("token", code=5, by=machine(domain)).err
         assert tenant.requests == []
 
     def test_a_certificate_of_ones_own_is_trusted_for_its_name(
@@ -4513,11 +4521,24 @@ class TestAttacks:
         with raw_server(lambda _: answer) as proxy:
             monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.port}")
             err = call("token", code=5, by=machine("acme.example.test")).err
-        assert "proxy" in err
+        assert f"proxy 127.0.0.1:{proxy.port}" in err
         assert proxy.seen
         for data in proxy.seen:
             assert data.startswith(b"CONNECT acme.example.test:443 HTTP/1.")
             assert b"machine-secret" not in data
+
+    def test_a_proxy_gets_its_login_and_can_not_have_it_shown(self, call, hurried, monkeypatch):
+        sign = base64.b64encode(b"me:proxy-pass word").decode()
+
+        def repeat(data):
+            return b"HTTP/1.1 403 " + data.partition(b"Proxy-Authorization: ")[2]
+
+        with raw_server(repeat) as proxy:
+            monkeypatch.setenv("https_proxy", f"http://me:proxy-pass%20word@127.0.0.1:{proxy.port}")
+            err = call("token", code=5, by=machine("acme.example.test")).err
+        assert f"Proxy-Authorization: Basic {sign}".encode() in proxy.seen[0]
+        assert sign not in err
+        assert "proxy-pass" not in err
 
     def test_this_machine_is_never_asked_through_a_proxy(self, tenant, call, monkeypatch):
         with raw_server(lambda _: b"") as proxy:
@@ -4535,6 +4556,9 @@ class TestAttacks:
             "a flag": {"verification_uri": "--remote-debugging-port=9222"},
             "a program": {"verification_uri": "calc.exe"},
             "user info": {"verification_uri": "https://auth0.com@evil.example/"},
+            "another host's beginning": {"verification_uri": "https://a.example\\.evil.example/"},
+            "a shell's characters": {"verification_uri": "https://a.example/`id`|{id}"},
+            "a name like this machine's": {"verification_uri": "http://127.999.1.1/activate"},
             "a space": {"verification_uri": "https://acme.example/ --flag"},
             "a newline": {"verification_uri": "https://acme.example/\nhttps://evil.example/"},
             "an escape sequence": {"verification_uri": "https://acme.example/\x1b[2J"},
@@ -4639,6 +4663,15 @@ class TestAttacks:
         err = call("token", "--force-refresh", code=4, by=by).err
         assert secret[:-4] not in err
         assert quote_plus(secret)[:-4] not in err
+
+    def test_a_secret_of_another_grant_is_masked(self, auth0, tenant):
+        names = ("subject_token", "actor_token", "assertion", "otp")
+        given = {name: f"{name}-that-nobody-may-see" for name in names}
+        body = {"error": "invalid_request", "error_description": " ".join(given.values())}
+        tenant.break_next("/oauth/token", status=400, body=body)
+        with pytest.raises(OAuthError, match="invalid_request") as caught:
+            auth0.grant("urn:ietf:params:oauth:grant-type:token-exchange", **given)
+        assert "nobody-may-see" not in f"{caught.value}{caught.value.description}"
 
     def test_a_name_of_the_user_moves_no_cursor(self, auth0, tenant, call):
         tenant.id_claims = {"name": f"Eve{ESCAPES}", "email": f"eve@example.test{ESCAPES}"}
@@ -4832,6 +4865,46 @@ class TestFaults:
             call("token", code=5, by=machine(f"http://127.0.0.1:{server.port}"))
         assert all(MACHINE_SECRET.encode() not in data for data in server.seen)
 
+    def test_an_answer_without_end_is_not_kept(self, call, hurried):
+        sent = []
+
+        def flood(_):
+            yield b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n"
+            for _ in range(64):
+                yield b"x" * (1 << 20)
+                sent.append(1)
+
+        with raw_server(flood) as server:
+            call("token", code=5, by=machine(f"http://127.0.0.1:{server.port}"))
+        assert len(sent) < 64
+
+    @table(
+        "answer",
+        {
+            "a drip": lambda _: itertools.repeat(b"x"),
+            "100 Continue": lambda _: itertools.repeat(b"HTTP/1.1 100 Continue\r\n\r\n"),
+            "trailers": lambda _: itertools.chain(
+                [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"],
+                itertools.repeat(b"X: y\r\n"),
+            ),
+        },
+    )
+    def test_nothing_goes_on_after_the_time_for_a_request(self, call, monkeypatch, answer):
+        monkeypatch.setattr(auth0_cli, "REQUEST_SECONDS", 0.3)
+        over = threading.Event()
+
+        def slowly(data):
+            try:
+                for part in answer(data):
+                    time.sleep(0.01)
+                    yield part
+            finally:
+                over.set()
+
+        with raw_server(slowly) as server:
+            call("token", code=5, by=machine(f"http://127.0.0.1:{server.port}"))
+            assert over.wait(10)
+
     @pytest.mark.parametrize("what", ["body", "headers"])
     def test_a_drip_ends_with_the_time_for_a_request(
         self, logged_in, tenant, call, monkeypatch, what
@@ -4912,6 +4985,7 @@ class TestFaults:
             "nothing": ({"body": b""}, 0),
             "a page": ({"body": "<html>OK</html>"}, 0),
             "bytes": ({"body": b"\xff\0"}, 0),
+            "an error in a 200": ({"body": {"error": "unsupported_token_type"}}, 0),
             "204": ({"status": 204}, 0),
             "500": ({"status": 500}, 5),
             "closed before": ({"close": "before"}, 5),
