@@ -207,13 +207,13 @@ def _say(text: str, end: str = "\n") -> None:
 
 
 def _warn(message: str) -> None:
-    _say(f"auth0_cli: warning: {message}")
+    _say(f"warning: {message}")
 
 
 def _say_waiting(for_what: str) -> None:
     """Tells a person at a terminal why nothing happens; a log or a program needs no such line."""
     if sys.stderr is not None and sys.stderr.isatty():
-        _say(f"auth0_cli: waiting for {for_what}")
+        _say(f"waiting for {for_what}")
 
 
 def _b64(data: bytes) -> str:
@@ -363,7 +363,7 @@ def _check_params(params: Mapping[str, str]) -> dict[str, str]:
     for name in params:
         if name in OWN_PARAMETERS:
             raise ConfigError(
-                f"the parameter {name!r} is set by auth0_cli itself: use its own option if it has "
+                f"the parameter {name!r} is set by the login itself: use its own option if it has "
                 "one, and leave it out of --param"
             )
     if not str(params.get("max_age", 0)).isdecimal():
@@ -379,6 +379,8 @@ def _callback_urls(ports: Iterable[int]) -> str:
 def _state_directory() -> str:
     """The platform's directory for the sessions of this program."""
     home = os.path.expanduser("~")
+    if not os.path.isabs(home):  # an account without a home: nothing is kept, and `save` says so
+        home = os.devnull
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or os.path.join(home, "AppData", "Local")
     elif sys.platform == "darwin":
@@ -393,9 +395,20 @@ def _state_directory() -> str:
 # ---- Session files -------------------------------------------------------------------------------
 
 _OPEN_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+_posix: Any = os  # for what the os module lacks on Windows
 _mutexes: dict[object, Any] = {}  # what is locked -> the mutex of this process's threads
-if hasattr(os, "register_at_fork"):  # a child has none of the threads that hold them
-    os.register_at_fork(after_in_child=_mutexes.clear)
+_lock_files: set[int] = set()  # the descriptors of what it holds or waits for
+
+
+def _after_fork() -> None:
+    """A child has none of the threads that hold locks, and must not keep their files open."""
+    _mutexes.clear()
+    while _lock_files:
+        os.close(_lock_files.pop())
+
+
+if hasattr(os, "register_at_fork"):
+    _posix.register_at_fork(after_in_child=_after_fork)
 
 
 def _session_key(*parts: str) -> str:
@@ -416,7 +429,11 @@ def _split_key(key: str) -> list[str]:
             parts.append(data.decode("utf-8"))
         except ValueError:
             return []
-    return parts if len(parts) == 3 and _session_key(*parts) == key else []
+    try:
+        sound = len(parts) == 3 and _session_key(*parts) == key
+        return parts if sound and _normal_domain(parts[0]) == parts[0] else []
+    except ConfigError:  # whoever wrote it, a refresh token is not sent there
+        return []
 
 
 def _try_file_lock(fd: int, lock: bool) -> bool:
@@ -452,24 +469,33 @@ def _lock(name: object, timeout: float, path: str = "") -> AbstractContextManage
     from contextlib import contextmanager
 
     mutex = _mutexes.setdefault(name, allocate_lock())
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | _OPEN_FLAGS, 0o600) if path else -1
 
     @contextmanager
     def hold() -> Generator[None, None, None]:
-        deadline = time.monotonic() + timeout
+        begun = time.monotonic()
+        told = False
         held = mutex.acquire(timeout=timeout)
+        fd = -1
         try:
-            while not held or (fd >= 0 and not _try_file_lock(fd, True)):
-                if not held or time.monotonic() > deadline:
+            if path:
+                fd = os.open(path, os.O_RDWR | os.O_CREAT | _OPEN_FLAGS, 0o600)
+                _lock_files.add(fd)
+            while not held or (path and not _try_file_lock(fd, True)):
+                waited = time.monotonic() - begun
+                if not held or waited > timeout:
                     raise NetworkError(
                         f"something else has been busy with this session for {timeout:.0f} s: "
                         "try again, or end that process"
                     )
+                if waited > 3 and not told:
+                    told = True
+                    _say_waiting("another process that is busy with this session")
                 time.sleep(0.01)
             yield
         finally:
-            if fd >= 0:
-                _try_file_lock(fd, False)  # a forked child may have a copy of the descriptor
+            if fd in _lock_files:  # in a forked child it is not, and the lock is its parent's
+                _lock_files.discard(fd)
+                _try_file_lock(fd, False)  # a child may have a copy of the descriptor
                 os.close(fd)
             if held:
                 mutex.release()
@@ -487,6 +513,8 @@ class FileCache:
     Args:
         directory: where; the platform's state directory if None.
     """
+
+    repairs = True  # closes what others can read; False says so instead
 
     def __init__(self, directory: str | os.PathLike[str] | None = None) -> None:
         self.directory = os.path.abspath(directory or _state_directory())
@@ -522,7 +550,7 @@ class FileCache:
         try:
             with open(temporary, "wb", opener=lambda name, _: os.open(name, flags, 0o600)) as file:
                 if hasattr(os, "fchmod"):
-                    os.fchmod(file.fileno(), 0o600)  # whatever the umask left of it
+                    _posix.fchmod(file.fileno(), 0o600)  # whatever the umask left of it
                 file.write(data)
                 file.flush()
                 _flush(file.fileno())
@@ -578,14 +606,16 @@ class FileCache:
 
     def _check(self, path: str, fd: int | None = None) -> None:
         """Refuses what others could have written, and closes to them what they could read."""
-        from stat import S_ISREG
+        from stat import S_ISDIR, S_ISREG
 
         info = os.stat(path if fd is None else fd)
+        if fd is None and not S_ISDIR(info.st_mode):
+            raise CacheError(f"{path} is not a directory: give one with --cache")
         if fd is not None and not S_ISREG(info.st_mode):
             raise CacheError(f"{path} is not a regular file: move it away and log in again")
         if os.name != "posix":
             return  # a profile directory of Windows is private by its access-control list
-        if info.st_uid != os.geteuid():
+        if info.st_uid != _posix.geteuid():
             raise CacheError(f"{path} belongs to another user: use a directory of your own")
         if fd is not None and info.st_nlink > 1:
             raise CacheError(f"{path} has a second name (a hard link): remove it and log in again")
@@ -594,6 +624,8 @@ class FileCache:
                 f"{path} can be written by other users, who may have changed it: check it, then "
                 "take their permission away (chmod go-rwx)"
             )
+        if info.st_mode & 0o077 and not self.repairs:
+            raise CacheError(f"{path} can be read by other users: the next command closes it")
         if info.st_mode & 0o077:
             try:
                 os.chmod(path if fd is None else fd, info.st_mode & 0o700)
@@ -613,9 +645,12 @@ def _flush(fd: int) -> None:
     if sys.platform == "darwin":
         import fcntl
 
-        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)  # fsync leaves it in the drive's cache there
-    else:
-        os.fsync(fd)
+        try:
+            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)  # fsync leaves it in the drive's cache there
+            return
+        except OSError:
+            pass  # a volume that does not know it, such as one of the network
+    os.fsync(fd)
 
 
 def _replace(source: str, target: str) -> None:
@@ -713,7 +748,11 @@ def _parse_record(data: bytes, key: str) -> Record:
         )
     entry = _new_entry(dict.fromkeys(("access_token", "scope"), ""))
     sound = version == SESSION_VERSION and _fits(record, _new_record())
-    sound = sound and all(_fits(token, entry) for token in record["tokens"])
+    sound = sound and all(
+        _fits(token, entry) and _is_token(token["access_token"]) for token in record["tokens"]
+    )
+    sound = sound and (record["refresh_token"] is None or _is_token(record["refresh_token"]))
+    sound = sound and (not record["user"] or type(record["user"].get("sub")) is str)
     if not sound or key != _session_key(record["domain"], record["client_id"], record["profile"]):
         raise ValueError("not this session")
     return record
@@ -728,30 +767,54 @@ class _Store:
 
     def load(self, key: str, locked: bool = False) -> Record | None:
         """The session, or None. A damaged one is set aside under its lock, with a warning."""
-        data: bytes | None = self.call("read", key)
-        if key in self._unsaved:
-            record, on_disk = self._unsaved[key]
-            if on_disk == data:
-                return record
-            del self._unsaved[key]  # someone else has written since: theirs is the newer one
+        data: Any = self.call("read", key)
+        unsaved = self._unsaved.get(key)
+        if unsaved and unsaved[1] == data:  # else someone has written since: theirs is the newer
+            return unsaved[0]
+        if data is None:
+            return None
+        if type(data) is not bytes:
+            raise CacheError(f"the cache gave {type(data).__name__}, not bytes: correct it")
         try:
-            return None if data is None else _parse_record(data, key)
+            return _parse_record(data, key)
         except ValueError:
             if locked:
-                kept = self.call("set_aside", key)
-                _warn(f"a session file was damaged: it is kept as {kept}")
+                _warn(f"a stored session was damaged: it is kept as {self._set_aside(key, data)}")
                 return None
         with self.lock(key):
             return self.load(key, True)
+
+    def _set_aside(self, key: str, data: bytes) -> str:
+        """Keeps damaged data under a name that is no session's, and returns that."""
+        if isinstance(self._cache, FileCache):
+            return str(self.call("set_aside", key))
+        kept = f"{key}~damaged"
+        self.call("write", kept, data)
+        self.call("delete", key)
+        return kept
+
+    def all_keys(self) -> list[str]:
+        """The names in the cache, in their order."""
+        keys: Any = self.call("list")
+        if not _is_array(keys) or not all(type(key) is str for key in keys):
+            raise CacheError("the cache's list is not one of texts: correct it")
+        return sorted(keys)
 
     def save(self, key: str, record: Record) -> None:
         """Writes a session; CacheError if that fails, and this process goes on with it."""
         import json
 
         data = json.dumps(record, indent=1).encode("ascii")
-        self._unsaved[key] = (record, self.call("read", key))
-        self.call("write", key, data)
-        del self._unsaved[key]
+        while len(data) > MAX_BYTES and record["tokens"]:  # it would be found damaged
+            record = {**record, "tokens": record["tokens"][1:]}
+            data = json.dumps(record, indent=1).encode("ascii")
+        before = self.call("read", key)
+        try:
+            self.call("write", key, data)
+        except BaseException:
+            self._unsaved[key] = (record, before)
+            raise
+        self._unsaved.pop(key, None)
 
     def delete(self, key: str) -> None:
         """Removes a session."""
@@ -765,29 +828,54 @@ class _Store:
     def lock(self, key: str, timeout: float = LOCK_SECONDS) -> AbstractContextManager[object]:
         """Excludes other writers and refreshers of this session.
 
-        Where nothing may be written there is nothing to exclude, and `save` will say so.
+        Where nothing can be written there is nothing to exclude, and `save` will say so. A lock
+        that can't be released costs nobody what was done under it.
         """
+        from contextlib import contextmanager
+
+        @contextmanager
+        def hold() -> Generator[None, None, None]:
+            lock: object = None
+            try:
+                lock = self.call("lock", key, timeout)
+                self.call("__enter__", of=lock)
+            except CacheError as problem:
+                if not self._is_read_only(problem.__cause__):
+                    raise
+                lock = _lock((id(self), key), timeout)
+                self.call("__enter__", of=lock)
+            try:
+                yield
+            finally:
+                try:
+                    self.call("__exit__", None, None, None, of=lock)
+                except CacheError as problem:
+                    _warn(str(problem))
+
+        return hold()
+
+    def _is_read_only(self, problem: object) -> bool:
+        """Whether a lock failed because nothing can be written to the directory at all."""
         import errno
 
-        try:
-            return self.call("lock", key, timeout)  # type: ignore[no-any-return]
-        except CacheError as problem:
-            reason = getattr(problem.__cause__, "errno", None)
-            if reason in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR):
-                return _lock((id(self), key), timeout)
-            raise
+        if not isinstance(problem, OSError) or not isinstance(self._cache, FileCache):
+            return False
+        if problem.errno in (errno.EACCES, errno.EPERM):  # of the directory, or of one file in it?
+            return not os.access(self._cache.directory, os.W_OK)
+        full_or_gone = (errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.ENOSPC, errno.EDQUOT)
+        return problem.errno in full_or_gone
 
-    def call(self, method: str, *args: object) -> Any:
-        """A method of the cache; whatever goes wrong in it is a CacheError."""
+    def call(self, method: str, *args: object, of: object = None) -> Any:
+        """A method of the cache, or of its lock; whatever goes wrong in it is a CacheError."""
         try:
-            return getattr(self._cache, method)(*args)
+            return getattr(self._cache if of is None else of, method)(*args)
         except Auth0Error:
             raise
         except Exception as problem:
             what = _clean(problem) if isinstance(problem, OSError) else type(problem).__name__
             raise CacheError(
-                f"the session can't be used, {method} failed: {what}. Free or allow what is named, "
-                "or give another directory with --cache or AUTH0_CLI_CACHE"
+                f"the session can't be used, {method.strip('_')} failed: {what}. Free or allow "
+                "what is named, or give another directory with --cache or AUTH0_CLI_CACHE"
             ) from problem
 
 
@@ -960,14 +1048,15 @@ class _Tenant:
         names = ("client_secret", "client_assertion", "trace")
         self._secret, self._assertion, self._trace = map(setting, names)
 
-    def post(self, path: str, form: Form, repeatable: bool | None = False) -> Json:
+    def post(self, path: str, form: Form, again: str = "unsent") -> Json:
         """POSTs a form with the client's authentication (RFC 6749 section 2.3.1: in the body).
 
         Args:
             path: of the endpoint.
             form: parameters; one that is None is left out.
-            repeatable: whether a second request does no harm when the first was received; None
-                asks once, whatever happens.
+            again: when a request that has failed is made again: `never`; `unsent`, if it can't
+                have been received; `lost`, once more if the connection broke before its answer;
+                `always`, after each failure that may pass.
 
         Returns:
             The JSON object of a success; {} for a revocation (RFC 7009: its body says nothing).
@@ -977,7 +1066,7 @@ class _Tenant:
             NetworkError: no answer, or one that no token endpoint gives.
         """
         wanted = {name: value for name, value in form.items() if value is not None}
-        answer = self._send(path, wanted, repeatable)
+        answer = self._send(path, wanted, again)
         if path == "/oauth/revoke" and 200 <= answer.status < 300:
             return {}
         refusal = _refusal(answer, self._host, wanted)
@@ -993,7 +1082,7 @@ class _Tenant:
 
     def get(self, path: str) -> _Exchange:
         """The answer to a GET that is safe to repeat; NetworkError unless it is a JSON object."""
-        answer = self._send(path, None, True)
+        answer = self._send(path, None, "always")
         if answer.status != 200 or answer.json is None:
             raise NetworkError(
                 f"{self._host} did not give {path} (HTTP {answer.status}): is AUTH0_DOMAIN right? "
@@ -1017,22 +1106,29 @@ class _Tenant:
             proof = {"client_assertion_type": JWT_BEARER, "client_assertion": assertion}
         return {"client_id": self.client_id, **proof}
 
-    def _send(self, path: str, form: dict[str, str] | None, repeatable: bool | None) -> _Exchange:
-        """One request, tried again while that can't do harm, within REQUEST_SECONDS in total.
+    def _send(self, path: str, form: dict[str, str] | None, again: str) -> _Exchange:
+        """One request, made again as `post` says, within REQUEST_SECONDS in total.
 
-        Any request is tried again if no connection was made, or after a 429; a repeatable one
-        after every failure that may pass.
+        After a 429 it is made again too: it has not been processed.
         """
+        from http.client import IncompleteRead
+
         deadline = time.monotonic() + REQUEST_SECONDS
-        pauses = [] if repeatable is None else [0.3, 1.0]
+        pauses = [] if again == "never" else [0.3, 1.0]
         while True:
             answer = self._try(path, form, deadline)
             if not answer.status:
-                again = bool(repeatable or not answer.sent) and not _is_untrusted(answer.problem)
+                lost = again == "lost" and isinstance(
+                    answer.problem, (ConnectionError, IncompleteRead)
+                )
+                retry = not answer.sent or again == "always" or lost
+                retry = retry and not _is_untrusted(answer.problem)
+                if answer.sent and lost:
+                    again = "unsent"
             else:
                 limited = answer.status == 429 and (answer.json or {}).get("error") != "slow_down"
-                again = limited or bool(repeatable and answer.status >= 500)
-            wait = max(pauses.pop(0), answer.retry_after()) if again and pauses else 0
+                retry = limited or (again == "always" and answer.status >= 500)
+            wait = max(pauses.pop(0), answer.retry_after()) if retry and pauses else 0
             if not wait or time.monotonic() + wait > deadline:
                 break
             if wait > 3:
@@ -1087,7 +1183,10 @@ def _refusal(answer: _Exchange, host: str, sent: Mapping[str, str]) -> Auth0Erro
         return NetworkError(f"{host} has a problem (HTTP {status}): try again later")
     code, description = _error_of(answer, sent)
     if status == 429 and code != "slow_down":
-        return NetworkError(f"{host} limits requests (HTTP 429): try again later")
+        wait = answer.retry_after()
+        when = f"in {_duration(wait)}" if wait else "later"
+        said = f"HTTP 429: {description}" if description else "HTTP 429"
+        return NetworkError(f"{host} limits requests ({said}): try again {when}")
     if code is None and status < 300:
         return None
     if code is None:
@@ -1095,9 +1194,9 @@ def _refusal(answer: _Exchange, host: str, sent: Mapping[str, str]) -> Auth0Erro
             f"{host} gave an answer that Auth0 does not give (HTTP {status}): is "
             "AUTH0_DOMAIN right, and does a proxy stand between?"
         )
-    said = f"{code}: {description}" if description else code
-    message = f"Auth0 refused ({said}){_remedy(code, description)}"
-    return OAuthError(message, code, description, status)
+    what = _refusal_text(code, description, "try again, or ask an administrator of the tenant")
+    own = code.startswith("http_")  # an answer without a code
+    return OAuthError(f"Auth0 refused {what}", None if own else code, description, status)
 
 
 def _error_of(answer: _Exchange, sent: Mapping[str, str]) -> tuple[str | None, str]:
@@ -1127,25 +1226,37 @@ def _hide(text: str, sent: Mapping[str, str]) -> str:
     return text
 
 
-def _remedy(code: str, description: str) -> str:
-    """The setting to look at, for the refusals that a setting causes."""
-    said = description.lower()
-    if "service not enabled" in said or ("audience" in said and "not" in said):
-        return ": create that API in the dashboard, or correct --audience"
-    if "client-grant" in said or "not authorized to access" in said:
-        return ": authorize the application for that API (Dashboard > Applications > APIs)"
-    if code in ("invalid_client", "access_denied") and said in ("unauthorized", ""):
-        return ": check the client id, and the client secret if there is one"
-    if code == "invalid_client" or "client authentication" in said:
-        return (
-            ": check the client id and secret; an application without a secret needs the type "
-            "Native, whose Token Endpoint Authentication Method is None"
-        )
-    if code in ("unauthorized_client", "unsupported_grant_type"):
-        return ": enable the grant (Dashboard > the application > Advanced Settings > Grant Types)"
-    if code == "mfa_required":
-        return ": this user needs a second factor, so log in with --flow browser or --flow device"
-    return ""
+_NATIVE = (
+    "check the client id, and the client secret if there is one; an application without a secret "
+    "is of the type Native, with the Token Endpoint Authentication Method None"
+)
+_GRANT = "enable the grant (Dashboard > the application > Advanced Settings > Grant Types)"
+_REMEDIES = {  # what a refusal says, in small letters -> the setting to look at; the first counts
+    "service not enabled": "create that API in the Dashboard, or correct --audience",
+    "no audience": "name the API with --audience, or set a Default Audience for the tenant",
+    "client-grant": "authorize the application for that API (Dashboard > Applications > APIs)",
+    "not authorized to access": "authorize the application for it (Applications > APIs)",
+    "audience": "correct --audience: it is the API's Identifier (Dashboard > Applications > APIs)",
+    "organization": "give one of its organizations with --organization, and --flow browser",
+    "blocked": "ask an administrator of the tenant (Dashboard > User Management)",
+    "too_many_attempts": "wait, or ask an administrator of the tenant",
+    "mfa_required": "a second factor is needed, so log in with --flow browser or --flow device",
+    "consent_required": "log in with --flow browser, whose page asks for the consent",
+    "not allowed for": _GRANT,
+    "unauthorized_client": _GRANT,
+    "unsupported_grant_type": _GRANT,
+    "access_denied: unauthorized": _NATIVE,
+    "client authentication": _NATIVE,
+    "invalid_client": _NATIVE,
+    "http_401": _NATIVE,
+}
+
+
+def _refusal_text(code: str, description: str, otherwise: str) -> str:
+    """A refusal in the server's words, and what to do about it."""
+    said = f"{code}: {description}" if description else code
+    remedies = (remedy for words, remedy in _REMEDIES.items() if words in said.lower())
+    return f"({said}): {next(remedies, otherwise)}"
 
 
 # ---- ID token ------------------------------------------------------------------------------------
@@ -1203,7 +1314,7 @@ class _IdToken:
     """An ID token taken apart (OIDC Core section 2), to be checked before it is believed.
 
     Raises:
-        InvalidToken: it is not a JWT signed with RS256.
+        InvalidToken: it is not a signed JWT.
     """
 
     def __init__(self, token: Any) -> None:
@@ -1215,6 +1326,8 @@ class _IdToken:
         except (ValueError, AttributeError):  # also five parts: an encrypted token
             raise InvalidToken("the ID token is not a signed JWT: log in again", "form") from None
         self._signed = f"{header}.{payload}".encode("ascii")
+
+    def _check_header(self) -> None:
         alg = self.header.get("alg")
         if alg != "RS256":
             raise InvalidToken(
@@ -1240,6 +1353,17 @@ class _IdToken:
         if not any(_verify_rs256(key, self._signed, self._signature) for key in candidates):
             raise InvalidToken("the signature of the ID token is wrong", "signature")
 
+    def check_parties(self, tenant: _Tenant) -> None:
+        """Whose it is and for whom; InvalidToken names the claim that is wrong."""
+        iss, sub, aud, azp = map(self.claims.get, ("iss", "sub", "aud", "azp"))
+        _check(iss == tenant.issuer, "iss", f"it is of {_clean(iss, 80)}, not {tenant.issuer}")
+        _check(type(sub) is str and 0 < len(sub) <= 255, "sub", "it names no user")
+        audiences: list[Any] = aud if _is_array(aud) else [aud]
+        texts = all(type(audience) is str for audience in audiences)
+        _check(texts and tenant.client_id in audiences, "aud", "it is for another client")
+        alone = len(audiences) == 1 and azp is None
+        _check(alone or azp == tenant.client_id, "azp", "it was issued to another client")
+
     def check_claims(
         self,
         tenant: _Tenant,
@@ -1248,18 +1372,12 @@ class _IdToken:
         nonce: str | None = None,
         max_age: int | None = None,
     ) -> None:
-        """The checks of OIDC Core 3.1.3.7 in their order; InvalidToken names the one that fails."""
+        """The checks of OIDC Core 3.1.3.7; InvalidToken names the one that fails."""
         from hashlib import sha256
 
         claims = self.claims
-        iss, sub, aud, azp = map(claims.get, ("iss", "sub", "aud", "azp"))
-        _check(iss == tenant.issuer, "iss", f"it is of {_clean(iss, 80)}, not {tenant.issuer}")
-        _check(type(sub) is str and 0 < len(sub) <= 255, "sub", "it names no user")
-        audiences: list[Any] = aud if _is_array(aud) else [aud]
-        texts = all(type(audience) is str for audience in audiences)
-        _check(texts and tenant.client_id in audiences, "aud", "it is for another client")
-        alone = len(audiences) == 1 and azp is None
-        _check(alone or azp == tenant.client_id, "azp", "it was issued to another client")
+        self._check_header()
+        self.check_parties(tenant)
         self._check_times(max_age)
         _check(nonce is None or claims.get("nonce") == nonce, "nonce", "it is of another login")
         half = _b64url(sha256(access_token.encode("ascii")).digest()[:16])
@@ -1284,6 +1402,14 @@ class _IdToken:
         _check(recent, "auth_time", "the login is older than max_age allows: log in again")
 
 
+def _claims_of(id_token: str | None) -> Json:
+    """The claims of a stored ID token, which was checked; none where it is damaged or missing."""
+    try:
+        return _IdToken(id_token).claims
+    except InvalidToken:
+        return {}
+
+
 def _check(holds: bool, claim: str, otherwise: str) -> None:
     if not holds:
         raise InvalidToken(f"the ID token fails the check of {claim}: {otherwise}", claim)
@@ -1293,21 +1419,27 @@ def _check(holds: bool, claim: str, otherwise: str) -> None:
 
 
 def _invalid_reply(what: str) -> OAuthError:
-    return OAuthError(f"Auth0's answer {what}: try again, or report it", "invalid_response")
+    return OAuthError(f"Auth0's answer {what}: try again, or report it")
 
 
-def _ask(tenant: _Tenant, form: Form, repeatable: bool | None = False) -> Json:
-    """A request to the token endpoint (RFC 6749 section 3.2).
-
-    Returns:
-        The answer (section 5.1) with every member that is used checked, and with `obtained_at`
-        and `expires_at`, counted from before the request was sent.
+def _ask(tenant: _Tenant, form: Form, again: str = "unsent") -> Json:
+    """A request to the token endpoint (RFC 6749 section 3.2), and its answer once it is checked.
 
     Raises:
-        OAuthError: a refusal, or a member is missing or of the wrong type.
+        OAuthError: a refusal, or what `_checked_reply` raises.
     """
-    now = time.time()
-    reply = tenant.post("/oauth/token", form, repeatable)
+    asked_at = time.time()
+    return _checked_reply(tenant.post("/oauth/token", form, again), asked_at)
+
+
+def _checked_reply(reply: Json, asked_at: float) -> Json:
+    """A token answer (RFC 6749 section 5.1) with every member that is used checked.
+
+    `obtained_at` and `expires_at` are added, counted from before the request was sent.
+
+    Raises:
+        OAuthError: a member is missing or of the wrong type.
+    """
     kind = reply.get("token_type")
     if not _is_token(reply.get("access_token")):
         raise _invalid_reply("holds no usable access_token")
@@ -1320,7 +1452,8 @@ def _ask(tenant: _Tenant, form: Form, repeatable: bool | None = False) -> Json:
         raise _invalid_reply("holds no usable refresh_token")
     if type(reply.get("scope", "")) not in (str, type(None)):
         raise _invalid_reply("holds a scope that is not a string")
-    return {**reply, "obtained_at": now, "expires_at": now + _lifetime(reply.get("expires_in"))}
+    expires_at = asked_at + _lifetime(reply.get("expires_in"))
+    return {**reply, "obtained_at": asked_at, "expires_at": expires_at}
 
 
 def _lifetime(expires_in: Any) -> float:
@@ -1533,7 +1666,7 @@ def _find_browser() -> Any:
 
     try:
         browser = webbrowser.get()
-    except webbrowser.Error:
+    except (webbrowser.Error, ValueError, IndexError):  # the last two: of an odd BROWSER
         return None
     name = os.path.basename(str(getattr(browser, "name", "")))
     return None if name in _TEXT_BROWSERS else browser
@@ -1588,7 +1721,7 @@ def _duration(seconds: float) -> str:
     """Seconds in words."""
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * size:
-            return f"{seconds // size:.0f} {unit}"
+            return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} s"
 
 
@@ -1721,7 +1854,7 @@ class _Prompt:
             return None
         try:
             fd = sys.stdin.fileno()
-            if os.tcgetpgrp(fd) != os.getpgrp() or not select.select([fd], [], [], 0)[0]:
+            if _posix.tcgetpgrp(fd) != _posix.getpgrp() or not select.select([fd], [], [], 0)[0]:
                 return None
             data = os.read(fd, 1 << 16)
         except (OSError, ValueError):
@@ -1801,13 +1934,25 @@ class _Listener:
 
     def _bind(self, ports: tuple[int, ...]) -> Any:
         import random
+        from collections import deque
         from socketserver import TCPServer, ThreadingMixIn
 
+        connections: deque[Any] = deque()
+
         class Server(ThreadingMixIn, TCPServer):
-            daemon_threads = True
-            block_on_close = False  # an idle connection must not hold the end of a login
+            daemon_threads = True  # an idle connection must not hold the end of a login
             request_queue_size = 64
             allow_reuse_address = os.name == "posix"  # elsewhere it lets two programs share a port
+
+            def process_request(self, request: Any, client_address: Any) -> None:
+                """Serves it; of too many the oldest goes, so that nobody can fill the place."""
+                connections.append(request)
+                if len(connections) > 64:
+                    try:
+                        connections.popleft().shutdown(2)
+                    except OSError:
+                        pass  # it has gone before
+                super().process_request(request, client_address)
 
             def handle_error(self, request: object, client_address: object) -> None:
                 """A connection that breaks is the business of its other end."""
@@ -1973,9 +2118,12 @@ def _browser_login(
             "expires_in": int(timeout),
         }
         can_use_code = wanted["organization"] is None
+        urls = _callback_urls(ports)
+        if 0 in ports:  # Auth0 compares the port
+            urls = f"{listener.redirect_uri}, or better the URLs of fixed ports, given with --port"
         register = (
             'If the browser showed "Callback URL mismatch", register this line under Allowed '
-            f"Callback URLs (Dashboard > the application > Settings): {_callback_urls(ports)}"
+            f"Callback URLs (Dashboard > the application > Settings): {urls}"
         )
         prompt.begin(event, can_use_code)
         hint = time.monotonic() + 45
@@ -1984,12 +2132,14 @@ def _browser_login(
         while answer is None and time.monotonic() < deadline:
             typed = prompt.typed(deadline)
             if typed is not None and typed.strip().lower() in ("c", "code") and can_use_code:
+                prompt.say("The page above is no longer waited for.\n")
                 return None
             if typed and not listener.take(typed):
                 prompt.say("That is not the address that this login ended on: copy it whole.")
             if time.monotonic() > hint:
                 hint = deadline
-                prompt.say(f"No page has come back yet. {register}")
+                code = "\nOr type c and Enter to use a code on another device."
+                prompt.say(f"No page has come back yet. {register}{code * can_use_code}")
             answer = listener.wait(min(deadline, time.monotonic() + 0.25))
         prompt.end()
         if answer is None:
@@ -2020,9 +2170,8 @@ def _check_answer(answer: Mapping[str, str], issuer: str) -> None:
     if not answer.get("code"):
         code = _clean(answer["error"], 60)
         said = _clean(answer.get("error_description", ""))
-        remedy = _remedy(code, said) or ": log in again, or ask the administrator of the tenant"
-        said = f"{code}: {said}" if said else code
-        raise LoginFailed(f"the login was refused ({said}){remedy}", code)
+        what = _refusal_text(code, said, "log in again, or ask an administrator of the tenant")
+        raise LoginFailed(f"the login was refused {what}", code)
 
 
 # ---- Device flow (RFC 8628) ----------------------------------------------------------------------
@@ -2070,24 +2219,30 @@ def _device_prompt(reply: Json, timeout: float) -> Json:
 def _device_login(tenant: _Tenant, wanted: Form, timeout: float, prompt: _Prompt) -> Json:
     """The device authorization grant: shows the code, then asks until the user has answered."""
     try:
-        reply = tenant.post("/oauth/device/code", wanted, True)
+        reply = tenant.post("/oauth/device/code", wanted, "always")
     except OAuthError as problem:
         raise _device_refused(problem) from None
     event = _device_prompt(reply, timeout)
     deadline = time.monotonic() + event["expires_in"]
     prompt.begin(event)
+    told = False
     wait = interval = min(max(reply.get("interval", 5), 1), 60)
     while True:
         left = deadline - time.monotonic()
         pause = max(0.0, min(1.2 * wait, left))  # a fifth more: this clock may be the faster
         prompt.wait(pause, deadline)
+        if left < wait and timeout < _lifetime(reply.get("expires_in", 900)):
+            raise LoginFailed(f"nobody approved the login within {timeout:.0f} s: log in again")
         if left < wait:
             raise LoginFailed("the code has expired: log in again", "expired_token")
         try:
             form = {"grant_type": DEVICE_CODE, "device_code": reply["device_code"]}
-            return _ask(tenant, form, None)
+            return _ask(tenant, form, "never")
         except NetworkError as problem:  # section 3.5: back off, and go on until the code expires
             wait = max(min(2 * wait, 60), problem.retry_after or 0)
+            if not told:
+                told = True
+                prompt.say(f"{problem}. Asking on until the code expires.")
         except OAuthError as problem:
             if problem.error == "slow_down":
                 interval += 5
@@ -2096,18 +2251,24 @@ def _device_login(tenant: _Tenant, wanted: Form, timeout: float, prompt: _Prompt
             wait = max(interval, problem.retry_after or 0)
 
 
+def _is_grant_off(problem: OAuthError) -> bool:
+    off = problem.error in ("unauthorized_client", "unsupported_grant_type")
+    return off or "not allowed" in problem.description
+
+
 def _device_refused(problem: OAuthError) -> Auth0Error:
-    if problem.error == "access_denied" and problem.description.lower() != "unauthorized":
-        return LoginFailed(f"the login was denied ({problem.description})", "access_denied")
-    if problem.error in ("expired_token", "invalid_grant"):
-        return LoginFailed("the code has expired or was used: log in again", problem.error)
-    if problem.error in ("unauthorized_client", "unsupported_grant_type", "access_denied"):
+    code, said = problem.error or "", problem.description
+    if code in ("expired_token", "invalid_grant"):
+        return LoginFailed("the code has expired or was used: log in again", code)
+    if code == "access_denied" and said.lower() != "unauthorized":
+        what = _refusal_text(code, said, "log in again to be asked once more")
+        return LoginFailed(f"the login was refused {what}", code)
+    if _is_grant_off(problem):
         what = (
-            f"Auth0 refused the device flow ({problem.error}: {problem.description}): enable the "
-            "grant Device Code (Dashboard > the application > Advanced Settings > Grant Types), "
-            "check the client id, or use --flow browser"
+            f"Auth0 refused the device flow ({code}: {said}): enable the grant Device Code "
+            "(Dashboard > the application > Advanced Settings > Grant Types), or use --flow browser"
         )
-        return OAuthError(what, problem.error, problem.description, problem.status)
+        return OAuthError(what, code, said, problem.status)
     return problem
 
 
@@ -2163,18 +2324,57 @@ def _without_token(entry: Record) -> Json:
 
 
 def _program_name() -> str:
-    """What the user types for this file: the installed script, Python and its name, or -m."""
+    """What the user has typed to run this file: the installed script, or Python and its name."""
     if os.path.basename(sys.argv[0] if sys.argv else "").startswith("auth0-cli"):
         return "auth0-cli"
     if __name__ != "__main__":
         return f"python -m {__name__}"
-    return f"python {os.path.basename(globals().get('__file__') or 'auth0_cli.py')}"
+    typed = getattr(sys, "orig_argv", ["python", *sys.argv])  # of Python 3.10 and later
+    typed = typed[: len(typed) - len(sys.argv) + 1]
+    return _clean(" ".join([os.path.basename(typed[0]), *typed[1:]]))
+
+
+def _finish(work: Callable[[], Record]) -> Record:
+    """The result of work that Ctrl-C or a signal ends only after it is done, or after 5 seconds.
+
+    Else the answer to a refresh would be lost, and with it the rotated refresh token. A second
+    interruption ends it at once.
+    """
+    from threading import Event, Thread
+
+    done = Event()
+    results: list[Record | BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as problem:  # noqa: BLE001 - raised again by who waits
+            results.append(problem)
+        done.set()
+
+    Thread(target=run, daemon=True).start()
+    try:
+        while not done.wait(0.5):
+            pass
+    except BaseException:
+        done.wait(5)
+        raise
+    (result,) = results
+    if isinstance(result, BaseException):
+        raise result
+    return result
 
 
 def _options(name: Sequence[str]) -> str:
     """The flags that name a session, given as domain, client and profile."""
     profile = f" --profile {name[2]}" if name[2] != "default" else ""
     return _clean(f"--domain {name[0]} --client-id {name[1]}{profile}")
+
+
+def _check_text(name: str, value: object) -> None:
+    """ConfigError unless it is a text that can be shown and sent, or None."""
+    if value is not None and not (isinstance(value, str) and value.isprintable()):
+        raise ConfigError(f"{name} is not a printable text: correct it")
 
 
 class _Settings:
@@ -2193,7 +2393,14 @@ class _Settings:
         value = self._given.get(name)
         if value is None and name in ENVIRONMENT:
             value = os.environ.get(ENVIRONMENT[name]) or None
+        if name in ENVIRONMENT and name not in ("cache", "ports", "client_secret"):
+            _check_text(name, value)
         return value
+
+    def _ports(self) -> tuple[int, ...]:
+        """The callback ports."""
+        ports = self._get("ports")
+        return DEFAULT_PORTS if ports is None else _parse_ports(ports)
 
     def _store(self) -> _Store:
         """The sessions of the cache that is set."""
@@ -2204,11 +2411,13 @@ class _Settings:
             self._current = (cache, _Store(used))
         return self._current[1]
 
-    def _names(self) -> list[list[str]]:
+    def _names(self, any_profile: bool = False) -> list[list[str]]:
         """The stored sessions that match what is given."""
-        domain, *others = map(self._get, ("domain", "client_id", "profile"))
-        wanted = (_normal_domain(domain) if domain else None, *others)
-        names = (_split_key(key) for key in sorted(self._store().call("list")))
+        domain, client_id, profile = map(self._get, ("domain", "client_id", "profile"))
+        wanted = (_normal_domain(domain) if domain else None, client_id, profile)
+        if any_profile:
+            wanted = (*wanted[:2], None)
+        names = (_split_key(key) for key in self._store().all_keys())
         return [n for n in names if n and all(w in (None, part) for w, part in zip(wanted, n))]
 
     def _name(self, new: bool = False) -> list[str]:
@@ -2224,14 +2433,20 @@ class _Settings:
             if profile or new or self._store().call("read", _session_key(*exact)) is not None:
                 return exact
         names = self._names()
-        for matching in (names, [name for name in names if name[2] == "default"]):
-            if len(matching) == 1:
-                return matching[0]
+        if len({(name[0], name[1]) for name in names}) == 1:  # profiles of one application
+            names = [name for name in names if name[2] == "default"] or names
+        if len(names) == 1:
+            return names[0]
         if names:
             listed = "; ".join(map(_options, names[:8]))
             raise ConfigError(f"several sessions match, say which one: {listed}")
         if exact:
             return exact
+        applications = {(name[0], name[1]) for name in self._names(any_profile=True)}
+        if new and len(applications) == 1:
+            return [*applications.pop(), profile or "default"]
+        if applications:
+            raise ConfigError(f"no session has the profile {profile}: log in to it, or see status")
         missing = [] if domain else ["AUTH0_DOMAIN (or --domain)"]
         missing += [] if client_id else ["AUTH0_CLIENT_ID (or --client-id)"]
         raise ConfigError(
@@ -2278,6 +2493,7 @@ class _Work:
         self._name = name
         self._key = _session_key(*name)
         self._asked = (audience, scope)
+        self._warned = False
         self.load()
 
     def load(self, locked: bool = False) -> None:
@@ -2296,8 +2512,22 @@ class _Work:
 
     def login_required(self, what: str, error: str | None = None) -> LoginRequired:
         """The error whose next step is a login."""
+        from shlex import quote
+
         program = self._auth0._program or _program_name()
-        return LoginRequired(f"{what}: run {program} login {_options(self._name)}", error)
+        given = {**self._auth0._given, "audience": self._asked[0] or self._auth0._given["audience"]}
+        flags = "".join(
+            f" --{name} {_clean(quote(given[name]))}"
+            for name in ("audience", "organization", "cache")
+            if isinstance(given[name], str) and given[name]
+        )
+        return LoginRequired(f"{what}: run {program} login {_options(self._name)}{flags}", error)
+
+    def valid_id_token(self, min_ttl: float) -> str | None:
+        """The stored ID token, if it is valid for longer than that."""
+        id_token: str | None = self.record["id_token"] if self.record else None
+        exp = _claims_of(id_token).get("exp")
+        return id_token if _is_number(exp) and exp > time.time() + min_ttl else None
 
     def obtain(self, min_ttl: float, force_refresh: bool) -> Record:
         """The token as the session keeps it: the stored one, else a new one.
@@ -2307,17 +2537,23 @@ class _Work:
         before = self.entry
         if before and not force_refresh and _is_usable(before, min_ttl):
             return before
+        fallback = before and not force_refresh and _is_usable(before, 0)
         try:
-            with self._store.lock(self._key):
+            with self._store.lock(self._key, 5 if fallback else LOCK_SECONDS):
                 self.load(True)
                 entry = self.entry
-                same = before and entry and before["access_token"] == entry["access_token"]
-                if entry and not (force_refresh and same) and _is_usable(entry, min_ttl):
+                new = entry and (not before or before["access_token"] != entry["access_token"])
+                if (
+                    entry
+                    and (new or not force_refresh)
+                    and _is_usable(entry, 0 if new else min_ttl)
+                ):
                     return entry
-                return self._renew()
+                return _finish(self._renew)
         except NetworkError:
-            if before and not force_refresh and _is_usable(before, 0):
-                return before
+            self.load()  # the session may have ended meanwhile
+            if self.entry and not force_refresh and _is_usable(self.entry, 0):
+                return self.entry
             raise
 
     def _renew(self) -> Record:
@@ -2329,7 +2565,7 @@ class _Work:
         if self.record and self.record["refresh_token"]:
             return self._refresh(self.record)
         if self.record and self.record["user"]:
-            raise self.login_required("the session has ended")
+            raise self.login_required("the session has no refresh token to renew it with")
         if self._auth0._is_machine():
             return self.client_credentials()
         raise self.login_required("nobody is logged in")
@@ -2338,7 +2574,7 @@ class _Work:
         """The client credentials grant (RFC 6749 section 4.4), with the session's lock held."""
         goal = {"audience": self.audience, "organization": self.organization, "scope": self.scope}
         tenant = self._auth0._tenant(self._name)
-        reply = _ask(tenant, {"grant_type": "client_credentials", **goal}, True)
+        reply = _ask(tenant, {"grant_type": "client_credentials", **goal}, "always")
         entry = _new_entry(reply, **goal)
         record = self.record or _new_record(*self._name)
         if not record["tokens"]:
@@ -2350,9 +2586,12 @@ class _Work:
     def _refresh(self, record: Record) -> Record:
         """The refresh grant (RFC 6749 section 6) with rotation (RFC 9700 section 4.14.2).
 
-        It is never repeated after a lost answer: Auth0 may have rotated the token, and a second
-        use outside of its leeway (off by default) would revoke the whole family. The next call
-        tries the old token once more, and its refusal is a clear LoginRequired.
+        If the connection breaks before the answer, Auth0 may have rotated the token. The old one
+        is then sent once more, at once: within Auth0's overlap period that saves the session, and
+        without one (the default) nothing could, for the next command would send it too, later.
+
+        What has been rotated is on the disk before anything else is done with the answer, except
+        for the check that it is this user's: the old token is dead by then.
         """
         old = self.entry
         scope = old["requested"] if old else self.scope
@@ -2363,11 +2602,28 @@ class _Work:
             "audience": self.audience if other_api else None,
             "scope": scope if scope != record["scope"] else None,
         }
+        tenant = self._auth0._tenant(self._name)
+        asked_at = time.time()
         try:
-            reply = _ask(self._auth0._tenant(self._name), form)
+            reply = tenant.post("/oauth/token", form, "lost")
         except OAuthError as problem:
             return self._refused(record, problem)
-        renewed = self._renewed(record, reply)
+        id_token = None
+        if reply.get("id_token") is not None:
+            id_token = _IdToken(reply["id_token"])
+            id_token.check_parties(tenant)
+            sub = record["user"].get("sub", id_token.claims["sub"])
+            same = id_token.claims["sub"] == sub
+            _check(same, "sub", "it is for another user than the session")
+        renewed = {**record}
+        if _is_token(reply.get("refresh_token")):
+            renewed["refresh_token"] = reply["refresh_token"]
+            self._save_renewed(record, renewed)
+            record = {**renewed}
+        reply = _checked_reply(reply, asked_at)
+        if id_token:
+            self._check_renewed(id_token, reply["access_token"], renewed)
+            renewed["id_token"] = reply["id_token"]
         if other_api and not _is_token_for(reply["access_token"], str(self.audience)):
             self._save_renewed(record, renewed)
             raise self.login_required(
@@ -2379,36 +2635,25 @@ class _Work:
         self._save_renewed(record, renewed)
         return entry
 
-    def _renewed(self, record: Record, reply: Json) -> Record:
-        """The session with what a refresh brought, after the checks of OIDC Core section 12.2.
+    def _check_renewed(self, token: _IdToken, access_token: str, renewed: Record) -> None:
+        """The checks of OIDC Core section 12.2 of the ID token that a refresh has brought.
 
-        The keys that are stored with the session need no request. Where they do not suffice the
-        rotated refresh token goes to the disk first.
+        The keys that are stored with the session need no request, unless an unknown one signs.
         """
-        refresh_token = reply.get("refresh_token") or record["refresh_token"]
-        renewed = {**record, "refresh_token": refresh_token}
-        if reply.get("id_token") is None:
-            return renewed
         tenant = self._auth0._tenant(self._name)
-        token = _IdToken(reply["id_token"])
-        token.check_claims(tenant, reply["access_token"], record["organization"])
-        if record["user"]:
-            same = token.claims["sub"] == record["user"]["sub"]
-            _check(same, "sub", "it is for another user than the session")
-        auth_time = token.claims.get("auth_time")
-        before = _IdToken(record["id_token"]).claims if record["id_token"] else {}
-        same = auth_time == before.get("auth_time", auth_time)
-        _check(same, "auth_time", "it tells of another login than the session's")
-        keys = _usable_keys(record["jwks"])
-        stale = time.time() - record["jwks_refetched_at"] > LEEWAY
-        if not token.candidates(keys) and stale:
+        token.check_claims(tenant, access_token, renewed["organization"])
+        first = _claims_of(renewed["id_token"])
+        for name in ("auth_time", "nonce"):
+            same = name not in first or token.claims.get(name, first[name]) == first[name]
+            _check(same, name, "it tells of another login than the session's")
+        keys = _usable_keys(renewed["jwks"])
+        recent = 0 <= time.time() - renewed["jwks_refetched_at"] <= LEEWAY
+        if not token.candidates(keys) and not recent:
+            before = {**renewed}
             renewed["jwks_refetched_at"] = time.time()
-            self._save_renewed(record, renewed)
-            record.update(renewed)
+            self._save_renewed(before, renewed)
             keys = renewed["jwks"] = tenant.keys()
         token.check_signature(keys)
-        renewed["id_token"] = reply["id_token"]
-        return renewed
 
     def _refused(self, record: Record, problem: OAuthError) -> Record:
         """After a refused refresh: only `invalid_grant` ends a session (RFC 6749 section 5.2)."""
@@ -2439,7 +2684,9 @@ class _Work:
         try:
             self._store.save(self._key, record)
         except CacheError as problem:
-            _warn(f"the session was not saved: {problem}")
+            if not self._warned:
+                self._warned = True
+                _warn(f"the session was not saved, so the next run may need a login: {problem}")
 
 
 def _password_login(tenant: _Tenant, wanted: Form, **user: str | None) -> Json:
@@ -2451,7 +2698,8 @@ def _password_login(tenant: _Tenant, wanted: Form, **user: str | None) -> Json:
         "second factor; prefer --flow browser or --flow device"
     )
     grant = {"grant_type": PASSWORD_REALM if user["realm"] else "password", **user}
-    return _ask(tenant, {**grant, "audience": wanted["audience"], "scope": wanted["scope"]})
+    goal = {"audience": wanted["audience"], "scope": wanted["scope"]}
+    return _ask(tenant, {**grant, **goal}, "never")  # a second try would count as a second guess
 
 
 class Auth0(_Settings):
@@ -2532,15 +2780,20 @@ class Auth0(_Settings):
         """
         wanted = (audience, scope, min_ttl)
         if not force_refresh:
-            hot = self._hot.get(wanted)
+            try:
+                hot = self._hot.get(wanted)
+            except TypeError:  # no text, which is told below
+                hot = None
             if hot is not None and hot[1] <= time.time() < hot[2]:
                 return hot[0]
         entry = self._obtain(audience, scope, min_ttl, interactive, force_refresh)
         now = time.time()
         until = entry["expires_at"]
-        if until - entry["obtained_at"] > min_ttl:
+        if until - now > min_ttl:
             until -= min_ttl
         token: str = entry["access_token"]
+        if len(self._hot) > 64:  # a caller that never asks the same twice
+            self._hot.clear()
         self._hot[wanted] = (token, now, min(now + RECHECK_SECONDS, until))
         return token
 
@@ -2553,20 +2806,29 @@ class Auth0(_Settings):
         force_refresh: bool,
     ) -> Record:
         """The token as a session keeps it: what get_token does beyond its memory."""
+        if not _is_number(min_ttl) or min_ttl < 0:
+            raise ConfigError("min_ttl is a number of seconds, 0 or more")
+        _check_text("audience", audience)
+        _check_text("scope", scope)
         name = self._name()
-        work = _Work(self, name, audience, scope)
-        seen = work.entry and work.entry["access_token"]
         try:
-            return work.obtain(min_ttl, force_refresh)
+            return _Work(self, name, audience, scope).obtain(min_ttl, force_refresh)
         except LoginRequired:
             if not interactive:
                 raise
         # One login at a time per session: the others wait, and share what it brings.
         with self._store().lock(_session_key(*name) + "~login", 600):
-            work.load()
-            entry = work.entry
-            if not entry or entry["access_token"] == seen or not _is_usable(entry, 0):
-                self._at(name, audience=work.audience, scope=work.scope).login()
+            try:
+                return _Work(self, name, audience, scope).obtain(min_ttl, force_refresh)
+            except LoginRequired:
+                scopes = f"{DEFAULT_SCOPE} {scope}" if scope else None
+                goal = {"audience": audience, "scope": scopes}
+                person = self._at(name, **{key: text for key, text in goal.items() if text})
+                person._current = self._current  # what can't be written is remembered there
+                try:
+                    person.login()
+                except CacheError as problem:
+                    _warn(f"the session was not saved: {problem}")
         return _Work(self, name, audience, scope).obtain(0, False)
 
     def _at(self, name: Sequence[str], **others: Any) -> Auth0:
@@ -2574,20 +2836,29 @@ class Auth0(_Settings):
         named: dict[str, Any] = dict(zip(("domain", "client_id", "profile"), name))
         return Auth0(**{**self._given, **named, **others})
 
-    def get_id_token(self, *, force_refresh: bool = False) -> str:
+    def get_id_token(self, *, min_ttl: float = 0, force_refresh: bool = False) -> str:
         """The ID token of the login or of the last refresh; refreshed if it has expired.
+
+        Args:
+            min_ttl: seconds that it must be valid for; where a refresh brings none that is, one
+                that is still valid is given.
+            force_refresh: ask for a new one even if there is a valid one.
 
         Raises:
             LoginRequired: nobody is logged in, or the login did not ask for `openid`.
         """
         work = _Work(self, self._name())
-        stored = work.record and work.record["id_token"]
-        if stored and (force_refresh or _IdToken(stored).claims.get("exp", 0) <= time.time()):
-            work.obtain(60, True)
+        if force_refresh or not work.valid_id_token(min_ttl):
+            try:
+                work.obtain(min_ttl, True)
+            except (LoginRequired, NetworkError):
+                if force_refresh or not work.valid_id_token(0):
+                    raise
             work.load()
-        if not work.record or not work.record["id_token"]:
-            raise work.login_required("no ID token is stored (scope openid)")
-        return str(work.record["id_token"])
+        id_token = work.valid_id_token(0)
+        if not id_token:
+            raise work.login_required("no valid ID token is stored (scope openid)")
+        return id_token
 
     def bearer(self, request: Request) -> Request:
         """`auth=auth0.bearer` for requests and httpx: puts a token on it that is valid now."""
@@ -2624,7 +2895,7 @@ class Auth0(_Settings):
             OAuthError, NetworkError, ConfigError, CacheError: as their names say.
         """
         name = self._name(new=True)
-        ports = _parse_ports(self._get("ports") or DEFAULT_PORTS)
+        ports = self._ports()
         if not _is_number(timeout) or timeout <= 0:
             raise ConfigError("the timeout is a number of seconds greater than 0")
         tenant = self._tenant(name)
@@ -2638,7 +2909,7 @@ class Auth0(_Settings):
 
         if flow == "client-credentials":
             wanted = {key: self._get(key) for key in ("audience", "organization", "scope")}
-            reply = _ask(tenant, {"grant_type": "client_credentials", **wanted}, True)
+            reply = _ask(tenant, {"grant_type": "client_credentials", **wanted}, "always")
             return self._establish(name, wanted, reply, None, machine=True)
         if flow != "browser" and wanted["organization"]:
             raise ConfigError(
@@ -2673,7 +2944,7 @@ class Auth0(_Settings):
         form = {"grant_type": grant_type, **goal, **parameters}
         reply = _ask(self._tenant(name), form)
         if store:
-            wanted.update({key: form[key] or wanted[key] for key in goal})
+            wanted.update({key: form[key] for key in goal})
             self._establish(name, wanted, reply, None)
         return str(reply["access_token"])
 
@@ -2757,9 +3028,13 @@ class Auth0(_Settings):
         if name is None:
             return
         store = self._store()
+        undeleted = None
         with store.lock(_session_key(*name)):
             record = store.load(_session_key(*name), True)  # what is refused is left alone
-            store.delete(_session_key(*name))
+            try:
+                store.delete(_session_key(*name))
+            except CacheError as problem:  # revoked it is worth nothing to anyone
+                undeleted = problem
         self._hot.clear()
         tenant = self._tenant(name)
         if browser:
@@ -2771,10 +3046,14 @@ class Auth0(_Settings):
         if record and record["refresh_token"] and not local:
             try:
                 form = {"token": record["refresh_token"]}
-                tenant.post("/oauth/revoke", form, True)
+                tenant.post("/oauth/revoke", form, "always")
             except Auth0Error as problem:
-                problem.args = (f"logged out here, but the token was not revoked: {problem}",)
+                text = f"logged out here, but the token was not revoked ({problem}): end it in the "
+                text += "Dashboard (User Management > the user > Authorized Applications)"
+                problem.args = (text,)
                 raise
+        if undeleted:
+            raise undeleted
 
 
 _instances: dict[tuple[tuple[str, Any], ...], Auth0] = {}
@@ -2912,16 +3191,16 @@ def _read_secret_file(path: str) -> str:
     """A client secret from a file or stdin; the line end that editors add is not part of it."""
     try:
         if path == "-":
-            text = sys.stdin.read(1 << 16)
+            text = sys.stdin.readline(1 << 16)  # a password may follow
         else:
             with open(path, encoding="utf-8", newline="") as file:
                 text = file.read(1 << 16)
     except (OSError, ValueError, AttributeError) as problem:
         reason = getattr(problem, "strerror", None) or "it is not UTF-8 text"
-        raise ConfigError(f"the client secret can't be read from {path}: {reason}") from None
+        raise ConfigError(f"--client-secret-file can't be read: {reason}") from None
     text = text.removesuffix("\n").removesuffix("\r")
     if not text:
-        raise ConfigError(f"the client secret file {path} is empty")
+        raise ConfigError("--client-secret-file is empty: it has to hold the secret alone")
     return text
 
 
@@ -2945,24 +3224,16 @@ def _auth0_of(args: Namespace, prog: str | None, defaults: Auth0 | None) -> Auth
 
 
 def _command_login(auth0: Auth0, args: Namespace) -> None:
-    try:
-        session = auth0.login(
-            flow=args.flow,
-            show=_put_json if args.json else None,
-            open_browser=not args.no_browser,
-            timeout=args.timeout,
-            username=args.username,
-            password=_read_password() if args.flow == "password" and args.username else None,
-            realm=args.realm,
-            qr=args.qr,
-        )
-    except Auth0Error as problem:
-        if args.json:
-            name = type(problem).__name__.replace("OA", "Oa")
-            error = "".join(f"_{c.lower()}" if c.isupper() else c for c in name)[1:]
-            said = {"error": problem.error or error, "message": str(problem)}
-            _put_json({"event": "error", **said})
-        raise
+    session = auth0.login(
+        flow=args.flow,
+        show=_put_json if args.json else None,
+        open_browser=not args.no_browser,
+        timeout=args.timeout,
+        username=args.username,
+        password=_read_password() if args.flow == "password" and args.username else None,
+        realm=args.realm,
+        qr=args.qr,
+    )
     if args.json:
         names = ("domain", "client_id", "profile", "user")
         _put_json({"event": "logged_in", **{name: getattr(session, name) for name in names}})
@@ -2980,59 +3251,78 @@ def _command_login(auth0: Auth0, args: Namespace) -> None:
 
 def _read_password() -> str:
     """From a hidden prompt on a terminal, else the first line of stdin."""
-    if sys.stdin is None:
-        raise ConfigError("the password is read from stdin, and that is closed")
-    if sys.stdin.isatty():
-        from getpass import getpass
+    try:
+        if sys.stdin.isatty():
+            from getpass import getpass
 
-        return getpass("Password: ")
-    return sys.stdin.readline().rstrip("\r\n")
+            return getpass("Password: ")
+        return sys.stdin.readline().rstrip("\r\n")
+    except (EOFError, OSError, ValueError, AttributeError):  # ended, closed, or no text
+        raise ConfigError("no password could be read from stdin") from None
 
 
 def _command_token(auth0: Auth0, args: Namespace) -> None:
+    if args.exec_credential or args.id_token:
+        if args.login:
+            auth0._obtain(None, None, args.min_ttl, True, False)
+        token = auth0.get_id_token(min_ttl=args.min_ttl, force_refresh=args.force_refresh)
+    else:
+        entry = auth0._obtain(None, None, args.min_ttl, args.login, args.force_refresh)
+        token = entry["access_token"]
     if args.exec_credential:
-        token = auth0.get_id_token(force_refresh=args.force_refresh)
-        expiry = time.gmtime(_IdToken(token).claims["exp"])
+        last = 253402300799  # of the year 9999, which is the last that this format can tell
+        expiry = time.gmtime(min(_claims_of(token)["exp"], last))
         until = time.strftime("%Y-%m-%dT%H:%M:%SZ", expiry)
         status = {"token": token, "expirationTimestamp": until}
         version = "client.authentication.k8s.io/v1"
         _put_json({"apiVersion": version, "kind": "ExecCredential", "status": status})
-        return
-    if args.id_token:
-        token = auth0.get_id_token(force_refresh=args.force_refresh)
-        _put_json({"id_token": token}) if args.json else _put(token)
-        return
-    entry = auth0._obtain(None, None, args.min_ttl, args.login, args.force_refresh)
-    if args.json:
+    elif args.json and args.id_token:
+        _put_json({"id_token": token})
+    elif args.json:
         names = "access_token token_type expires_at expires_in audience scope".split()
         values = {**entry, **_without_token(entry)}
         _put_json({name: values[name] for name in names})
     else:
-        _put("Authorization: Bearer " * args.header + entry["access_token"])
+        _put("Authorization: Bearer " * args.header + token)
 
 
 def _command_status(auth0: Auth0, args: Namespace) -> None:
-    found = ((name, auth0._store().load(_session_key(*name))) for name in auth0._names())
-    sessions = [(name, Session(record)) for name, record in found if record]
+    sessions: list[tuple[str, Session]] = []
+    problems: list[CacheError] = []
+    for name in auth0._names():
+        key = _session_key(*name)
+        try:
+            record = auth0._store().load(key)
+        except CacheError as problem:  # it hides none of the others
+            problems.append(CacheError(f"{_options(name)}: {problem}"))
+            continue
+        if record:
+            sessions.append((key, Session(record)))
     if args.json:
         _put_json([session.to_dict() for _, session in sessions])
     else:
-        for name, session in sessions:
-            _put(_describe(session, auth0._store().file(_session_key(*name))))
+        for key, session in sessions:
+            _put(_describe(session, auth0._store().file(key)))
+    if problems:
+        raise problems[0]
     if not sessions:
         raise LoginRequired(f"nobody is logged in: run {auth0._program} login")
+
+
+def _renewal(session: Session) -> str:
+    renewed = session.refreshable or not session.user
+    return "is renewed without a login" if renewed else "ends with its token"
 
 
 def _describe(session: Session, file: str | None) -> str:
     """A session as people want to read it."""
     colour = _is_terminal(sys.stdout) and os.name == "posix" and not os.environ.get("NO_COLOR")
     bold = ("\x1b[1m", "\x1b[0m") if colour else ("", "")
-    renewal = "is renewed without a login" if session.refreshable else "ends with its token"
     client, profile = _clean(session.client_id, 80), _clean(session.profile, 80)
     lines = [
         f"{bold[0]}{session.who()}{bold[1]} at {session.domain}",
         f"  application  {client}, profile {profile}",
-        f"  session      {renewal}",
+        f"  session      {_renewal(session)}",
         *(f"  token        {_describe_token(token)}" for token in session.tokens),
         *([f"  file         {_clean(file, 400)}"] if file else []),
     ]
@@ -3070,9 +3360,13 @@ class _Doctor:
         """Name, connection, certificate, proxy."""
         started = time.monotonic()
         self._about = self._tenant.get("/.well-known/openid-configuration")
-        took = (time.monotonic() - started) * 1000
-        secure = self._tenant.origin.startswith("https")
-        return f"answers in {took:.0f} ms{', its certificate is valid' * secure}"
+        text = f"answers in {(time.monotonic() - started) * 1000:.0f} ms"
+        if self._about.proxy:
+            text += f" through the proxy {self._about.proxy}"
+        if self._tenant.origin.startswith("https"):
+            file = os.environ.get("SSL_CERT_FILE")
+            text += ", its certificate is valid" + (f" (by {_clean(file)})" if file else "")
+        return text
 
     def tenant(self) -> str:
         """The discovery document (OIDC Discovery section 3)."""
@@ -3098,7 +3392,7 @@ class _Doctor:
         try:
             date = self._about.headers.get("date", "")
             ahead = time.time() - parsedate_to_datetime(date).timestamp()
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             raise _Advice("the server does not say what time it is") from None
         if abs(ahead) > LEEWAY:
             side = "fast" if ahead > 0 else "slow"
@@ -3107,18 +3401,19 @@ class _Doctor:
 
     def device_flow(self) -> str:
         """Whether the grant is on: asks for a code that nobody will use."""
-        if self._auth0._get("client_secret"):
-            return "not for an application with a secret"
+        if self._auth0._is_machine():
+            return "not asked for a machine, nor a token, since each counts against the quota"
         form = {"scope": DEFAULT_SCOPE, "audience": self._auth0._get("audience")}
         try:
-            self._tenant.post("/oauth/device/code", form, None)
+            self._tenant.post("/oauth/device/code", form, "never")
         except OAuthError as problem:
-            raise _Advice(str(_device_refused(problem))) from None
+            refused = _device_refused(problem)
+            raise _Advice(str(refused)) if _is_grant_off(problem) else refused from None
         return "is enabled"
 
     def ports(self) -> str:
         """The callback ports."""
-        ports = _parse_ports(self._auth0._get("ports") or DEFAULT_PORTS)
+        ports = self._auth0._ports()
         with _Listener(ports) as listener:
             free = listener.redirect_uri
         return f"{free} can be opened; to register: {_callback_urls(ports)}"
@@ -3132,13 +3427,12 @@ class _Doctor:
 
     def directory(self) -> str:
         """Whether sessions can be kept."""
-        store = self._auth0._store()
-        store.call("list")
-        file = store.file("x")
+        self._auth0._store().all_keys()
+        file = self._auth0._store().file("x")
         if file is None:
             return "a cache of the program's own"
         directory = existing = os.path.dirname(file)
-        store.call("read", "x")  # refuses a directory that others could have written
+        self._read("x")  # refuses a directory that others could have written
         while not os.path.isdir(existing) and existing != os.path.dirname(existing):
             existing = os.path.dirname(existing)
         if not os.access(existing, os.W_OK | os.X_OK):
@@ -3146,16 +3440,32 @@ class _Doctor:
         return directory
 
     def session(self) -> str:
-        """Who is logged in."""
-        session = self._auth0.session()
-        if session is None:
+        """Who is logged in, and whether that lasts."""
+        name = self._auth0._stored_name()
+        key = _session_key(*name) if name else ""
+        data = self._read(key) if name else None
+        if data is None:
             raise _Advice("nobody is logged in yet")
+        try:
+            session = Session(_parse_record(data, key))
+        except ValueError:
+            raise CacheError("it is damaged: the next command sets it aside, then log in") from None
         if session.user and not session.refreshable:
             raise _Advice(
-                f"{session.who()}, but without a refresh token: ask for the scope offline_access, "
-                "and allow it on the API and the application"
+                f"{session.who()}, but without a refresh token: it was revoked, or the login did "
+                "not ask for the scope offline_access, or the API or application does not allow it"
             )
-        return session.who()
+        return f"{session.who()}, {_renewal(session)}"
+
+    def _read(self, key: str) -> Any:
+        """A session's bytes, without repair of what others can read."""
+        store = self._auth0._store()
+        file = store.file(key)
+        if file is not None:
+            files = FileCache(os.path.dirname(file))
+            files.repairs = False
+            store = _Store(files)
+        return store.call("read", key)
 
 
 def _command_doctor(auth0: Auth0, args: Namespace) -> None:
@@ -3184,11 +3494,15 @@ def _command_doctor(auth0: Auth0, args: Namespace) -> None:
 
 def _command_logout(auth0: Auth0, args: Namespace) -> None:
     problems: list[Auth0Error] = []
-    for name in auth0._names() if args.all else [auth0._stored_name()]:
-        if name is None or auth0._store().call("read", _session_key(*name)) is None:
-            _say("Nobody was logged in.")
-            continue
+    stored = None if args.all else auth0._stored_name()
+    names = auth0._names() if args.all else [stored] if stored else []
+    if not names:
+        _say("Nobody was logged in.")
+    for name in names:
         try:
+            if auth0._store().call("read", _session_key(*name)) is None:
+                _say("Nobody was logged in.")
+                continue
             auth0._at(name).logout(local=args.local, browser=args.browser)
             _say(f"Logged out of {name[0]}, profile {_clean(name[2], 80)}.")
         except Auth0Error as problem:
@@ -3215,19 +3529,28 @@ def _catch_termination() -> Callable[[], object]:
 
 def _guarded(prog: str | None, run: Callable[[], int | None], quick: bool = False) -> int:
     """Runs a command; whatever ends it becomes a line on stderr and an exit code."""
+    program = (prog or "auth0_cli").split()[0]
     restore: Callable[[], object] = int
     try:
         if not quick:
             restore = _catch_termination()
         return run() or 0
     except Auth0Error as problem:
-        _say(f"{(prog or 'auth0_cli').split()[0]}: {problem}")
+        _say(f"{program}: {problem}")
         return problem.exit_code
     except KeyboardInterrupt:
         _say("")
         return 130
     except _Terminated:
         return 143
+    except Exception as problem:  # noqa: BLE001 - a traceback helps nobody, and may show a secret
+        trace, place = problem.__traceback__, ""
+        while trace:
+            place, trace = f"{trace.tb_frame.f_code.co_name}:{trace.tb_lineno}", trace.tb_next
+        _say(
+            f"{program}: this should not happen, please report it: {type(problem).__name__} {place}"
+        )
+        return 1
     finally:
         restore()
 
@@ -3248,7 +3571,19 @@ def _run(
     args: Namespace,
 ) -> int:
     """What `args.run(args)` does, in our own argparse or in a host program's."""
-    return _guarded(prog, lambda: command(_auth0_of(args, prog, defaults), args))
+
+    def run() -> None:
+        try:
+            command(_auth0_of(args, prog, defaults), args)
+        except Auth0Error as problem:
+            if command is _command_login and args.json:  # whoever drives it reads stdout only
+                name = type(problem).__name__.replace("OA", "Oa")
+                error = "".join(f"_{c.lower()}" if c.isupper() else c for c in name)[1:]
+                said = {"error": problem.error or error, "message": str(problem)}
+                _put_json({"event": "error", **said})
+            raise
+
+    return _guarded(prog, run)
 
 
 def add_commands(
@@ -3266,14 +3601,18 @@ def add_commands(
     from argparse import RawDescriptionHelpFormatter
     from functools import partial
 
+    if defaults and prog:
+        defaults._program = prog
+    try:
+        ports = (defaults or Auth0())._ports()
+    except ConfigError:  # which the login itself tells
+        ports = DEFAULT_PORTS
     for name, (function, purpose) in _COMMANDS.items():
-        examples = _EPILOGS[name].format(
-            prog=prog or _program_name(), urls=_callback_urls(DEFAULT_PORTS)
-        )
+        examples = _EPILOGS[name].format(prog=prog or _program_name(), urls=_callback_urls(ports))
         command = subparsers.add_parser(
             name,
             help=purpose,
-            description=f"{purpose.capitalize()}.\n\n{examples}",
+            description=f"{purpose[0].upper()}{purpose[1:]}.\n\n{examples}",
             formatter_class=RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
@@ -3287,8 +3626,17 @@ def _parser(prog: str | None, defaults: Auth0 | None) -> ArgumentParser:
 
     class Parser(argparse.ArgumentParser):
         def error(self, message: str) -> NoReturn:
-            if message.startswith("unrecognized arguments"):  # their values may be secrets
-                message = "unrecognized arguments"
+            from difflib import get_close_matches
+
+            if "ignored explicit argument" in message:  # what was given may be a secret
+                message = message.partition(":")[0] + " takes no value"
+            words = message.split() if message.startswith("unrecognized arguments") else []
+            if words:
+                flag = next((word.partition("=")[0] for word in words if word[:2] == "--"), "")
+                near = get_close_matches(flag, [f for row in _FLAGS.values() for f in row], 1)
+                near += get_close_matches(flag, _COMMON_FLAGS, 1)
+                message = f"unknown option {flag}" if flag else "unrecognized arguments"
+                message += f": did you mean {near[0]}?" if near else ""
             raise ConfigError(f"{_clean(message)} (see {self.prog} -h)")
 
     name = prog or _program_name()
@@ -3305,6 +3653,15 @@ def _parser(prog: str | None, defaults: Auth0 | None) -> ArgumentParser:
     return parser
 
 
+def _stored_token(auth0: Auth0) -> str | None:
+    """The stored token, if it is valid: every shell prompt asks for it, and it needs no parser."""
+    try:
+        entry = _Work(auth0, auth0._name()).entry
+    except Auth0Error:  # which is told on the way that every other command takes
+        return None
+    return str(entry["access_token"]) if entry and _is_usable(entry, 60) else None
+
+
 def main(
     argv: Sequence[str] | None = None, *, prog: str | None = None, defaults: Auth0 | None = None
 ) -> int:
@@ -3316,22 +3673,29 @@ def main(
         defaults: an `Auth0` whose arguments are used where a flag is not given.
 
     Returns:
-        The exit code; see the head of this file. It exits only for --help and --version.
+        The exit code; see the head of this file.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments == ["token"] and not prog:  # the call of every shell prompt needs no parser
-        return _guarded(prog, lambda: _put((defaults or Auth0()).get_token()), quick=True)
+    if arguments == ["token"] and not prog:
+        token = _stored_token(defaults or Auth0())
+        if token:
+            return _guarded(prog, lambda: _put(token), quick=True)
 
     def run() -> int:
         parser = _parser(prog, defaults)
-        word = arguments[0] if arguments else "-h"
-        if not word.startswith("-") and word not in _COMMANDS:
+        word = arguments[0].partition("=")[0] if arguments else "-h"  # a value may be a secret
+        if word not in (*_COMMANDS, "-h", "--help", "--version"):
             from difflib import get_close_matches
 
             near = get_close_matches(word, _COMMANDS, 1)
             then = f"did you mean {near[0]}?" if near else f"see {parser.prog} -h"
+            if word.startswith("-"):
+                then = f"options come after it, as in {parser.prog} login {_clean(word, 40)}"
             raise ConfigError(f"{_clean(word, 40)!r} is no command: {then}")
-        args = parser.parse_args(arguments)
+        try:
+            args = parser.parse_args(arguments)
+        except SystemExit:  # after --help and --version
+            return 0
         if not args.command:
             parser.print_help(sys.stderr)
             return 2
