@@ -2526,7 +2526,7 @@ class _Work:
     def valid_id_token(self, min_ttl: float) -> str | None:
         """The stored ID token, if it is valid for longer than that."""
         id_token: str | None = self.record["id_token"] if self.record else None
-        exp = _claims_of(id_token).get("exp")
+        exp: Any = _claims_of(id_token).get("exp")
         return id_token if _is_number(exp) and exp > time.time() + min_ttl else None
 
     def obtain(self, min_ttl: float, force_refresh: bool) -> Record:
@@ -3349,6 +3349,11 @@ class _Doctor:
 
     def __init__(self, auth0: Auth0) -> None:
         self._auth0 = auth0
+        file = auth0._store().file("x")
+        if file is not None:  # what others can read is told here, and left as it is
+            files = FileCache(os.path.dirname(file))
+            files.repairs = False
+            auth0._current = (auth0._get("cache"), _Store(files))
 
     def settings(self) -> str:
         """Domain and client."""
@@ -3427,12 +3432,13 @@ class _Doctor:
 
     def directory(self) -> str:
         """Whether sessions can be kept."""
-        self._auth0._store().all_keys()
-        file = self._auth0._store().file("x")
+        store = self._auth0._store()
+        store.all_keys()
+        file = store.file("x")
         if file is None:
             return "a cache of the program's own"
         directory = existing = os.path.dirname(file)
-        self._read("x")  # refuses a directory that others could have written
+        store.call("read", "x")  # refuses a directory that others could have written
         while not os.path.isdir(existing) and existing != os.path.dirname(existing):
             existing = os.path.dirname(existing)
         if not os.access(existing, os.W_OK | os.X_OK):
@@ -3443,7 +3449,7 @@ class _Doctor:
         """Who is logged in, and whether that lasts."""
         name = self._auth0._stored_name()
         key = _session_key(*name) if name else ""
-        data = self._read(key) if name else None
+        data = self._auth0._store().call("read", key) if name else None
         if data is None:
             raise _Advice("nobody is logged in yet")
         try:
@@ -3456,16 +3462,6 @@ class _Doctor:
                 "not ask for the scope offline_access, or the API or application does not allow it"
             )
         return f"{session.who()}, {_renewal(session)}"
-
-    def _read(self, key: str) -> Any:
-        """A session's bytes, without repair of what others can read."""
-        store = self._auth0._store()
-        file = store.file(key)
-        if file is not None:
-            files = FileCache(os.path.dirname(file))
-            files.repairs = False
-            store = _Store(files)
-        return store.call("read", key)
 
 
 def _command_doctor(auth0: Auth0, args: Namespace) -> None:

@@ -2671,6 +2671,87 @@ def scan(lines):
     return bytes(int(message[12 + 8 * i : 20 + 8 * i], 2) for i in range(length)).decode()
 
 
+class TestMessages:
+    """What a message must not repeat, and what it has to say."""
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ["--client-secret", "hunter2-secret", "login"],
+            ["--client-secret=hunter2-secret", "login"],
+            ["login", "--password", "hunter2-secret"],
+            ["login", "--json=hunter2-secret"],
+            ["token", "--header=hunter2-secret"],
+            ["login", "-vhunter2-secret"],
+            ["login", "--client-secret-file", "hunter2-secret"],
+        ],
+        ids=" ".join,
+    )
+    def test_a_secret_in_the_wrong_place_is_not_repeated(self, cli, arguments):
+        result = cli.run(*arguments, exit=2)
+        assert "hunter2" not in result.err
+        assert result.err.count("\n") == 1
+
+    @pytest.mark.parametrize(
+        ("arguments", "meant"),
+        [
+            (["token", "--headr"], "--header"),
+            (["status", "--profil", "x"], "--profile"),
+            (["login", "--jsn"], "--json"),
+        ],
+    )
+    def test_a_mistyped_option_is_recognized(self, cli, arguments, meant):
+        assert f"did you mean {meant}?" in cli.run(*arguments, exit=2).err
+
+    @pytest.mark.parametrize("flag", ["-h", "--version"])
+    def test_help_ends_no_program_that_has_mounted_it(self, flag, capsys):
+        assert auth0_cli.main([flag]) == 0
+        assert capsys.readouterr().out
+
+    @pytest.mark.parametrize("stdin", ["", None])
+    def test_a_password_that_can_not_be_read_is_exit_2(self, cli, stdin):
+        flags = ("--flow", "password", "--username", "alice@example.test")
+        assert "password" in cli.run("login", *flags, stdin=stdin, exit=2).err
+
+    def test_the_next_step_names_the_api_and_the_command_as_it_was_typed(self, logged_in, tenant):
+        err = logged_in.run("token", "--audience", OTHER_API, exit=3).err
+        step = err.partition(": run ")[2].split()
+        assert step[1] == str(Demo.program)
+        start = step.index("login")
+        logged_in.login(*step[start + 1 :])
+        assert logged_in.token("--audience", OTHER_API) in tenant.access_tokens
+
+    def test_an_error_of_login_is_an_event_wherever_it_comes_from(self, cli):
+        for arguments in (["--param", "x"], ["--client-secret-file", "/nowhere"]):
+            event = event_of(cli.run("login", "--json", *arguments, exit=2))
+            assert (event["event"], event["error"]) == ("error", "config_error")
+
+    def test_login_help_shows_the_ports_that_are_set(self, cli):
+        env = {"AUTH0_CALLBACK_PORTS": "9000,9001"}
+        line = "http://127.0.0.1:9000/callback, http://127.0.0.1:9001/callback"
+        assert line in cli.run("login", "-h", env=env).out
+
+    def test_default_is_chosen_among_the_profiles_of_one_application_only(self, cli):
+        cli.login()
+        cli.login("--client-id", "practice-nodevice", "--profile", "work")
+        env = {"AUTH0_DOMAIN": None, "AUTH0_CLIENT_ID": None}
+        err = cli.run("token", env=env, exit=2).err
+        assert "practice-native" in err
+        assert "practice-nodevice" in err
+        assert (
+            "no session has the profile" in cli.run("token", "--profile", "x", env=env, exit=2).err
+        )
+
+    def test_an_id_token_is_not_handed_out_once_it_has_expired(self, cli, tenant):
+        tenant.id_ttl = 30
+        cli.login()
+        old = cli.token("--id-token", "--min-ttl", "0")
+        tenant.break_all("/oauth/token", change=lambda reply: {**reply, "id_token": None})
+        assert cli.token("--id-token", "--min-ttl", "3600") == old
+        cli.edit(lambda record: record.update(id_token=tenant.sign({"exp": 1})))
+        assert "no valid ID token" in cli.run("token", "--id-token", exit=3).err
+
+
 class TestDoctor:
     def findings(self, cli, exit=0, **env):  # noqa: A002
         before = sorted(path.name for path in cli.cache.rglob("*"))
@@ -2733,6 +2814,24 @@ class TestDoctor:
     def test_tells_of_a_directory_that_others_can_write(self, logged_in):
         logged_in.cache.chmod(0o777)
         assert "can be written by other users" in self.findings(logged_in, 1)["directory"][1]
+
+    @posix_only
+    def test_repairs_nothing(self, logged_in):
+        logged_in.session_file.chmod(0o644)
+        assert "can be read by other users" in self.findings(logged_in, 1)["session"][1]
+        assert stat.S_IMODE(logged_in.session_file.stat().st_mode) == 0o644
+        logged_in.session_file.chmod(0o600)
+        logged_in.session_file.write_text("{")
+        assert "damaged" in self.findings(logged_in, 1)["session"][1]
+
+    def test_tells_of_a_client_that_is_not_known(self, cli):
+        found = self.findings(cli, 4, AUTH0_CLIENT_ID="nobody")
+        assert found["device_flow"][0] == "problem"
+        assert "check the client id" in found["device_flow"][1]
+
+    def test_tells_of_an_api_that_is_not_known(self, cli):
+        found = self.findings(cli, 4, AUTH0_AUDIENCE="https://nowhere.example/")
+        assert "--audience" in found["device_flow"][1]
 
     def test_shows_no_secret(self, logged_in):
         self.findings(logged_in)
@@ -3403,10 +3502,11 @@ class TestSessionFiles:
             monkeypatch.delenv(name, raising=False)
         assert FileCache().directory.startswith(os.path.abspath(os.devnull))
 
-    def test_drop_old_tokens_before_they_are_too_large(self, auth0, tenant):
+    def test_drop_old_tokens_before_they_are_too_large(self, auth0, tenant, monkeypatch):
         log_in(auth0, tenant)
+        monkeypatch.setattr(auth0_cli, "MAX_BYTES", 50_000)
         tenant.break_all("/oauth/token", change=lambda reply: {**reply, "scope": "x" * 8000})
-        for number in range(140):
+        for number in range(8):
             auth0.get_token(scope=f"scope:{number}")
         assert auth0.session().user["sub"] == "auth0|alice"
         assert auth0.session().tokens[-1]["scope"].startswith("x")
@@ -4998,7 +5098,7 @@ LOST += ("an unfinished chunk",)
 
 class TestFaults:
     @pytest.mark.parametrize("name", NO_OBJECT)
-    def test_an_answer_that_makes_no_sense_is_exit_5(self, logged_in, tenant, call, name):
+    def test_an_answer_that_makes_no_sense_is_exit_5(self, logged_in, tenant, call, hurried, name):
         before = logged_in.session_file.read_bytes()
         tenant.break_all("/oauth/token", **NO_OBJECT[name])
         call("token", "--force-refresh", code=5)
@@ -5009,7 +5109,7 @@ class TestFaults:
 
     @pytest.mark.parametrize("close", ["before", "after", "middle"])
     def test_a_lost_answer_is_asked_for_once_more_within_the_overlap(
-        self, logged_in, tenant, call, close
+        self, logged_in, tenant, call, hurried, close
     ):
         tenant.leeway = 60
         tenant.break_next("/oauth/token", close=close)
@@ -5017,7 +5117,7 @@ class TestFaults:
         assert tenant.count("refresh_token") == 2
         assert call("token", "--force-refresh").out.strip() in tenant.access_tokens
 
-    def test_a_lost_answer_without_an_overlap_is_exit_3(self, logged_in, tenant, call):
+    def test_a_lost_answer_without_an_overlap_is_exit_3(self, logged_in, tenant, call, hurried):
         tenant.break_next("/oauth/token", close="after")
         assert "login" in call("token", "--force-refresh", code=3).err
         assert tenant.count("refresh_token") == 2
@@ -5109,7 +5209,7 @@ class TestFaults:
         },
     )
     def test_nothing_goes_on_after_the_time_for_a_request(self, call, monkeypatch, answer):
-        monkeypatch.setattr(auth0_cli, "REQUEST_SECONDS", 0.3)
+        monkeypatch.setattr(auth0_cli, "REQUEST_SECONDS", 0.1)
         over = threading.Event()
 
         def slowly(data):
@@ -5245,13 +5345,15 @@ class TestFaults:
         assert not cli.cache.exists() or not list(cli.cache.glob("*.json"))
 
     @posix_only
-    @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-    @pytest.mark.parametrize("arguments", [["token"], ["token", "--force-refresh"]])
+    @pytest.mark.parametrize(
+        ("arguments", "number", "code"),
+        [(["token", "--force-refresh"], signal.SIGINT, 130), (["token"], signal.SIGTERM, 143)],
+    )
     def test_a_signal_amid_a_refresh_ends_it_once_its_answer_is_kept(
         self, logged_in, tenant, arguments, number, code
     ):
         logged_in.expire()
-        tenant.token_delay = 0.3
+        tenant.token_delay = 0.2
         running = logged_in.start(*arguments)
         tenant.wait_for(lambda: tenant.count("refresh_token"))
         running.process.send_signal(number)
