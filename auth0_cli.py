@@ -762,7 +762,7 @@ class _Store:
     """The sessions of one cache: parsed, and not lost where they can't be written."""
 
     def __init__(self, cache: Cache) -> None:
-        self._cache = cache
+        self.cache = cache
         self._unsaved: dict[str, tuple[Record, bytes | None]] = {}
 
     def load(self, key: str, locked: bool = False) -> Record | None:
@@ -786,7 +786,7 @@ class _Store:
 
     def _set_aside(self, key: str, data: bytes) -> str:
         """Keeps damaged data under a name that is no session's, and returns that."""
-        if isinstance(self._cache, FileCache):
+        if isinstance(self.cache, FileCache):
             return str(self.call("set_aside", key))
         kept = f"{key}~damaged"
         self.call("write", kept, data)
@@ -823,7 +823,7 @@ class _Store:
 
     def file(self, key: str) -> str | None:
         """Where the session is, if it is in a file."""
-        return self._cache.path(key) if isinstance(self._cache, FileCache) else None
+        return self.cache.path(key) if isinstance(self.cache, FileCache) else None
 
     def lock(self, key: str, timeout: float = LOCK_SECONDS) -> AbstractContextManager[object]:
         """Excludes other writers and refreshers of this session.
@@ -858,17 +858,17 @@ class _Store:
         """Whether a lock failed because nothing can be written to the directory at all."""
         import errno
 
-        if not isinstance(problem, OSError) or not isinstance(self._cache, FileCache):
+        if not isinstance(problem, OSError) or not isinstance(self.cache, FileCache):
             return False
         if problem.errno in (errno.EACCES, errno.EPERM):  # of the directory, or of one file in it?
-            return not os.access(self._cache.directory, os.W_OK)
+            return not os.access(self.cache.directory, os.W_OK)
         full_or_gone = (errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.ENOSPC, errno.EDQUOT)
         return problem.errno in full_or_gone
 
     def call(self, method: str, *args: object, of: object = None) -> Any:
         """A method of the cache, or of its lock; whatever goes wrong in it is a CacheError."""
         try:
-            return getattr(self._cache if of is None else of, method)(*args)
+            return getattr(self.cache if of is None else of, method)(*args)
         except Auth0Error:
             raise
         except Exception as problem:
@@ -3349,9 +3349,9 @@ class _Doctor:
 
     def __init__(self, auth0: Auth0) -> None:
         self._auth0 = auth0
-        file = auth0._store().file("x")
-        if file is not None:  # what others can read is told here, and left as it is
-            files = FileCache(os.path.dirname(file))
+        cache = auth0._store().cache
+        if type(cache) is FileCache:  # what others can read is told here, and left as it is
+            files = FileCache(cache.directory)
             files.repairs = False
             auth0._current = (auth0._get("cache"), _Store(files))
 

@@ -3082,7 +3082,7 @@ class TestReadme:
                 assert cli.run(*command).out
 
     def test_its_python_runs(self, tenant, cli, monkeypatch):
-        first, second, redis = self.blocks("python")
+        first, second, redis, keyring = self.blocks("python")
         compile(first, "README.md", "exec")
         names = {"argparse": argparse, "Auth0": Auth0, "add_commands": auth0_cli.add_commands}
         monkeypatch.setattr(sys, "argv", ["mytool", "auth", "status", "--profile", "nobody"])
@@ -3109,17 +3109,135 @@ class TestReadme:
 
         names = {}
         exec(redis, names)
-        auth0 = Auth0(tenant.domain, "practice-native", cache=names["RedisCache"](Redis()))
-        log_in(auth0, tenant)
-        assert auth0.get_token() in tenant.access_tokens
-        auth0.logout()
-        assert stored == {}
+        ring = SimpleNamespace(
+            get_password=lambda _, key: stored.get(key),
+            set_password=lambda _, key, text: stored.update({key: text}),
+            delete_password=lambda _, key: stored.pop(key),
+        )
+        exec(keyring, {"FileCache": FileCache, "keyring": ring}, names)
+        for cache in (names["RedisCache"](Redis()), names["KeyringCache"](cli.cache)):
+            auth0 = Auth0(tenant.domain, "practice-native", cache=cache)
+            log_in(auth0, tenant)
+            assert auth0.get_token(force_refresh=True) in tenant.access_tokens
+            (path,) = list(cli.cache.glob("*.json")) or [None]
+            assert path is None or path.read_text() == "in the keyring"
+            assert auth0_cli.main(["doctor"], defaults=auth0) == 0
+            auth0.logout()
+            assert stored == {}
 
-    def test_it_names_every_flag_and_variable(self, cli):
-        for name in ("AUTH0_DOMAIN", "AUTH0_CLIENT_ID", "AUTH0_CLIENT_SECRET", "AUTH0_PROFILE"):
-            assert name in self.readme
-        for command in ("login", "token", "status", "doctor", "logout"):
+    def test_it_names_every_command_flag_and_variable(self):
+        for name in auth0_cli.ENVIRONMENT.values():
+            assert f"`{name}`" in self.readme
+        for command, flags in auth0_cli._FLAGS.items():
             assert f"| `{command}` |" in self.readme
+            for flag in [*flags, *auth0_cli._COMMON_FLAGS]:
+                assert f"`{flag.split()[0]}" in self.readme
+
+    def test_its_diagrams_hold_no_sign_that_ends_a_line(self):
+        assert len(self.blocks("mermaid")) == 3
+        assert ";" not in "".join(self.blocks("mermaid"))
+
+    def test_its_demo_runs(self, cli):
+        command = [sys.executable, __file__, "demo", "--device"]
+        done = subprocess.run(command, env=cli.env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "4. Log out" in done.stdout
+
+    def test_its_table_of_messages_is_what_is_said(self, cli, tenant, monkeypatch):
+        rows = re.findall(r"^\| `(.+?)` \| .+ \| .+ \|$", self.readme, re.MULTILINE)
+        messages = rows[rows.index("no answer came from the browser") :]
+        assert set(messages) == set(SAID)
+        for message in messages:
+            if SAID[message]:
+                assert message in SAID[message](cli, tenant), message
+
+
+def refused(error, text):
+    """Return what a password login says that the tenant refuses like this."""
+
+    def say(cli, tenant):
+        body = {"error": error, "error_description": text}
+        tenant.break_next("/oauth/token", status=403, body=body)
+        err = cli.run(*PASSWORD, stdin="wonderland-1\n", exit=4).err
+        assert not err.rstrip().endswith("try again, or ask an administrator of the tenant")
+        return err
+
+    return say
+
+
+def said_by(*arguments, exit=4, **env):  # noqa: A002
+    """Return what a command says."""
+    return lambda cli, tenant: cli.run(*arguments, exit=exit, env=env).err
+
+
+def said_with_busy_ports(cli, tenant):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        ports = str(taken.getsockname()[1])
+        return cli.run("login", "--flow", "browser", "--port", ports, exit=2).err
+
+
+def said_after(change, *arguments, exit=4):  # noqa: A002
+    """Return what is said after a change of the tenant, with somebody logged in."""
+
+    def say(cli, tenant):
+        cli.login()
+        change(tenant)
+        command = arguments or PASSWORD
+        err = cli.run(*command, stdin="wonderland-1\n", exit=exit).err
+        tenant.id_claims = None
+        tenant.mend()
+        return err
+
+    return say
+
+
+HS256 = {"change": lambda reply: {**reply, "id_token": "eyJhbGciOiJIUzI1NiJ9.e30.AA"}}
+MACHINE = {"AUTH0_CLIENT_ID": "practice-machine", "AUTH0_CLIENT_SECRET": "machine-secret-~!%:+ &x"}
+DEVICE = ("login", "--flow", "device")
+PASSWORD = ("login", "--flow", "password", "--username", "alice@example.test")
+SAID = {  # of the README's table; what other tests hold is None
+    "no answer came from the browser": said_by(
+        "login", "--flow", "browser", "--no-browser", "--timeout", "0.1"
+    ),
+    "Auth0 refused the device flow": said_by(*DEVICE, "--client-id", "practice-nodevice"),
+    "There is no refresh token": lambda cli, _: (
+        cli.run(*PASSWORD, "--profile", "bare", "--scope", "openid", stdin="wonderland-1\n").err
+    ),
+    "no API, good for /userinfo only": lambda cli, _: (
+        cli.run(
+            *PASSWORD, "--profile", "no API", stdin="wonderland-1\n", env={"AUTH0_AUDIENCE": None}
+        ).err
+    ),
+    "No audience parameter was provided": said_by("token", **MACHINE, AUTH0_AUDIENCE=None),
+    "Service not enabled within domain": said_by(*DEVICE, "--audience", "https://no.example/"),
+    "Client is not authorized to access": None,  # TestMachineToMachine
+    "access_denied: Unauthorized": said_by(*DEVICE, "--client-id", "nobody"),
+    "is signed with HS256, not RS256": said_after(
+        lambda tenant: tenant.break_next("/oauth/token", **HS256)
+    ),
+    "organization is required": refused(
+        "invalid_request", "parameter organization is required for this client"
+    ),
+    "mfa_required": refused("mfa_required", "Multifactor authentication required"),
+    "consent_required": refused("consent_required", "Consent required"),
+    "user is blocked": refused("unauthorized", "user is blocked"),
+    "limits requests": said_after(
+        lambda tenant: tenant.break_all("/oauth/token", status=429), exit=5
+    ),
+    "is not trusted": None,  # TestAttacks
+    "wants a login": None,  # TestAttacks
+    "check the clock of this machine": said_after(
+        lambda tenant: setattr(tenant, "id_claims", {"iat": time.time() + 7200})
+    ),
+    "every callback port is in use": said_with_busy_ports,
+    "open this page in a browser on any device": said_by(*DEVICE, "--timeout", "0.1"),
+    "nobody is logged in": said_by("token", "--profile", "nobody", exit=3),
+    "the session has expired or was revoked": said_after(
+        lambda tenant: tenant.revoke_sessions("alice"), "token", "--force-refresh", exit=3
+    ),
+}
 
 
 class TestSpeed:
