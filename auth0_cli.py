@@ -1157,7 +1157,8 @@ class _Tenant:
         told = False
         try:
             while thread.is_alive() and time.monotonic() < deadline:
-                thread.join(0.5)  # in slices: a longer wait could not be interrupted on Windows
+                # In slices: a longer wait could not be interrupted on Windows.
+                thread.join(min(0.5, max(0.0, deadline - time.monotonic())))
                 if not told and time.monotonic() > started + 3:
                     told = True
                     _say_waiting(f"{self._host}, for up to {REQUEST_SECONDS:.0f} s")

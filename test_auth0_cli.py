@@ -1438,8 +1438,8 @@ class Running:
     def __init__(self, args, env, stdin, cwd):
         self.args = args
         self.process = subprocess.Popen(
-            [sys.executable, str(Demo.program), *args],
-            env=env,
+            [sys.executable, "-m", "auth0_cli", *args],  # which need not be compiled each time
+            env={**env, "PYTHONPATH": str(Demo.program.parent)},
             cwd=cwd,
             stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -2016,7 +2016,7 @@ class TestGetToken:
         logged_in.expire()
         for _ in range(2):
             result = logged_in.run("token", exit=3)
-            assert "auth0_cli.py login --domain" in result.err
+            assert "auth0_cli login --domain" in result.err
             assert result.out == ""
         assert tenant.count("refresh_token") == 1
 
@@ -2714,11 +2714,15 @@ class TestMessages:
         assert "password" in cli.run("login", *flags, stdin=stdin, exit=2).err
 
     def test_the_next_step_names_the_api_and_the_command_as_it_was_typed(self, logged_in, tenant):
+        command = [sys.executable, str(Demo.program), "token", "--audience", OTHER_API]
+        done = subprocess.run(
+            command, env=logged_in.env, capture_output=True, text=True, check=False
+        )
+        step = done.stderr.partition(": run ")[2].split()
+        assert step[1:3] == [str(Demo.program), "login"]
         err = logged_in.run("token", "--audience", OTHER_API, exit=3).err
-        step = err.partition(": run ")[2].split()
-        assert step[1] == str(Demo.program)
-        start = step.index("login")
-        logged_in.login(*step[start + 1 :])
+        assert "-m auth0_cli login" in err
+        logged_in.login(*step[3:])
         assert logged_in.token("--audience", OTHER_API) in tenant.access_tokens
 
     def test_an_error_of_login_is_an_event_wherever_it_comes_from(self, cli):
