@@ -4685,6 +4685,22 @@ class TestLoopbackListener(Shared):
         waiting.succeed()
         other.succeed()
 
+    def test_a_page_s_style_is_the_one_that_its_policy_allows(self, waiting):
+        answer = waiting.get("/nothing")
+        style = re.search("<style>(.*?)</style>", answer.text, re.DOTALL)[1]
+        allowed = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+        policy = answer.headers["Content-Security-Policy"]
+        assert f"style-src 'sha256-{allowed}'" in policy
+        assert "frame-ancestors 'none'" in policy
+
+    def test_of_too_many_connections_the_oldest_goes(self, waiting):
+        address = ("127.0.0.1", waiting.port)
+        with contextlib.ExitStack() as stack:
+            connect = functools.partial(socket.create_connection, address, timeout=10)
+            connections = [stack.enter_context(connect()) for _ in range(80)]
+            assert connections[0].recv(1) == b""
+            waiting.succeed()
+
     def test_connections_that_stay_silent_hold_up_nothing(self, waiting):
         with contextlib.ExitStack() as stack:
             for number in range(60):
@@ -5084,6 +5100,62 @@ class TestAttacks:
         err = call("token", "--force-refresh", code=4, by=by).err
         assert secret[:-4] not in err
         assert quote_plus(secret)[:-4] not in err
+
+    @pytest.mark.parametrize(
+        "domain", ["http://127.evil.example", "http://127.0.0.256:80", "http://a"]
+    )
+    def test_plain_http_to_another_machine_is_refused(self, call, domain):
+        assert "http" in call("token", "--domain", domain, code=2).err
+
+    @pytest.mark.parametrize("name", ["client_secret", "state", "redirect_uri", "code_challenge"])
+    def test_what_the_login_sets_itself_is_no_parameter(self, call, tenant, name):
+        call("login", "--flow", "browser", "--no-browser", "--param", f"{name}=x", code=2)
+        assert tenant.requests == []
+
+    def test_an_error_beside_a_token_is_an_error(self, logged_in, tenant, call):
+        change = {"change": lambda reply: {**reply, "error": "access_denied"}}
+        tenant.break_all("/oauth/token", **change)
+        assert "access_denied" in call("token", "--force-refresh", code=4).err
+
+    def test_the_user_is_told_to_approve_only_what_they_started(self, cli):
+        err = cli.run("login", "--flow", "device", "--timeout", "0.1", exit=4).err
+        assert "never for a code that someone sent you" in err
+
+    def test_a_certificate_is_not_tried_again(self, tenant, tls, call):
+        lines = []
+        auth0 = machine(f"localhost:{tenant.port}")
+        auth0._given["trace"] = lines.append
+        with pytest.raises(NetworkError, match="certificate"):
+            auth0.get_token()
+        assert len(lines) == 1
+
+    @pytest.mark.parametrize("browser", ["lynx", "w3m", "links", "'x %s", " "])
+    def test_a_browser_in_the_terminal_or_an_odd_one_is_none(self, monkeypatch, browser):
+        monkeypatch.setenv("BROWSER", browser)
+        monkeypatch.setenv("PATH", "")
+        code = "import auth0_cli; print(auth0_cli._find_browser())"
+        command = [sys.executable, "-c", code]
+        env = {**os.environ, "PYTHONPATH": str(Demo.program.parent)}
+        assert subprocess.check_output(command, env=env, text=True) == "None\n"
+
+    @posix_only
+    @pytest.mark.skipif(
+        os.name != "posix" or os.geteuid() != 0, reason="only root gives files away"
+    )
+    @pytest.mark.parametrize("of", ["session_file", "cache"])
+    def test_a_file_of_another_user_is_refused(self, logged_in, call, of):
+        os.chown(getattr(logged_in, of), 12345, 12345)
+        assert "belongs to another user" in call("token", code=1).err
+
+    def test_a_token_of_the_future_is_not_trusted(self, logged_in, tenant):
+        old = logged_in.token()
+
+        def change(record):
+            record["tokens"][0].update(obtained_at=time.time() + 9999)
+
+        logged_in.edit(change)
+        assert logged_in.token() != old
+        assert tenant.count("refresh_token") == 1
 
     def test_a_secret_of_another_grant_is_masked(self, auth0, tenant):
         names = ("subject_token", "actor_token", "assertion", "otp")
