@@ -2682,7 +2682,7 @@ class TestMessages:
             ["login", "--password", "hunter2-secret"],
             ["login", "--json=hunter2-secret"],
             ["token", "--header=hunter2-secret"],
-            ["login", "-vhunter2-secret"],
+            ["login", "-vs3cret-hunter2"],
             ["login", "--client-secret-file", "hunter2-secret"],
         ],
         ids=" ".join,
