@@ -1942,7 +1942,7 @@ class _Listener:
 
         class Server(ThreadingMixIn, TCPServer):
             daemon_threads = True  # an idle connection must not hold the end of a login
-            request_queue_size = 64
+            request_queue_size = 128
             allow_reuse_address = os.name == "posix"  # elsewhere it lets two programs share a port
 
             def process_request(self, request: Any, client_address: Any) -> None:
