@@ -1744,6 +1744,7 @@ class _Prompt:
         self._qr = qr
         self._live = show is None and _is_terminal(sys.stderr) and os.name == "posix"
         self._asks = self._live and _is_terminal(sys.stdin)
+        self._colour = self._live and not os.environ.get("NO_COLOR")
         self._url = ""
         self._shown = ""
 
@@ -1754,10 +1755,10 @@ class _Prompt:
         if self._show:
             self._show(prompt)
             return
-        _say(self._browser_text(prompt, opened) if here else self._device_text(prompt))
+        self._print(self._browser_text(prompt, opened) if here else self._device_text(prompt))
         if here and self._asks:
             code = ", or type c and Enter to use a code on another device" if can_use_code else ""
-            _say(f"If the last page can't be shown, paste its address here{code}.")
+            self._print(f"If the last page can't be shown, paste its address here{code}.")
         if not self._live:
             _say(f"Waiting for up to {prompt['expires_in']} s; Ctrl-C stops it.")
 
@@ -1766,20 +1767,23 @@ class _Prompt:
         if opened:
             text = "Your browser is being opened to log in. If nothing appears, open this page:"
         text += f"\n\n{prompt['url']}\n"
-        host = os.environ.get("SSH_CONNECTION", "").split()[2:3]
-        if host:
+        ssh = os.environ.get("SSH_CONNECTION", "").split()[2:4]  # address and port of this machine
+        if len(ssh) == 2:
             port = prompt["redirect_uri"].split(":")[2].split("/")[0]
+            user = os.environ.get("USER")
+            to = ("" if ssh[1] == "22" else f"-p {ssh[1]} ") + (f"{user}@" if user else "") + ssh[0]
             text += (
                 "\nThis is an SSH session: for a browser of your own machine first run there\n\n"
-                f"ssh -L {port}:127.0.0.1:{port} {_clean(host[0], 80)}\n"
+                f"ssh -L {port}:127.0.0.1:{port} {_clean(to, 120)}\n"
             )
         return text
 
     def _device_text(self, prompt: Json) -> str:
         plain, complete = prompt["verification_uri"], prompt["verification_uri_complete"]
-        bold = ("\x1b[1m", "\x1b[0m") if self._live and not os.environ.get("NO_COLOR") else ("", "")
-        text = self._qr_code(complete)
-        text += f"To log in, open this page in a browser on any device:\n\n{plain}\n\n"
+        bold = ("\x1b[1m", "\x1b[0m") if self._colour else ("", "")
+        code = self._qr_code(complete)
+        scan = "scan this code with a phone, or " if code else ""
+        text = f"{code}To log in, {scan}open this page in a browser on any device:\n\n{plain}\n\n"
         text += f"and enter the code  {bold[0]}{prompt['user_code']}{bold[1]}\n"
         if complete != plain:
             text += f"\nor open this one, and check the code:\n\n{complete}\n\n"
@@ -1799,7 +1803,7 @@ class _Prompt:
         if not (self._live if self._qr is None else self._qr):
             return ""
         try:
-            text = _qr_text(url, not os.environ.get("NO_COLOR"))
+            text = _qr_text(url, self._colour)
             text.encode(sys.stderr.encoding or "ascii")
         except (ValueError, AttributeError):
             return ""
@@ -1819,7 +1823,7 @@ class _Prompt:
         self._shown = shown
         line = self._read()
         if line is not None:
-            rows = 1 + (len(shown) + len(line)) // max(20, os.get_terminal_size(2).columns)
+            rows = 1 + (len(shown) + len(line)) // self._width()
             _say(f"\x1b[{rows}A\r\x1b[J", "")
             self._shown = ""
         return line
@@ -1839,7 +1843,19 @@ class _Prompt:
         """A line above the countdown, on a terminal only."""
         if self._live:
             self.end()
-            _say(text)
+            self._print(text)
+
+    def _print(self, text: str) -> None:
+        """Breaks the lines at words, as wide as the terminal; a URL stays whole."""
+        from textwrap import fill
+
+        for line in text.split("\n"):
+            folds = self._live and not ("://" in line or "\x1b" in line)
+            _say(fill(line, self._width()) if folds and len(line) > self._width() else line)
+
+    def _width(self) -> int:
+        """Columns of the terminal; some tell of none."""
+        return max(20, os.get_terminal_size(2).columns)
 
     def end(self) -> None:
         """Takes away the countdown, which is no longer true."""
@@ -3608,6 +3624,7 @@ def add_commands(
         examples = _EPILOGS[name].format(prog=prog or _program_name(), urls=_callback_urls(ports))
         command = subparsers.add_parser(
             name,
+            usage="%(prog)s [options]",
             help=purpose,
             description=f"{purpose[0].upper()}{purpose[1:]}.\n\n{examples}",
             formatter_class=RawDescriptionHelpFormatter,

@@ -1744,13 +1744,17 @@ class TestLoginWithBrowser:
         assert "Traceback" not in running.finish(code).err
         assert cli.status() == []
 
-    def test_an_ssh_session_is_told_which_port_to_forward(self, cli, tenant):
-        env = {"SSH_CONNECTION": "192.0.2.1 1 192.0.2.2 22"}
+    @pytest.mark.parametrize(
+        ("user", "number", "to"),
+        [(None, 22, "192.0.2.2"), ("alice", 2222, "-p 2222 alice@192.0.2.2")],
+    )
+    def test_an_ssh_session_is_told_which_port_to_forward(self, cli, tenant, user, number, to):
+        env = {"SSH_CONNECTION": f"192.0.2.1 1 192.0.2.2 {number}", "USER": user}
         running = cli.start("login", "--flow", "browser", "--no-browser", env=env)
         lines = iter(running.err.line, "")
         url = next(line.strip() for line in lines if "/authorize?" in line)
         port = urlsplit(parameters(url)["redirect_uri"]).port
-        assert any(line.strip() == f"ssh -L {port}:127.0.0.1:{port} 192.0.2.2" for line in lines)
+        assert any(line.strip() == f"ssh -L {port}:127.0.0.1:{port} {to}" for line in lines)
         tenant.login_as(url)
         running.finish()
 
@@ -2590,12 +2594,20 @@ class TestTerminal:
             code = re.sub("\x1b.*?m", "", re.search(r"enter the code  (\S+)\n", text)[1])
             assert scan(plain) == f"{tenant.issuer}activate?user_code={code}"
 
+    def test_a_narrow_one_breaks_between_words_and_in_no_address(self, cli, tenant):
+        screen = Screen(cli, "login", "--flow", "device", columns=30)
+        screen.until("Waiting")
+        screen.type("\x03")
+        lines = screen.finish(130).split("\n")
+        assert "To log in, open this page in a" in lines
+        assert f"{tenant.issuer}activate" in lines
+        assert all(len(line) <= 30 for line in lines if not ("://" in line or "\x1b" in line))
+
     def test_a_pipe_gets_plain_lines_and_a_qr_code_on_request(self, cli):
         for flags, drawn in (([], False), (["--qr"], True), (["--no-qr"], False)):
             command = ["login", "--flow", "device", "--timeout", "0.5", *flags]
-            env = {"PYTHONIOENCODING": "utf-8", "NO_COLOR": "1"}
-            text = cli.run(*command, env=env, exit=4).err
-            assert ("█" in text) is drawn
+            text = cli.run(*command, env={"PYTHONIOENCODING": "utf-8"}, exit=4).err
+            assert ("█" in text) is ("scan this code" in text) is drawn
             assert "\x1b" not in text
             assert "Waiting for up to 0 s" in text
 
