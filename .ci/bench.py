@@ -58,7 +58,11 @@ class Bench:
         shutil.copy(TOP / "auth0_cli.py", work)
         self.script = str(work / "auth0_cli.py")
         self.stub = work / "auth0-cli"
-        self.stub.write_text("import sys\nfrom auth0_cli import main\nsys.exit(main())\n")
+        self.stub.write_text(  # as pip writes it since 25.2; earlier ones import `re` there
+            "import sys\nfrom auth0_cli import main\nif __name__ == '__main__':\n"
+            "    if sys.argv[0].endswith('.exe'):\n        sys.argv[0] = sys.argv[0][:-4]\n"
+            "    sys.exit(main())\n"
+        )
         self.env = {"PATH": os.defpath, "HOME": str(work), "AUTH0_DOMAIN": tenant.domain}
         self.env["AUTH0_AUDIENCE"] = practice.API
         self.user = {"AUTH0_CLIENT_ID": "practice-native", "AUTH0_CLI_CACHE": str(work / "user")}
