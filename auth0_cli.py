@@ -3283,9 +3283,13 @@ def _command_token(auth0: Auth0, args: Namespace) -> None:
         if args.login:
             auth0._obtain(None, None, args.min_ttl, True, False)
         token = auth0.get_id_token(min_ttl=args.min_ttl, force_refresh=args.force_refresh)
+        shown: Json = {"id_token": token}
     else:
         entry = auth0._obtain(None, None, args.min_ttl, args.login, args.force_refresh)
         token = entry["access_token"]
+        names = "access_token token_type expires_at expires_in audience scope".split()
+        values = {**entry, **_without_token(entry)}
+        shown = {name: values[name] for name in names}
     if args.exec_credential:
         last = 253402300799  # of the year 9999, which is the last that this format can tell
         expiry = time.gmtime(min(_claims_of(token)["exp"], last))
@@ -3293,12 +3297,8 @@ def _command_token(auth0: Auth0, args: Namespace) -> None:
         status = {"token": token, "expirationTimestamp": until}
         version = "client.authentication.k8s.io/v1"
         _put_json({"apiVersion": version, "kind": "ExecCredential", "status": status})
-    elif args.json and args.id_token:
-        _put_json({"id_token": token})
     elif args.json:
-        names = "access_token token_type expires_at expires_in audience scope".split()
-        values = {**entry, **_without_token(entry)}
-        _put_json({name: values[name] for name in names})
+        _put_json(shown)
     else:
         _put("Authorization: Bearer " * args.header + token)
 
