@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-# auth0_cli.py 1.0.0
+# auth0_cli.py 1.0.0, from the repository auth0_cli by the auth0_cli authors
 # pyright: strict, reportPrivateUsage=false
 # In a project that copied this file, change nothing here: to update, replace the whole file by the
 # one of a newer release. Its session files are shared with, and safe beside, every other copy.
@@ -9,7 +9,7 @@
 One file, the standard library only, Python 3.9 and later. As a program::
 
     python auth0_cli.py login --domain acme.eu.auth0.com --client-id CLIENT_ID
-    curl -H "Authorization: Bearer $(python auth0_cli.py token)" https://api.example.com/
+    python auth0_cli.py token --header | curl -H @- https://api.example.com/
 
 and as a library::
 
@@ -24,7 +24,7 @@ Connect Core 1.0).
 
 Contents, each part built on those above it only:
     Constants; Errors; Text; Configuration; Session files; HTTP; ID token; Token requests;
-    Browser flow; Device flow; Auth0; Command line
+    QR code; Prompts; Browser flow; Device flow; Auth0; Command line
 
 Errors::
 

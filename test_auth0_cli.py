@@ -1275,7 +1275,7 @@ class Demo:
         say(
             "",
             "2. Use the access token. Here are its first characters; a script would pass it on",
-            '   whole: curl -H "Authorization: Bearer $(python auth0_cli.py token)" …',
+            "   whole: python auth0_cli.py token --header | curl -H @- URL",
         )
         with self.start("token", stdout=subprocess.PIPE) as process:
             access_token = process.stdout.read().strip()
@@ -2866,6 +2866,12 @@ class TestCopies:
         done = subprocess.run(command, check=False, **options)
         assert done.returncode == code, done.stderr
         return done.stdout.strip()
+
+    def test_its_head_tells_its_version_and_its_parts(self):
+        text = Demo.program.read_text("utf-8")
+        assert f"\n# auth0_cli.py {auth0_cli.__version__}, " in text.partition('"""')[0]
+        parts = re.findall(r"^# ---- (\w[^-(]*?) [(-]", text, re.MULTILINE)
+        assert f" {'; '.join(parts)} Errors::" in " ".join(auth0_cli.__doc__.split())
 
     def test_a_copy_in_a_package_shares_the_session(self, logged_in, tmp_path):
         vendor = tmp_path / "myapp" / "vendor"
