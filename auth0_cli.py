@@ -212,8 +212,16 @@ def _warn(message: str) -> None:
 
 def _say_waiting(for_what: str) -> None:
     """Tells a person at a terminal why nothing happens; a log or a program needs no such line."""
-    if sys.stderr is not None and sys.stderr.isatty():
+    if _is_terminal(sys.stderr):
         _say(f"waiting for {for_what}")
+
+
+def _is_terminal(stream: Any) -> bool:
+    """Whether a stream is a terminal on which a line can be rewritten."""
+    try:
+        return bool(stream.isatty()) and os.environ.get("TERM") != "dumb"
+    except (ValueError, AttributeError):
+        return False
 
 
 def _b64(data: bytes) -> str:
@@ -396,6 +404,7 @@ def _state_directory() -> str:
 
 _OPEN_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _posix: Any = os  # for what the os module lacks on Windows
+_stores: dict[str, _Store] = {}  # directory -> its sessions, also those that could not be written
 _mutexes: dict[object, Any] = {}  # what is locked -> the mutex of this process's threads
 _lock_files: set[int] = set()  # the descriptors of what it holds or waits for
 
@@ -517,7 +526,10 @@ class FileCache:
     repairs = True  # closes what others can read; False says so instead
 
     def __init__(self, directory: str | os.PathLike[str] | None = None) -> None:
-        self.directory = os.path.abspath(directory or _state_directory())
+        try:
+            self.directory = os.path.abspath(directory or _state_directory())
+        except OSError:  # a relative one, and the working directory has gone
+            raise CacheError("the current directory is gone: give --cache from the root") from None
 
     def path(self, key: str, suffix: str = ".json") -> str:
         """The file of a session."""
@@ -531,7 +543,7 @@ class FileCache:
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _OPEN_FLAGS  # a FIFO must not block
         try:
             self._check(self.directory)
-            with open(path, "rb", opener=lambda name, _: os.open(name, flags)) as file:
+            with open(path, "rb", opener=lambda name, _: _patiently(os.open, name, flags)) as file:
                 self._check(path, file.fileno())
                 return file.read(MAX_BYTES + 1)
         except (FileNotFoundError, NotADirectoryError):
@@ -554,7 +566,7 @@ class FileCache:
                 file.write(data)
                 file.flush()
                 _flush(file.fileno())
-            _replace(temporary, self.path(key))
+            _patiently(os.replace, temporary, self.path(key))
         except BaseException:
             _unlink(temporary)
             raise
@@ -585,7 +597,7 @@ class FileCache:
     def set_aside(self, key: str) -> str:
         """Keeps a damaged file under another name, and returns that."""
         kept = self.path(key, f".damaged-{time.time_ns()}")
-        _replace(self.path(key), kept)
+        _patiently(os.replace, self.path(key), kept)
         return kept
 
     def _make_directory(self) -> None:
@@ -609,6 +621,7 @@ class FileCache:
         from stat import S_ISDIR, S_ISREG
 
         info = os.stat(path if fd is None else fd)
+        at, path = path if fd is None else fd, _clean(path, 400)
         if fd is None and not S_ISDIR(info.st_mode):
             raise CacheError(f"{path} is not a directory: give one with --cache")
         if fd is not None and not S_ISREG(info.st_mode):
@@ -628,7 +641,7 @@ class FileCache:
             raise CacheError(f"{path} can be read by other users: the next command closes it")
         if info.st_mode & 0o077:
             try:
-                os.chmod(path if fd is None else fd, info.st_mode & 0o700)
+                os.chmod(at, info.st_mode & 0o700)
                 _warn(f"{path} could be read by other users: closed to them now")
             except OSError:
                 _warn(f"{path} can be read by other users, and that can't be changed")
@@ -636,7 +649,7 @@ class FileCache:
 
 def _unlink(path: str) -> None:
     try:
-        os.unlink(path)
+        _patiently(os.unlink, path)
     except FileNotFoundError:
         pass
 
@@ -653,12 +666,12 @@ def _flush(fd: int) -> None:
     os.fsync(fd)
 
 
-def _replace(source: str, target: str) -> None:
-    """os.replace; on Windows it fails for the moment in which another process reads the target."""
+def _patiently(call: Callable[..., Any], *args: Any) -> Any:
+    """Windows refuses a file for the moment in which another process reads or replaces it."""
     deadline = time.monotonic() + 2
     while True:
         try:
-            return os.replace(source, target)
+            return call(*args)
         except PermissionError:
             if os.name != "nt" or time.monotonic() > deadline:
                 raise
@@ -752,7 +765,8 @@ def _parse_record(data: bytes, key: str) -> Record:
         _fits(token, entry) and _is_token(token["access_token"]) for token in record["tokens"]
     )
     sound = sound and (record["refresh_token"] is None or _is_token(record["refresh_token"]))
-    sound = sound and (not record["user"] or type(record["user"].get("sub")) is str)
+    user = record.get("user")
+    sound = sound and (not user or type(user.get("sub", ...)) in (str, type(None)))
     if not sound or key != _session_key(record["domain"], record["client_id"], record["profile"]):
         raise ValueError("not this session")
     return record
@@ -763,6 +777,7 @@ class _Store:
 
     def __init__(self, cache: Cache) -> None:
         self.cache = cache
+        self._seen: dict[str, bytes | None] = {}
         self._unsaved: dict[str, tuple[Record, bytes | None]] = {}
 
     def load(self, key: str, locked: bool = False) -> Record | None:
@@ -770,13 +785,17 @@ class _Store:
         data: Any = self.call("read", key)
         unsaved = self._unsaved.get(key)
         if unsaved and unsaved[1] == data:  # else someone has written since: theirs is the newer
+            self._save_again(key, unsaved[0], locked)
             return unsaved[0]
         if data is None:
+            self._seen[key] = None
             return None
         if type(data) is not bytes:
             raise CacheError(f"the cache gave {type(data).__name__}, not bytes: correct it")
         try:
-            return _parse_record(data, key)
+            record = _parse_record(data, key)
+            self._seen[key] = data
+            return record
         except ValueError:
             if locked:
                 _warn(f"a stored session was damaged: it is kept as {self._set_aside(key, data)}")
@@ -800,21 +819,41 @@ class _Store:
             raise CacheError("the cache's list is not one of texts: correct it")
         return sorted(keys)
 
-    def save(self, key: str, record: Record) -> None:
-        """Writes a session; CacheError if that fails, and this process goes on with it."""
+    def save(self, key: str, record: Record, old: Record | None = None) -> None:
+        """Writes a session that was loaded before, its lock held.
+
+        With `old` only while that session's refresh token is the stored one: a session that was
+        removed or replaced meanwhile stays so.
+
+        Raises:
+            CacheError: it could not be written; this process goes on with it, and tries again.
+        """
         import json
 
         data = json.dumps(record, indent=1).encode("ascii")
         while len(data) > MAX_BYTES and record["tokens"]:  # it would be found damaged
             record = {**record, "tokens": record["tokens"][1:]}
             data = json.dumps(record, indent=1).encode("ascii")
-        before = self.call("read", key)
         try:
+            current = self.load(key, True) if old else None
+            if old and (not current or current["refresh_token"] != old["refresh_token"]):
+                return
             self.call("write", key, data)
         except BaseException:
-            self._unsaved[key] = (record, before)
+            self._unsaved[key] = (record, self._seen.get(key))
             raise
         self._unsaved.pop(key, None)
+
+    def _save_again(self, key: str, record: Record, locked: bool) -> None:
+        """Writes what could not be written before, if that is possible now without waiting."""
+        try:
+            if locked:
+                self.save(key, record)
+            else:
+                with self.lock(key, 0):
+                    self.load(key, True)
+        except Auth0Error:
+            pass  # the next time, then
 
     def delete(self, key: str) -> None:
         """Removes a session."""
@@ -937,7 +976,7 @@ class _Exchange:
         buffer = bytearray(MAX_BYTES + 1)  # read(n) obeys a chunk of "-1" bytes, and not its limit
         self.body = bytes(buffer[: response.readinto(buffer)])
         if len(self.body) > MAX_BYTES:
-            raise ValueError("the answer is larger than 1 MiB")
+            raise OSError("the answer is larger than 1 MiB")
         if response.length:  # read() itself is content with less than was announced
             raise ConnectionError("the answer was cut off")
         try:
@@ -1025,7 +1064,7 @@ def _explain(exchange: _Exchange, host: str) -> str:
         return f"{host} did not answer within {REQUEST_SECONDS:.0f} s: try again later"
     if isinstance(problem, socket.gaierror):
         return f"the host {host} was not found: check the domain and the network"
-    if "407" in text:
+    if exchange.proxy and "407" in text:
         return f"the proxy {exchange.proxy} wants a login: set HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT"
     return f"{host} can't be reached ({text}): check network and proxy, then try again"
 
@@ -1078,7 +1117,7 @@ class _Tenant:
                 f"{self._host} gave an answer that is not JSON: is AUTH0_DOMAIN right, and does "
                 "a proxy or a login page of this network stand between? If not, try again later"
             )
-        return answer.json or {}
+        return answer.json
 
     def get(self, path: str) -> _Exchange:
         """The answer to a GET that is safe to repeat; NetworkError unless it is a JSON object."""
@@ -1140,7 +1179,6 @@ class _Tenant:
 
     def _try(self, path: str, form: dict[str, str] | None, deadline: float) -> _Exchange:
         from threading import Thread
-        from urllib.parse import urlencode
 
         agent = f"auth0_cli/{__version__}"
         headers = {"Accept": "application/json", "User-Agent": agent, "Connection": "close"}
@@ -1148,7 +1186,7 @@ class _Tenant:
         if form is not None:
             form.update(self._authentication())  # an assertion is good for one request
             headers["Content-Type"] = "application/x-www-form-urlencoded"
-            method, body = "POST", urlencode(form, errors="surrogatepass").encode("ascii")
+            method, body = "POST", _form_encode(form)
         exchange = _Exchange(self.origin, deadline)
         started = time.monotonic()
         request = (method, path, body, headers)
@@ -1166,8 +1204,22 @@ class _Tenant:
             exchange.abandon()
         if self._trace:
             took = (time.monotonic() - started) * 1000
-            self._trace(f"{method} {path} {exchange.status or 'no answer'} {took:.0f} ms")
+            try:
+                self._trace(f"{method} {path} {exchange.status or 'no answer'} {took:.0f} ms")
+            except Exception:  # noqa: BLE001 - the answer may hold a rotated refresh token
+                pass
         return exchange
+
+
+def _form_encode(form: Mapping[str, str]) -> bytes:
+    """The body of a form; ConfigError if a value of it came as bytes that are not UTF-8."""
+    from urllib.parse import urlencode
+
+    try:
+        return urlencode(form).encode("ascii")
+    except UnicodeEncodeError:
+        pass  # which holds the value, so nothing is raised from here
+    raise ConfigError("client secret, password and parameters have to be UTF-8: correct them")
 
 
 def _refusal(answer: _Exchange, host: str, sent: Mapping[str, str]) -> Auth0Error | None:
@@ -1204,7 +1256,7 @@ def _error_of(answer: _Exchange, sent: Mapping[str, str]) -> tuple[str | None, s
     """Error code and description of an answer, in each of the shapes that Auth0 is known to use."""
     reply = answer.json
     if reply is None:
-        text = answer.body[:500].decode("utf-8", "replace")
+        text = answer.body.decode("utf-8", "replace")
         if answer.status < 400 or "html" in answer.headers.get("content-type", "") or "<" in text:
             return None, ""
         return f"http_{answer.status}", _clean(_hide(text, sent), 200)
@@ -1471,10 +1523,7 @@ def _lifetime(expires_in: Any) -> float:
 
 def _is_token_for(access_token: str, audience: str) -> bool:
     """Whether a token that was asked for one API names it: a look, not a check of its signature."""
-    try:
-        aud = _parse_json(_b64url_decode(access_token.split(".")[1])).get("aud")
-    except (ValueError, IndexError):
-        return False
+    aud = _claims_of(access_token).get("aud")
     return aud == audience or (_is_array(aud) and audience in aud)
 
 
@@ -1710,14 +1759,6 @@ def _open_browser(url: str) -> bool:
     return True
 
 
-def _is_terminal(stream: Any) -> bool:
-    """Whether a stream is a terminal on which a line can be rewritten."""
-    try:
-        return bool(stream.isatty()) and os.environ.get("TERM") != "dumb"
-    except (ValueError, AttributeError):
-        return False
-
-
 def _duration(seconds: float) -> str:
     """Seconds in words."""
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
@@ -1855,7 +1896,10 @@ class _Prompt:
 
     def _width(self) -> int:
         """Columns of the terminal; some tell of none."""
-        return max(20, os.get_terminal_size(2).columns)
+        try:
+            return max(20, os.get_terminal_size(sys.stderr.fileno()).columns)
+        except (OSError, ValueError):
+            return 80
 
     def end(self) -> None:
         """Takes away the countdown, which is no longer true."""
@@ -1946,8 +1990,9 @@ class _Listener:
         self._answered, self._finished, self._shown = Event(), Event(), Event()
         self._result = b""
         self._server = self._bind(ports)
-        self._host = f"127.0.0.1:{self._server.server_address[1]}"
-        self.redirect_uri = f"http://{self._host}/callback"
+        host = f"127.0.0.1:{self._server.server_address[1]}"
+        self._host = host.removesuffix(":80")  # as a browser spells it
+        self.redirect_uri = f"http://{host}/callback"
 
     def _bind(self, ports: tuple[int, ...]) -> Any:
         import random
@@ -2243,7 +2288,7 @@ def _device_login(tenant: _Tenant, wanted: Form, timeout: float, prompt: _Prompt
     deadline = time.monotonic() + event["expires_in"]
     prompt.begin(event)
     told = False
-    wait = interval = min(max(reply.get("interval", 5), 1), 60)
+    wait = interval = min(max(reply.get("interval", 5), 1), 300)
     while True:
         left = deadline - time.monotonic()
         pause = max(0.0, min(1.2 * wait, left))  # a fifth more: this clock may be the faster
@@ -2256,7 +2301,7 @@ def _device_login(tenant: _Tenant, wanted: Form, timeout: float, prompt: _Prompt
             form = {"grant_type": DEVICE_CODE, "device_code": reply["device_code"]}
             return _ask(tenant, form, "never")
         except NetworkError as problem:  # section 3.5: back off, and go on until the code expires
-            wait = max(min(2 * wait, 60), problem.retry_after or 0)
+            wait = max(min(2 * wait, 60), interval, problem.retry_after or 0)
             if not told:
                 told = True
                 prompt.say(f"{problem}. Asking on until the code expires.")
@@ -2299,7 +2344,8 @@ class Session:
         domain: the tenant's domain.
         client_id: the application.
         profile: the name of the session among several of one application.
-        user: `sub`, `name` and `email` as far as known; None for a machine.
+        user: `sub`, `name` and `email` as far as known; None for a machine, and for a login
+            that did not ask for `openid`.
         refreshable: whether there is a refresh token.
         organization: that the login was for, or None.
         tokens: for each access token `audience`, `scope`, `expires_at` (epoch seconds) and
@@ -2310,7 +2356,10 @@ class Session:
         self.domain: str = record["domain"]
         self.client_id: str = record["client_id"]
         self.profile: str = record["profile"]
-        self.user: dict[str, str | None] | None = dict(record["user"]) or None
+        self._is_machine = not record["user"]
+        self.user: dict[str, str | None] | None = (
+            dict(record["user"]) if record["user"].get("sub") else None
+        )
         self.refreshable = record["refresh_token"] is not None
         self.organization: str | None = record["organization"]
         self.tokens = [_without_token(entry) for entry in record["tokens"]]
@@ -2320,9 +2369,9 @@ class Session:
 
     def who(self) -> str:
         """The user as one would say it: a name and an address, else the subject or the client."""
-        user = self.user
-        if user is None:
+        if self._is_machine:
             return f"client {_clean(self.client_id, 80)}"
+        user = self.user or {}
         name, email = user.get("name"), user.get("email")
         both = f"{name} <{email}>" if name and email and name != email else name or email
         return _clean(both or user.get("sub") or "an unnamed user", 120)
@@ -2346,35 +2395,42 @@ def _program_name() -> str:
         return "auth0-cli"
     if __name__ != "__main__":
         return f"python -m {__name__}"
-    typed = getattr(sys, "orig_argv", ["python", *sys.argv])  # of Python 3.10 and later
-    typed = typed[: len(typed) - len(sys.argv) + 1]
-    return _clean(" ".join([os.path.basename(typed[0]), *typed[1:]]))
+    module = f"-m {__spec__.name}" if __spec__ else sys.argv[0]
+    return _clean(f"{os.path.basename(sys.executable) or 'python'} {module}")
 
 
-def _finish(work: Callable[[], Record]) -> Record:
-    """The result of work that Ctrl-C or a signal ends only after it is done, or after 5 seconds.
+def _finish(work: Callable[[Callable[[], None]], Record]) -> Record:
+    """The result of work that calls what it is given when it begins with what must be finished.
 
-    Else the answer to a refresh would be lost, and with it the rotated refresh token. A second
-    interruption ends it at once.
+    From there on Ctrl-C or a signal ends the wait for it only after 5 seconds, else the answer to
+    a refresh would be lost, and with it the rotated refresh token; a second one ends it at once.
+    In a process that lives on the work goes on in its thread, and keeps the lock that it holds.
     """
     from threading import Event, Thread
 
-    done = Event()
+    begun, gone, done = Event(), Event(), Event()
     results: list[Record | BaseException] = []
+
+    def begin() -> None:
+        begun.set()
+        if gone.is_set():
+            raise InterruptedError
 
     def run() -> None:
         try:
-            results.append(work())
+            results.append(work(begin))
         except BaseException as problem:  # noqa: BLE001 - raised again by who waits
             results.append(problem)
         done.set()
 
-    Thread(target=run, daemon=True).start()
     try:
+        Thread(target=run, daemon=True).start()
         while not done.wait(0.5):
             pass
     except BaseException:
-        done.wait(5)
+        gone.set()
+        if begun.is_set():
+            done.wait(5)
         raise
     (result,) = results
     if isinstance(result, BaseException):
@@ -2425,7 +2481,10 @@ class _Settings:
         if self._current is None or self._current[0] != cache:
             plain = isinstance(cache, (str, os.PathLike, type(None)))
             used: Cache = FileCache(os.fspath(cache) if cache else None) if plain else cache
-            self._current = (cache, _Store(used))
+            store = _Store(used)
+            if isinstance(used, FileCache) and plain:
+                store = _stores.setdefault(used.directory, store)
+            self._current = (cache, store)
         return self._current[1]
 
     def _names(self, any_profile: bool = False) -> list[list[str]]:
@@ -2541,10 +2600,13 @@ class _Work:
         return LoginRequired(f"{what}: run {program} login {_options(self._name)}{flags}", error)
 
     def valid_id_token(self, min_ttl: float) -> str | None:
-        """The stored ID token, if it is valid for longer than that."""
+        """The stored ID token, if it is valid for longer than that, or never was."""
         id_token: str | None = self.record["id_token"] if self.record else None
-        exp: Any = _claims_of(id_token).get("exp")
-        return id_token if _is_number(exp) and exp > time.time() + min_ttl else None
+        exp, iat = map(_claims_of(id_token).get, ("exp", "iat"))
+        if not (_is_number(exp) and _is_number(iat)):
+            return None
+        times: Record = {"obtained_at": iat, "expires_at": exp}
+        return id_token if _is_usable(times, min_ttl) else None
 
     def obtain(self, min_ttl: float, force_refresh: bool) -> Record:
         """The token as the session keeps it: the stored one, else a new one.
@@ -2555,7 +2617,8 @@ class _Work:
         if before and not force_refresh and _is_usable(before, min_ttl):
             return before
         fallback = before and not force_refresh and _is_usable(before, 0)
-        try:
+
+        def renew(begin: Callable[[], None]) -> Record:
             with self._store.lock(self._key, 5 if fallback else LOCK_SECONDS):
                 self.load(True)
                 entry = self.entry
@@ -2566,7 +2629,11 @@ class _Work:
                     and _is_usable(entry, 0 if new else min_ttl)
                 ):
                     return entry
-                return _finish(self._renew)
+                begin()
+                return self._renew()
+
+        try:
+            return _finish(renew)
         except NetworkError:
             self.load()  # the session may have ended meanwhile
             if self.entry and not force_refresh and _is_usable(self.entry, 0):
@@ -2629,27 +2696,26 @@ class _Work:
         if reply.get("id_token") is not None:
             id_token = _IdToken(reply["id_token"])
             id_token.check_parties(tenant)
-            sub = record["user"].get("sub", id_token.claims["sub"])
-            same = id_token.claims["sub"] == sub
+            same = record["user"].get("sub") in (None, id_token.claims["sub"])
             _check(same, "sub", "it is for another user than the session")
         renewed = {**record}
         if _is_token(reply.get("refresh_token")):
             renewed["refresh_token"] = reply["refresh_token"]
-            self._save_renewed(record, renewed)
+            self._save(renewed, record)
             record = {**renewed}
         reply = _checked_reply(reply, asked_at)
         if id_token:
             self._check_renewed(id_token, reply["access_token"], renewed)
             renewed["id_token"] = reply["id_token"]
         if other_api and not _is_token_for(reply["access_token"], str(self.audience)):
-            self._save_renewed(record, renewed)
+            self._save(renewed, record)
             raise self.login_required(
                 "the refresh token of this session is not good for the API "
                 f"{_clean(self.audience, 200)} (multi-resource refresh tokens are not set up)"
             )
         entry = _new_entry(reply, self.audience, self.organization, scope)
         _put_token(renewed, entry, self._asked[1] is None or bool(old and old["default"]))
-        self._save_renewed(record, renewed)
+        self._save(renewed, record)
         return entry
 
     def _check_renewed(self, token: _IdToken, access_token: str, renewed: Record) -> None:
@@ -2668,7 +2734,7 @@ class _Work:
         if not token.candidates(keys) and not recent:
             before = {**renewed}
             renewed["jwks_refetched_at"] = time.time()
-            self._save_renewed(before, renewed)
+            self._save(renewed, before)
             keys = renewed["jwks"] = tenant.keys()
         token.check_signature(keys)
 
@@ -2690,16 +2756,10 @@ class _Work:
         what = "the session has expired or was revoked"
         raise self.login_required(what, problem.error) from None
 
-    def _save_renewed(self, before: Record, renewed: Record) -> None:
-        """Saves, unless the session was removed or replaced meanwhile."""
-        current = self._store.load(self._key, True)
-        if current and current["refresh_token"] == before["refresh_token"]:
-            self._save(renewed)
-
-    def _save(self, record: Record) -> None:
+    def _save(self, record: Record, old: Record | None = None) -> None:
         """Saves; a failure costs nobody the token that has just been issued."""
         try:
-            self._store.save(self._key, record)
+            self._store.save(self._key, record, old)
         except CacheError as problem:
             if not self._warned:
                 self._warned = True
@@ -2857,14 +2917,17 @@ class Auth0(_Settings):
         """The ID token of the login or of the last refresh; refreshed if it has expired.
 
         Args:
-            min_ttl: seconds that it must be valid for; where a refresh brings none that is, one
-                that is still valid is given.
+            min_ttl: seconds that it must be valid for; a shorter-lived one is used while valid,
+                and so is one that a refresh does not replace.
             force_refresh: ask for a new one even if there is a valid one.
 
         Raises:
             LoginRequired: nobody is logged in, or the login did not ask for `openid`.
         """
         work = _Work(self, self._name())
+        if not (work.record and work.record["id_token"]):
+            none = "no ID token is stored (scope openid)"
+            raise work.login_required(none if work.record else "nobody is logged in")
         if force_refresh or not work.valid_id_token(min_ttl):
             try:
                 work.obtain(min_ttl, True)
@@ -2931,8 +2994,10 @@ class Auth0(_Settings):
         if flow != "browser" and wanted["organization"]:
             raise ConfigError(
                 f"Auth0 has no organizations in the {flow} flow: use --flow browser, or leave the "
-                "organization out"
+                "organization out (log out first, if the last login had one)"
             )
+        if wanted["organization"] and "openid" not in str(wanted["scope"]).split():
+            raise ConfigError("an organization is checked by the ID token: add the scope openid")
         if flow == "password":
             user = {"username": username, "password": password, "realm": realm}
             return establish(_password_login(tenant, wanted, **user))
@@ -2994,6 +3059,8 @@ class Auth0(_Settings):
     ) -> Session:
         """Makes a session of a login's answer: first every check, then the save."""
         record = _new_record(*name)
+        if not machine:  # a user's, also if nothing tells whose
+            record["user"] = dict.fromkeys(("sub", "name", "email"))
         id_token = reply.get("id_token")
         needs_user = "openid" in str(wanted["scope"]).split() and not machine
         if needs_user or id_token is not None:
@@ -3045,32 +3112,36 @@ class Auth0(_Settings):
         if name is None:
             return
         store = self._store()
-        undeleted = None
+        tenant = self._tenant(name)
+        problem: Auth0Error | None = None
         with store.lock(_session_key(*name)):
             record = store.load(_session_key(*name), True)  # what is refused is left alone
+            if record and record["refresh_token"] and not local:
+                problem = self._revoke(tenant, record["refresh_token"])
             try:
                 store.delete(_session_key(*name))
-            except CacheError as problem:  # revoked it is worth nothing to anyone
-                undeleted = problem
+            except CacheError as undeleted:  # revoked it is worth nothing to anyone
+                problem = problem or undeleted
         self._hot.clear()
-        tenant = self._tenant(name)
         if browser:
             from urllib.parse import quote
 
             page = f"{tenant.origin}/v2/logout?client_id={quote(name[1], '')}"
             if not _open_browser(page):
                 _say(f"To log out there too, open this page in the browser:\n\n{page}\n")
-        if record and record["refresh_token"] and not local:
-            try:
-                form = {"token": record["refresh_token"]}
-                tenant.post("/oauth/revoke", form, "always")
-            except Auth0Error as problem:
-                text = f"logged out here, but the token was not revoked ({problem}): end it in the "
-                text += "Dashboard (User Management > the user > Authorized Applications)"
-                problem.args = (text,)
-                raise
-        if undeleted:
-            raise undeleted
+        if problem:
+            raise problem
+
+    def _revoke(self, tenant: _Tenant, refresh_token: str) -> Auth0Error | None:
+        """Revokes a refresh token (RFC 7009); the reason, if that failed."""
+        try:
+            tenant.post("/oauth/revoke", {"token": refresh_token}, "always")
+        except Auth0Error as problem:
+            text = f"logged out here, but the token was not revoked ({problem}): end it in the "
+            text += "Dashboard (User Management > the user > Authorized Applications)"
+            problem.args = (text,)
+            return problem
+        return None
 
 
 _instances: dict[tuple[tuple[str, Any], ...], Auth0] = {}
@@ -3115,7 +3186,7 @@ _EXAMPLES = """examples:
 
 AUTH0_DOMAIN, AUTH0_CLIENT_ID, AUTH0_AUDIENCE, AUTH0_SCOPE, AUTH0_ORGANIZATION, AUTH0_PROFILE,
 AUTH0_CALLBACK_PORTS and AUTH0_CLI_CACHE stand for the flags; AUTH0_CLIENT_SECRET has none.
-exit: 0 done, 1 failed, 2 usage, 3 log in first, 4 refused, 5 try again, 130 or 143 interrupted"""
+exit: 0 done, 1 failed, 2 usage, 3 log in first, 4 refused, 5 try again, over 128 interrupted"""
 _LOGIN_EPILOG = """examples:
   {prog} login --domain acme.eu.auth0.com --client-id CLIENT_ID
   {prog} login --flow device --audience https://api.example.com
@@ -3179,7 +3250,7 @@ _FLAGS: dict[str, dict[str, dict[str, Any]]] = {
 
 
 class _Terminated(BaseException):
-    """SIGTERM, as an exception: what is open is closed on the way out."""
+    """A signal that ends the process, as an exception: what is open is closed on the way out."""
 
 
 def _put(text: str) -> None:
@@ -3258,7 +3329,7 @@ def _command_login(auth0: Auth0, args: Namespace) -> None:
     _say(f"Logged in to {session.domain} as {session.who()}.")
     for token in session.tokens:
         _say("  " + _describe_token(token))
-    if session.user and not session.refreshable:
+    if not session._is_machine and not session.refreshable:
         _say(
             "There is no refresh token, so this login ends with its access token: ask for the "
             "scope offline_access, and allow it on the API (Allow Offline Access) and the "
@@ -3327,7 +3398,7 @@ def _command_status(auth0: Auth0, args: Namespace) -> None:
 
 
 def _renewal(session: Session) -> str:
-    renewed = session.refreshable or not session.user
+    renewed = session.refreshable or session._is_machine
     return "is renewed without a login" if renewed else "ends with its token"
 
 
@@ -3473,7 +3544,7 @@ class _Doctor:
             session = Session(_parse_record(data, key))
         except ValueError:
             raise CacheError("it is damaged: the next command sets it aside, then log in") from None
-        if session.user and not session.refreshable:
+        if not session._is_machine and not session.refreshable:
             raise _Advice(
                 f"{session.who()}, but without a refresh token: it was revoked, or the login did "
                 "not ask for the scope offline_access, or the API or application does not allow it"
@@ -3509,14 +3580,15 @@ def _command_logout(auth0: Auth0, args: Namespace) -> None:
     problems: list[Auth0Error] = []
     stored = None if args.all else auth0._stored_name()
     names = auth0._names() if args.all else [stored] if stored else []
+    others: dict[str, Any] = {}
+    if not (auth0._get("domain") and auth0._get("client_id")):  # whose secret it is is not said
+        others = {"client_secret": "", "client_assertion": None} if args.all else {}
+    names = [n for n in names if auth0._store().call("read", _session_key(*n)) is not None]
     if not names:
         _say("Nobody was logged in.")
     for name in names:
         try:
-            if auth0._store().call("read", _session_key(*name)) is None:
-                _say("Nobody was logged in.")
-                continue
-            auth0._at(name).logout(local=args.local, browser=args.browser)
+            auth0._at(name, **others).logout(local=args.local, browser=args.browser)
             _say(f"Logged out of {name[0]}, profile {_clean(name[2], 80)}.")
         except Auth0Error as problem:
             if args.all:
@@ -3527,17 +3599,27 @@ def _command_logout(auth0: Auth0, args: Namespace) -> None:
 
 
 def _catch_termination() -> Callable[[], object]:
-    """Makes SIGTERM an exception while a command runs; returns how to undo that."""
+    """Makes SIGTERM and SIGHUP exceptions while a command runs; returns how to undo that."""
     import signal
 
-    def terminate(*_: object) -> NoReturn:
-        raise _Terminated
+    before: dict[int, Any] = {}
 
-    try:
-        before = signal.signal(signal.SIGTERM, terminate)
-    except ValueError:  # not the main thread: its signals are the host program's
-        return lambda: None
-    return lambda: signal.signal(signal.SIGTERM, before)
+    def terminate(number: int, _: object) -> NoReturn:
+        raise _Terminated(128 + number)
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is None or signal.getsignal(number) in (None, signal.SIG_IGN):  # as under nohup
+            continue
+        try:
+            before[number] = signal.signal(number, terminate)
+        except ValueError:  # not the main thread: its signals are the host program's
+            break
+    return restore
 
 
 def _guarded(prog: str | None, run: Callable[[], int | None], quick: bool = False) -> int:
@@ -3554,8 +3636,8 @@ def _guarded(prog: str | None, run: Callable[[], int | None], quick: bool = Fals
     except KeyboardInterrupt:
         _say("")
         return 130
-    except _Terminated:
-        return 143
+    except _Terminated as signal:
+        return int(signal.args[0])
     except Exception as problem:  # noqa: BLE001 - a traceback helps nobody, and may show a secret
         trace, place = problem.__traceback__, ""
         while trace:
@@ -3667,13 +3749,19 @@ def _parser(prog: str | None, defaults: Auth0 | None) -> ArgumentParser:
     return parser
 
 
-def _stored_token(auth0: Auth0) -> str | None:
-    """The stored token, if it is valid: every shell prompt asks for it, and it needs no parser."""
+def _put_stored_token(auth0: Auth0) -> int:
+    """The stored token, if it is valid: every shell prompt asks for it, and it needs no parser.
+
+    Returns 0, or -1 if there is none: that is told on the way that every other command takes.
+    """
     try:
         entry = _Work(auth0, auth0._name()).entry
-    except Auth0Error:  # which is told on the way that every other command takes
-        return None
-    return str(entry["access_token"]) if entry and _is_usable(entry, 60) else None
+    except Auth0Error:
+        return -1
+    if not entry or not _is_usable(entry, 60):
+        return -1
+    _put(entry["access_token"])
+    return 0
 
 
 def main(
@@ -3691,9 +3779,9 @@ def main(
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments == ["token"] and not prog:
-        token = _stored_token(defaults or Auth0())
-        if token:
-            return _guarded(prog, lambda: _put(token), quick=True)
+        code = _guarded(prog, lambda: _put_stored_token(defaults or Auth0()), quick=True)
+        if code >= 0:
+            return code
 
     def run() -> int:
         parser = _parser(prog, defaults)

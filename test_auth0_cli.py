@@ -1373,6 +1373,7 @@ if __name__ == "__main__":
 # ---- Tests ---------------------------------------------------------------------------------------
 
 import calendar
+import io
 import itertools
 import pickle
 import queue
@@ -1847,6 +1848,11 @@ class TestLoginWithDeviceCode:
             prompts.login(timeout=30)
         assert (caught.value.error, caught.value.exit_code) == (error, 4)
 
+    def test_organization_that_could_not_be_checked_is_refused(self, cli, tenant):
+        arguments = ["login", "--flow", "browser", "--organization", "org_1"]
+        assert "openid" in cli.run(*arguments, "--scope", "read:things", exit=2).err
+        assert tenant.requests == []
+
     def test_organization_is_refused_before_any_request(self, cli, tenant):
         result = cli.run("login", "--flow", "device", "--organization", "org_1", exit=2)
         assert "--flow browser" in result.err
@@ -1895,6 +1901,25 @@ class TestMachineToMachine:
         result = machine.run("token", env=env, exit=4)
         assert words in result.err
         assert result.out == ""
+
+    def test_there_is_no_id_token_and_none_is_asked_for(self, machine, tenant):
+        machine.token()
+        for _ in range(2):
+            assert "no ID token" in machine.run("token", "--id-token", exit=3).err
+        assert tenant.count("client_credentials") == 1
+
+    @pytest.mark.parametrize("scope", ["read:things offline_access", "openid offline_access"])
+    def test_a_machine_does_not_take_the_place_of_a_user(self, cli, tenant, scope):
+        web = tenant.clients["practice-web"]
+        web.grants.add("client_credentials")
+        web.client_grants.append(API)
+        cli.env.update(AUTH0_CLIENT_ID=web.client_id, AUTH0_CLIENT_SECRET=web.client_secret)
+        cli.login("--scope", scope)
+        tenant.revoke_sessions("alice")
+        cli.expire()
+        for _ in range(2):
+            cli.run("token", exit=3)
+        assert tenant.count("client_credentials") == 0
 
     def test_login_needs_the_secret_only(self, machine):
         assert event_of(machine.run("login", "--json"))["user"] is None
@@ -2281,6 +2306,24 @@ class TestStatusAndLogout:
         assert logged_in.status() == []
         assert not any(session.is_alive for session in tenant.sessions)
 
+    def test_logout_of_all_shows_no_tenant_the_secret_of_another(self, logged_in, tenant):
+        env = {"AUTH0_CLIENT_SECRET": MACHINE_SECRET, "AUTH0_CLIENT_ID": None}
+        logged_in.run("logout", "--all", env=env)
+        assert tenant.count("/oauth/revoke") == 1
+        for request in tenant.requests:
+            assert MACHINE_SECRET not in request.params.values()
+
+    @posix_only
+    def test_logout_that_is_interrupted_can_be_repeated(self, logged_in, tenant):
+        tenant.break_next("/oauth/revoke", status=503, drip=5)
+        running = logged_in.start("logout")
+        tenant.wait_for(lambda: tenant.count("/oauth/revoke"))
+        running.process.send_signal(signal.SIGTERM)
+        running.finish(143)
+        logged_in.run("logout")
+        assert logged_in.status() == []
+        assert not any(session.is_alive for session in tenant.sessions)
+
     def test_logout_of_nobody_is_fine(self, cli, tenant):
         cli.run("logout")
         cli.run("logout", "--all")
@@ -2616,6 +2659,22 @@ class TestTerminal:
         text = "".join(random.Random(length).choices("abcXYZ019:/?=&-._~", k=length))
         assert scan(auth0_cli._qr_text(text, False).splitlines()) == text
 
+    def test_one_that_has_no_file_and_no_size_is_one_of_80_columns(
+        self, auth0, tenant, hurried, monkeypatch
+    ):
+        class Console(io.StringIO):
+            def isatty(self):
+                return True
+
+            def write(self, text):
+                if code := re.search(r"enter the code  \S*?(\w{4}-\w{4})", text):
+                    tenant.approve(code[1])
+                return super().write(text)
+
+        monkeypatch.setattr(sys, "stderr", Console())
+        auth0.login(flow="device", open_browser=False)
+        assert "never for a code that\nsomeone sent you." in sys.stderr.getvalue()
+
     def test_status_is_bold_at_a_terminal_only(self, logged_in):
         text = Screen(logged_in, "status").finish()
         assert "\x1b[1mAlice Liddell" in text
@@ -2745,6 +2804,31 @@ class TestMessages:
             event = event_of(cli.run("login", "--json", *arguments, exit=2))
             assert (event["event"], event["error"]) == ("error", "config_error")
 
+    @posix_only
+    def test_a_place_that_is_gone_or_strange_is_named_in_one_clean_line(self, cli, tmp_path):
+        gone = tmp_path / "gone"
+        gone.mkdir()
+        env = {**cli.env, "AUTH0_CLI_CACHE": "sessions", "PYTHONPATH": str(Demo.program.parent)}
+        script = "import os; os.rmdir(os.getcwd()); import auth0_cli; exit(auth0_cli.main())"
+        command = [sys.executable, "-c", script, "token"]
+        options = {"cwd": gone, "env": env, "text": True, "capture_output": True}
+        done = subprocess.run(command, check=False, **options)
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        assert "--cache" in done.stderr
+        strange = tmp_path / "a\x1b[2Jb"
+        strange.mkdir(0o777)
+        strange.chmod(0o777)
+        assert "\x1b" not in cli.run("token", "--cache", str(strange), exit=1).err
+
+    @posix_only
+    @pytest.mark.parametrize("name", ["AUTH0_CLIENT_SECRET", "AUTH0_SCOPE"])
+    def test_a_value_that_is_not_utf_8_is_exit_2(self, cli, name):
+        env = {"AUTH0_CLIENT_ID": "practice-machine", "AUTH0_CLIENT_SECRET": MACHINE_SECRET}
+        env[name] = "caf\udce9-hunter2"
+        for error in (cli.run("token", env=env, exit=2).err, cli.run("login", env=env, exit=2).err):
+            assert "hunter2" not in error
+            assert error.count("\n") == 1
+
     def test_login_help_shows_the_ports_that_are_set(self, cli):
         env = {"AUTH0_CALLBACK_PORTS": "9000,9001"}
         line = "http://127.0.0.1:9000/callback, http://127.0.0.1:9001/callback"
@@ -2765,8 +2849,10 @@ class TestMessages:
         tenant.id_ttl = 30
         cli.login()
         old = cli.token("--id-token", "--min-ttl", "0")
-        tenant.break_all("/oauth/token", change=lambda reply: {**reply, "id_token": None})
         assert cli.token("--id-token", "--min-ttl", "3600") == old
+        assert tenant.count("refresh_token") == 0
+        tenant.break_all("/oauth/token", change=lambda reply: {**reply, "id_token": None})
+        assert cli.token("--id-token", "--min-ttl", "29") == old
         cli.edit(lambda record: record.update(id_token=tenant.sign({"exp": 1})))
         assert "no valid ID token" in cli.run("token", "--id-token", exit=3).err
 
@@ -3064,6 +3150,24 @@ class TestOtherPlatforms:
         log_in(auth0, tenant)
         assert auth0.session()
         assert not refusals
+
+    @pytest.mark.parametrize("name", ["open", "unlink"])
+    def test_windows_waits_while_another_process_replaces_the_file(
+        self, windows, auth0, tenant, name
+    ):
+        log_in(auth0, tenant)
+        refusals = [PermissionError(13, "sharing violation")] * 3
+
+        def call(path, *args, **options):
+            if refusals and path.endswith(".json"):
+                raise refusals.pop()
+            return getattr(os, name)(path, *args, **options)
+
+        setattr(windows, name, call)
+        assert auth0.session()
+        auth0.logout()
+        assert not refusals
+        assert auth0.session() is None
 
     def test_windows_opens_a_browser_and_counts_nothing_down(self, windows, monkeypatch):
         for name in ("SSH_CONNECTION", "SSH_CLIENT", "SSH_TTY", "DISPLAY"):
@@ -3703,7 +3807,7 @@ import ssl
 from email.parser import BytesHeaderParser
 from urllib.parse import quote, quote_plus
 
-from auth0_cli import InvalidToken, NetworkError
+from auth0_cli import CacheError, InvalidToken, NetworkError
 
 MACHINE_SECRET = "machine-secret-~!%:+ &x"
 ESCAPES = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202e\u2066\r\nauth0_cli: all is well\x00\x7f\u200b"
@@ -5060,7 +5164,8 @@ class TestAttacks:
             "interval missing": ({"interval": None}, 5, 10),
             "interval 0": ({"interval": 0}, 0.5, 10),
             "interval a fraction": ({"interval": 0.001}, 0.5, 10),
-            "interval huge": ({"interval": 1e9}, 20, 120),
+            "interval long": ({"interval": 100}, 100, 125),
+            "interval huge": ({"interval": 1e9}, 20, 240),
             "expires_in huge": ({"expires_in": 1e17}, 5, 10),
         },
     )
@@ -5108,6 +5213,7 @@ class TestAttacks:
                 "error_description": "." * (300 - len(s)) + s + "." * 100,
             },
             "as text": lambda s: f"bad token {s}",
+            "as text, many times": lambda s: "." * ((502 - len(s)) % len(s)) + s * 40,
             "as text, cut": lambda s: "." * (200 - len(s)) + s,
         },
     )
@@ -5332,6 +5438,20 @@ class TestFaults:
         assert call("token", "--force-refresh").out.strip() in tenant.access_tokens
         assert tenant.count("refresh_token") == 2
         assert call("token", "--force-refresh").out.strip() in tenant.access_tokens
+
+    def test_what_can_not_be_told_costs_no_answer(self, logged_in, tenant, hurried, monkeypatch):
+        def fail(_):
+            raise BrokenPipeError
+
+        logged_in.expire()
+        headers = {"Retry-After": "5"}
+        tenant.break_next("/oauth/token", status=429, body={"error": "too_many"}, headers=headers)
+        text_only = SimpleNamespace(write=fail, flush=lambda: None)  # as programs with windows have
+        monkeypatch.setattr(sys, "stderr", text_only)
+        program = client(tenant, logged_in.cache, trace=fail)
+        assert program.get_token() in tenant.access_tokens
+        assert program.get_token(force_refresh=True) in tenant.access_tokens
+        assert hurried.sleeps == [5]
 
     def test_a_lost_answer_without_an_overlap_is_exit_3(self, logged_in, tenant, call, hurried):
         tenant.break_next("/oauth/token", close="after")
@@ -5563,7 +5683,13 @@ class TestFaults:
     @posix_only
     @pytest.mark.parametrize(
         ("arguments", "number", "code"),
-        [(["token", "--force-refresh"], signal.SIGINT, 130), (["token"], signal.SIGTERM, 143)],
+        [
+            (["token", "--force-refresh"], signal.SIGINT, 130),
+            (["token"], signal.SIGTERM, 143),
+            (["token"], signal.SIGHUP, 129),
+        ]
+        if os.name == "posix"
+        else [],
     )
     def test_a_signal_amid_a_refresh_ends_it_once_its_answer_is_kept(
         self, logged_in, tenant, arguments, number, code
@@ -5593,6 +5719,33 @@ class TestFaults:
                 running.process.wait(0.2)
         assert running.finish(143).out == ""
         assert logged_in.session_file.read_bytes() == before
+
+    @posix_only
+    def test_a_program_that_goes_on_after_a_signal_keeps_others_from_the_refresh(
+        self, logged_in, tenant
+    ):
+        script = (
+            "import sys, auth0_cli\n"
+            "try:\n"
+            "    auth0_cli.get_token()\n"
+            "except KeyboardInterrupt:\n"
+            "    print('interrupted', flush=True)\n"
+            "sys.stdin.read()"
+        )
+        logged_in.expire()
+        tenant.token_delay = 0.7
+        command = [sys.executable, "-c", script]
+        streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        options = {"env": logged_in.env, "cwd": Demo.program.parent, **streams}
+        with subprocess.Popen(command, **options) as program:
+            tenant.wait_for(lambda: tenant.count("refresh_token"))
+            program.send_signal(signal.SIGINT)
+            while not select.select([program.stdout], [], [], 0.05)[0]:
+                program.send_signal(signal.SIGINT)  # the second one ends its wait
+            assert program.stdout.readline() == b"interrupted\n"
+            assert logged_in.token() in tenant.access_tokens
+            program.stdin.close()
+        assert tenant.count("refresh_token") == 1
 
     def test_a_lock_that_is_never_released_is_given_up(self, cli):
         cache = FileCache(cli.cache)
@@ -5667,6 +5820,40 @@ class TestFaults:
         assert "warning: the session was not saved" in result.err
         assert logged_in.session_file.read_bytes() == before
         assert {path.suffix for path in logged_in.cache.iterdir()} == {".json", ".lock"}
+
+    @pytest.mark.parametrize("faulty", range(1, 6))
+    def test_a_read_that_fails_amid_a_refresh_loses_no_rotated_token(
+        self, logged_in, auth0, tenant, faulty
+    ):
+        class Cache(FileCache):
+            reads = 0
+
+            def read(self, key):
+                self.reads += 1
+                if self.reads == faulty:
+                    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+                return super().read(key)
+
+        logged_in.expire()
+        program = client(tenant, Cache(logged_in.cache))
+        with contextlib.suppress(CacheError):
+            program.get_token()
+        for _ in range(2):
+            assert program.get_token(force_refresh=True) in tenant.access_tokens
+        assert logged_in.token("--force-refresh") in tenant.access_tokens
+
+    def test_what_a_full_disk_did_not_take_is_saved_once_there_is_room(
+        self, logged_in, tenant, monkeypatch, capsys
+    ):
+        def fail(*_):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", fail)
+            client(tenant, logged_in.cache).get_token(force_refresh=True)
+        assert "not saved" in capsys.readouterr().err
+        client(tenant, str(logged_in.cache)).get_token()  # another object, the same directory
+        assert logged_in.token("--force-refresh") in tenant.access_tokens
 
     @posix_only
     @pytest.mark.parametrize("limit", ["-f 0", "-f 1"], ids=["full", "nearly full"])
