@@ -94,7 +94,7 @@ FLOWS = ("auto", "browser", "device", "client-credentials", "password")
 SESSION_VERSION = 1
 MAX_BYTES = 1 << 20  # of an answer, and of a session file
 REQUEST_SECONDS = 30.0  # for one request, retries included
-LOCK_SECONDS = 60.0  # longer than a refresh may take, so that only a stopped holder is given up
+LOCK_SECONDS = 60.0  # as long as a refresh with a request for keys may take: twice the above
 LEEWAY = 60  # seconds that the clocks of this machine and of Auth0 may differ
 RECHECK_SECONDS = 1.0  # how long a token is used without a look at the session file
 MAX_LIFETIME = 366 * 86400  # Auth0 issues no token that lives longer than 30 days
@@ -3583,11 +3583,12 @@ def _command_logout(auth0: Auth0, args: Namespace) -> None:
     others: dict[str, Any] = {}
     if not (auth0._get("domain") and auth0._get("client_id")):  # whose secret it is is not said
         others = {"client_secret": "", "client_assertion": None} if args.all else {}
-    names = [n for n in names if auth0._store().call("read", _session_key(*n)) is not None]
-    if not names:
-        _say("Nobody was logged in.")
+    found = False
     for name in names:
         try:
+            if auth0._store().call("read", _session_key(*name)) is None:
+                continue
+            found = True
             auth0._at(name, **others).logout(local=args.local, browser=args.browser)
             _say(f"Logged out of {name[0]}, profile {_clean(name[2], 80)}.")
         except Auth0Error as problem:
@@ -3596,6 +3597,8 @@ def _command_logout(auth0: Auth0, args: Namespace) -> None:
             problems.append(problem)
     if problems:
         raise problems[-1]
+    if not found:
+        _say("Nobody was logged in.")
 
 
 def _catch_termination() -> Callable[[], object]:
