@@ -1083,7 +1083,7 @@ class _Tenant:
         self.client_id = client_id
         self.origin = domain if "://" in domain else f"https://{domain}"
         self.issuer = self.origin + "/"
-        self._host, _ = _split_port(self.origin.partition("://")[2])
+        self._host = self.origin.partition("://")[2]
         names = ("client_secret", "client_assertion", "trace")
         self._secret, self._assertion, self._trace = map(setting, names)
 
