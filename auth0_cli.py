@@ -65,7 +65,10 @@ if TYPE_CHECKING:
     CacheSetting = Union[str, os.PathLike[str], "Cache"]
 
     class Cache(Protocol):
-        """Where sessions are kept: `FileCache`, `MemoryCache` or your own."""
+        """Where sessions are kept: `FileCache`, `MemoryCache` or your own.
+
+        A lock is of one key, and taken and released in a thread of the library's own.
+        """
 
         def read(self, key: str) -> bytes | None: ...
 
@@ -92,6 +95,7 @@ PASSWORD_REALM = "http://auth0.com/oauth/grant-type/password-realm"
 JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 FLOWS = ("auto", "browser", "device", "client-credentials", "password")
 SESSION_VERSION = 1
+UNKNOWN_USER = {"sub": ""}  # of a login without `openid`; a machine's session has no user
 MAX_BYTES = 1 << 20  # of an answer, and of a session file
 REQUEST_SECONDS = 30.0  # for one request, retries included
 LOCK_SECONDS = 60.0  # as long as a refresh with a request for keys may take: twice the above
@@ -217,11 +221,15 @@ def _say_waiting(for_what: str) -> None:
 
 
 def _is_terminal(stream: Any) -> bool:
-    """Whether a stream is a terminal on which a line can be rewritten."""
     try:
-        return bool(stream.isatty()) and os.environ.get("TERM") != "dumb"
+        return bool(stream.isatty())
     except (ValueError, AttributeError):
         return False
+
+
+def _can_rewrite(stream: Any) -> bool:
+    """Whether it is a terminal that obeys escape sequences; one of Windows may not."""
+    return _is_terminal(stream) and os.environ.get("TERM") != "dumb" and os.name == "posix"
 
 
 def _b64(data: bytes) -> str:
@@ -765,10 +773,11 @@ def _parse_record(data: bytes, key: str) -> Record:
         _fits(token, entry) and _is_token(token["access_token"]) for token in record["tokens"]
     )
     sound = sound and (record["refresh_token"] is None or _is_token(record["refresh_token"]))
-    user = record.get("user")
-    sound = sound and (not user or type(user.get("sub", ...)) in (str, type(None)))
+    sound = sound and (not record["user"] or type(record["user"].get("sub")) is str)
     if not sound or key != _session_key(record["domain"], record["client_id"], record["profile"]):
         raise ValueError("not this session")
+    if record["refresh_token"] and not record["user"]:  # as an earlier version has kept it
+        record["user"] = dict(UNKNOWN_USER)
     return record
 
 
@@ -784,17 +793,20 @@ class _Store:
         """The session, or None. A damaged one is set aside under its lock, with a warning."""
         data: Any = self.call("read", key)
         unsaved = self._unsaved.get(key)
-        if unsaved and unsaved[1] == data:  # else someone has written since: theirs is the newer
+        if unsaved and unsaved[1] == data:
             self._save_again(key, unsaved[0], locked)
             return unsaved[0]
-        if data is None:
+        self._unsaved.pop(key, None)  # someone has written since: theirs is the newer
+        if locked:
             self._seen[key] = None
+        if data is None:
             return None
         if type(data) is not bytes:
             raise CacheError(f"the cache gave {type(data).__name__}, not bytes: correct it")
         try:
             record = _parse_record(data, key)
-            self._seen[key] = data
+            if locked:
+                self._seen[key] = data
             return record
         except ValueError:
             if locked:
@@ -813,11 +825,11 @@ class _Store:
         return kept
 
     def all_keys(self) -> list[str]:
-        """The names in the cache, in their order."""
+        """The names in the cache and of what could not be written to it, in their order."""
         keys: Any = self.call("list")
         if not _is_array(keys) or not all(type(key) is str for key in keys):
             raise CacheError("the cache's list is not one of texts: correct it")
-        return sorted(keys)
+        return sorted({*keys, *self._unsaved})
 
     def save(self, key: str, record: Record, old: Record | None = None) -> None:
         """Writes a session that was loaded before, its lock held.
@@ -835,10 +847,12 @@ class _Store:
             record = {**record, "tokens": record["tokens"][1:]}
             data = json.dumps(record, indent=1).encode("ascii")
         try:
-            current = self.load(key, True) if old else None
-            if old and (not current or current["refresh_token"] != old["refresh_token"]):
-                return
+            if old:
+                current = self.load(key, True)
+                if not current or current["refresh_token"] != old["refresh_token"]:
+                    return
             self.call("write", key, data)
+            self._seen[key] = data
         except BaseException:
             self._unsaved[key] = (record, self._seen.get(key))
             raise
@@ -1783,7 +1797,7 @@ class _Prompt:
         self._show = show
         self._open_browser = open_browser
         self._qr = qr
-        self._live = show is None and _is_terminal(sys.stderr) and os.name == "posix"
+        self._live = show is None and _can_rewrite(sys.stderr)
         self._asks = self._live and _is_terminal(sys.stdin)
         self._colour = self._live and not os.environ.get("NO_COLOR")
         self._url = ""
@@ -1892,13 +1906,14 @@ class _Prompt:
 
         for line in text.split("\n"):
             folds = self._live and not ("://" in line or "\x1b" in line)
-            _say(fill(line, self._width()) if folds and len(line) > self._width() else line)
+            fits = len(line) <= self._width()
+            _say(fill(line, self._width(), break_on_hyphens=False) if folds and not fits else line)
 
     def _width(self) -> int:
         """Columns of the terminal; some tell of none."""
         try:
-            return max(20, os.get_terminal_size(sys.stderr.fileno()).columns)
-        except (OSError, ValueError):
+            return max(20, os.get_terminal_size(sys.stderr.fileno()).columns or 80)
+        except (OSError, ValueError, AttributeError):
             return 80
 
     def end(self) -> None:
@@ -2158,7 +2173,6 @@ def _browser_login(
     """
     from hashlib import sha256
     from secrets import token_urlsafe
-    from urllib.parse import urlencode
 
     code_verifier = token_urlsafe(32)  # 256 bits in 43 characters (RFC 7636 section 7.1)
     nonce = token_urlsafe(32)
@@ -2175,7 +2189,7 @@ def _browser_login(
         }
         event = {
             "event": "authorize",
-            "url": f"{tenant.origin}/authorize?{urlencode(query)}",
+            "url": f"{tenant.origin}/authorize?{_form_encode(query).decode('ascii')}",
             "redirect_uri": listener.redirect_uri,
             "expires_in": int(timeout),
         }
@@ -2395,8 +2409,9 @@ def _program_name() -> str:
         return "auth0-cli"
     if __name__ != "__main__":
         return f"python -m {__name__}"
-    module = f"-m {__spec__.name}" if __spec__ else sys.argv[0]
-    return _clean(f"{os.path.basename(sys.executable) or 'python'} {module}")
+    spec: Any = globals().get("__spec__")
+    module = f"-m {spec.name}" if spec else sys.argv[0]
+    return _clean(f"{os.path.basename(sys.executable or 'python')} {module}")
 
 
 def _finish(work: Callable[[Callable[[], None]], Record]) -> Record:
@@ -2406,14 +2421,14 @@ def _finish(work: Callable[[Callable[[], None]], Record]) -> Record:
     a refresh would be lost, and with it the rotated refresh token; a second one ends it at once.
     In a process that lives on the work goes on in its thread, and keeps the lock that it holds.
     """
+    from _thread import allocate_lock
     from threading import Event, Thread
 
-    begun, gone, done = Event(), Event(), Event()
+    turn, done = allocate_lock(), Event()  # the turn is taken once: to begin, or to end before
     results: list[Record | BaseException] = []
 
     def begin() -> None:
-        begun.set()
-        if gone.is_set():
+        if not turn.acquire(False):
             raise InterruptedError
 
     def run() -> None:
@@ -2428,8 +2443,7 @@ def _finish(work: Callable[[Callable[[], None]], Record]) -> Record:
         while not done.wait(0.5):
             pass
     except BaseException:
-        gone.set()
-        if begun.is_set():
+        if not turn.acquire(False):
             done.wait(5)
         raise
     (result,) = results
@@ -2696,7 +2710,7 @@ class _Work:
         if reply.get("id_token") is not None:
             id_token = _IdToken(reply["id_token"])
             id_token.check_parties(tenant)
-            same = record["user"].get("sub") in (None, id_token.claims["sub"])
+            same = record["user"].get("sub") in (None, "", id_token.claims["sub"])
             _check(same, "sub", "it is for another user than the session")
         renewed = {**record}
         if _is_token(reply.get("refresh_token")):
@@ -2901,7 +2915,6 @@ class Auth0(_Settings):
                 scopes = f"{DEFAULT_SCOPE} {scope}" if scope else None
                 goal = {"audience": audience, "scope": scopes}
                 person = self._at(name, **{key: text for key, text in goal.items() if text})
-                person._current = self._current  # what can't be written is remembered there
                 try:
                     person.login()
                 except CacheError as problem:
@@ -2911,7 +2924,9 @@ class Auth0(_Settings):
     def _at(self, name: Sequence[str], **others: Any) -> Auth0:
         """The same for one session, given as domain, client and profile."""
         named: dict[str, Any] = dict(zip(("domain", "client_id", "profile"), name))
-        return Auth0(**{**self._given, **named, **others})
+        auth0 = Auth0(**{**self._given, **named, **others})
+        auth0._current = self._current  # what can't be written is remembered there
+        return auth0
 
     def get_id_token(self, *, min_ttl: float = 0, force_refresh: bool = False) -> str:
         """The ID token of the login or of the last refresh; refreshed if it has expired.
@@ -3027,7 +3042,7 @@ class Auth0(_Settings):
         reply = _ask(self._tenant(name), form)
         if store:
             wanted.update({key: form[key] for key in goal})
-            self._establish(name, wanted, reply, None)
+            self._establish(name, wanted, reply, None, grant_type == "client_credentials")
         return str(reply["access_token"])
 
     def _wanted(self, name: list[str]) -> dict[str, str | None]:
@@ -3059,8 +3074,8 @@ class Auth0(_Settings):
     ) -> Session:
         """Makes a session of a login's answer: first every check, then the save."""
         record = _new_record(*name)
-        if not machine:  # a user's, also if nothing tells whose
-            record["user"] = dict.fromkeys(("sub", "name", "email"))
+        if not machine:
+            record["user"] = dict(UNKNOWN_USER)
         id_token = reply.get("id_token")
         needs_user = "openid" in str(wanted["scope"]).split() and not machine
         if needs_user or id_token is not None:
@@ -3136,11 +3151,14 @@ class Auth0(_Settings):
         """Revokes a refresh token (RFC 7009); the reason, if that failed."""
         try:
             tenant.post("/oauth/revoke", {"token": refresh_token}, "always")
-        except Auth0Error as problem:
-            text = f"logged out here, but the token was not revoked ({problem}): end it in the "
+        except Exception as problem:  # noqa: BLE001 - whatever it was, the session is deleted
+            known = isinstance(problem, Auth0Error)
+            why = problem if known else type(problem).__name__
+            text = f"logged out here, but the token was not revoked ({why}): end it in the "
             text += "Dashboard (User Management > the user > Authorized Applications)"
-            problem.args = (text,)
-            return problem
+            error = problem if isinstance(problem, Auth0Error) else Auth0Error("")
+            error.args = (text,)
+            return error
         return None
 
 
@@ -3404,7 +3422,7 @@ def _renewal(session: Session) -> str:
 
 def _describe(session: Session, file: str | None) -> str:
     """A session as people want to read it."""
-    colour = _is_terminal(sys.stdout) and os.name == "posix" and not os.environ.get("NO_COLOR")
+    colour = _can_rewrite(sys.stdout) and not os.environ.get("NO_COLOR")
     bold = ("\x1b[1m", "\x1b[0m") if colour else ("", "")
     client, profile = _clean(session.client_id, 80), _clean(session.profile, 80)
     lines = [
@@ -3580,13 +3598,12 @@ def _command_logout(auth0: Auth0, args: Namespace) -> None:
     problems: list[Auth0Error] = []
     stored = None if args.all else auth0._stored_name()
     names = auth0._names() if args.all else [stored] if stored else []
-    others: dict[str, Any] = {}
-    if not (auth0._get("domain") and auth0._get("client_id")):  # whose secret it is is not said
-        others = {"client_secret": "", "client_assertion": None} if args.all else {}
+    several = len({(name[0], name[1]) for name in names}) > 1  # the secret is of one of them
+    others: dict[str, Any] = {"client_secret": "", "client_assertion": None} if several else {}
     found = False
     for name in names:
         try:
-            if auth0._store().call("read", _session_key(*name)) is None:
+            if auth0._store().load(_session_key(*name)) is None:
                 continue
             found = True
             auth0._at(name, **others).logout(local=args.local, browser=args.browser)
@@ -3616,8 +3633,8 @@ def _catch_termination() -> Callable[[], object]:
 
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
-        if number is None or signal.getsignal(number) in (None, signal.SIG_IGN):  # as under nohup
-            continue
+        if number is None or signal.getsignal(number) != signal.SIG_DFL:
+            continue  # nohup ignores it, or a host program has a handler of its own
         try:
             before[number] = signal.signal(number, terminate)
         except ValueError:  # not the main thread: its signals are the host program's

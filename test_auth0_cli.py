@@ -1373,7 +1373,6 @@ if __name__ == "__main__":
 # ---- Tests ---------------------------------------------------------------------------------------
 
 import calendar
-import io
 import itertools
 import pickle
 import queue
@@ -1908,13 +1907,17 @@ class TestMachineToMachine:
             assert "no ID token" in machine.run("token", "--id-token", exit=3).err
         assert tenant.count("client_credentials") == 1
 
+    @pytest.mark.parametrize("user", [None, {}])
     @pytest.mark.parametrize("scope", ["read:things offline_access", "openid offline_access"])
-    def test_a_machine_does_not_take_the_place_of_a_user(self, cli, tenant, scope):
+    def test_a_machine_does_not_take_the_place_of_a_user(self, cli, tenant, scope, user):
         web = tenant.clients["practice-web"]
         web.grants.add("client_credentials")
         web.client_grants.append(API)
         cli.env.update(AUTH0_CLIENT_ID=web.client_id, AUTH0_CLIENT_SECRET=web.client_secret)
         cli.login("--scope", scope)
+        if user is not None:  # as an earlier version has kept it
+            cli.edit(lambda record: record.update(user=user))
+        assert cli.status()[0]["refreshable"]
         tenant.revoke_sessions("alice")
         cli.expire()
         for _ in range(2):
@@ -2306,12 +2309,29 @@ class TestStatusAndLogout:
         assert logged_in.status() == []
         assert not any(session.is_alive for session in tenant.sessions)
 
-    def test_logout_of_all_shows_no_tenant_the_secret_of_another(self, logged_in, tenant):
+    def test_logout_of_all_shows_no_application_the_secret_of_another(self, logged_in, tenant):
+        logged_in.login("--client-id", "practice-other")
         env = {"AUTH0_CLIENT_SECRET": MACHINE_SECRET, "AUTH0_CLIENT_ID": None}
         logged_in.run("logout", "--all", env=env)
-        assert tenant.count("/oauth/revoke") == 1
+        assert tenant.count("/oauth/revoke") == 2
         for request in tenant.requests:
             assert MACHINE_SECRET not in request.params.values()
+
+    def test_logout_of_all_revokes_with_the_secret_of_the_only_application(self, cli, tenant):
+        web = tenant.clients["practice-web"]
+        cli.env.update(AUTH0_CLIENT_ID=web.client_id, AUTH0_CLIENT_SECRET=web.client_secret)
+        cli.login()
+        cli.run("logout", "--all", env={"AUTH0_CLIENT_ID": None})
+        assert not any(session.is_alive for session in tenant.sessions)
+
+    def test_logout_deletes_whatever_becomes_of_the_revocation(self, logged_in, tenant):
+        def sign():
+            raise ValueError("the key service is down")
+
+        program = client(tenant, logged_in.cache, client_assertion=sign)
+        with pytest.raises(auth0_cli.Auth0Error, match=r"not revoked \(ValueError"):
+            program.logout()
+        assert logged_in.status() == []
 
     @posix_only
     def test_logout_that_is_interrupted_can_be_repeated(self, logged_in, tenant):
@@ -2639,13 +2659,14 @@ class TestTerminal:
             assert scan(plain) == f"{tenant.issuer}activate?user_code={code}"
 
     def test_a_narrow_one_breaks_between_words_and_in_no_address(self, cli, tenant):
-        screen = Screen(cli, "login", "--flow", "device", columns=30)
+        screen = Screen(cli, "login", "--flow", "device", columns=27, NO_COLOR="1")
         screen.until("Waiting")
         screen.type("\x03")
         lines = screen.finish(130).split("\n")
-        assert "To log in, open this page in a" in lines
+        assert "To log in, open this page" in lines
         assert f"{tenant.issuer}activate" in lines
-        assert all(len(line) <= 30 for line in lines if not ("://" in line or "\x1b" in line))
+        assert all(len(line) <= 27 for line in lines if not ("://" in line or "\x1b" in line))
+        assert any(re.fullmatch(r"\w{4}-\w{4}", line) for line in lines)
 
     def test_a_pipe_gets_plain_lines_and_a_qr_code_on_request(self, cli):
         for flags, drawn in (([], False), (["--qr"], True), (["--no-qr"], False)):
@@ -2660,21 +2681,32 @@ class TestTerminal:
         text = "".join(random.Random(length).choices("abcXYZ019:/?=&-._~", k=length))
         assert scan(auth0_cli._qr_text(text, False).splitlines()) == text
 
-    def test_one_that_has_no_file_and_no_size_is_one_of_80_columns(
-        self, auth0, tenant, hurried, monkeypatch
+    @pytest.mark.parametrize("of_a_file", [True, False])
+    def test_one_that_tells_no_size_is_one_of_80_columns(
+        self, auth0, tenant, hurried, monkeypatch, of_a_file
     ):
-        class Console(io.StringIO):
+        class Console:
+            text = ""
+
             def isatty(self):
                 return True
+
+            def flush(self):
+                pass
 
             def write(self, text):
                 if code := re.search(r"enter the code  \S*?(\w{4}-\w{4})", text):
                     tenant.approve(code[1])
-                return super().write(text)
+                self.text += text
 
         monkeypatch.setattr(sys, "stderr", Console())
+        fds = pty.openpty()
+        if of_a_file:  # a new terminal has 0 columns
+            sys.stderr.fileno = lambda: fds[1]
         auth0.login(flow="device", open_browser=False)
-        assert "never for a code that\nsomeone sent you." in sys.stderr.getvalue()
+        assert "never for a code that\nsomeone sent you." in sys.stderr.text
+        for fd in fds:
+            os.close(fd)
 
     def test_status_is_bold_at_a_terminal_only(self, logged_in):
         text = Screen(logged_in, "status").finish()
@@ -2820,6 +2852,13 @@ class TestMessages:
         strange.mkdir(0o777)
         strange.chmod(0o777)
         assert "\x1b" not in cli.run("token", "--cache", str(strange), exit=1).err
+
+    @posix_only
+    def test_a_parameter_that_is_not_utf_8_is_exit_2(self, cli):
+        arguments = ("login", "--flow", "browser", "--no-browser", "--param", "x=caf\udce9-hunter2")
+        error = cli.run(*arguments, exit=2).err
+        assert "hunter2" not in error
+        assert error.count("\n") == 1
 
     @posix_only
     @pytest.mark.parametrize("name", ["AUTH0_CLIENT_SECRET", "AUTH0_SCOPE"])
@@ -5712,6 +5751,21 @@ class TestFaults:
         assert logged_in.token("--force-refresh") in tenant.access_tokens
 
     @posix_only
+    def test_a_signal_that_a_host_program_handles_stays_its_own(
+        self, logged_in, auth0, tenant, capsys
+    ):
+        signals = []
+        before = signal.signal(signal.SIGHUP, lambda number, _: signals.append(number))
+        try:
+            hang_up = functools.partial(os.kill, os.getpid(), signal.SIGHUP)
+            tenant.break_next("/oauth/token", change=lambda reply: hang_up() or reply)
+            code = auth0_cli.main(["token", "--force-refresh"], defaults=auth0)
+        finally:
+            signal.signal(signal.SIGHUP, before)
+        assert (code, signals) == (0, [signal.SIGHUP])
+        assert capsys.readouterr().out.strip() in tenant.access_tokens
+
+    @posix_only
     def test_a_second_signal_ends_a_refresh_at_once(self, logged_in, tenant):
         logged_in.expire()
         before = logged_in.session_file.read_bytes()
@@ -5846,6 +5900,37 @@ class TestFaults:
         for _ in range(2):
             assert program.get_token(force_refresh=True) in tenant.access_tokens
         assert logged_in.token("--force-refresh") in tenant.access_tokens
+
+    @pytest.mark.parametrize("writes", list(itertools.product([True, False], repeat=4)))
+    def test_a_disk_that_fails_now_and_then_loses_no_rotated_token(
+        self, logged_in, tenant, monkeypatch, writes
+    ):
+        left = [False, False, False, *writes]  # those of the first refresh fail
+
+        def replace(source, target):
+            if left and not left.pop(0):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.rename(source, target)
+
+        monkeypatch.setattr(os, "replace", replace)
+        program = client(tenant, logged_in.cache)
+        for _ in range(3):
+            assert program.get_token(force_refresh=True) in tenant.access_tokens
+        monkeypatch.undo()
+        assert logged_in.token("--force-refresh") in tenant.access_tokens
+
+    def test_a_program_goes_on_with_what_it_could_not_save(self, tenant, monkeypatch, cli, capsys):
+        def fail(*_):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        program = client(tenant, cli.cache)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", fail)
+            with pytest.raises(CacheError):
+                log_in(program, tenant)
+            for command, code in (("token", 0), ("status", 0), ("logout", 0), ("token", 3)):
+                assert auth0_cli.main([command], defaults=program) == code
+        assert not any(session.is_alive for session in tenant.sessions)
 
     def test_what_a_full_disk_did_not_take_is_saved_once_there_is_room(
         self, logged_in, tenant, monkeypatch, capsys
