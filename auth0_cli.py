@@ -1179,8 +1179,7 @@ class _Tenant:
                 if answer.sent and lost:
                     again = "unsent"
             else:
-                limited = answer.status == 429 and (answer.json or {}).get("error") != "slow_down"
-                retry = limited or (again == "always" and answer.status >= 500)
+                retry = answer.status == 429 or (again == "always" and answer.status >= 500)
             wait = max(pauses.pop(0), answer.retry_after()) if retry and pauses else 0
             if not wait or time.monotonic() + wait > deadline:
                 break
@@ -1246,7 +1245,7 @@ def _refusal(answer: _Exchange, host: str, sent: Mapping[str, str]) -> Auth0Erro
             f"{host} answered with a redirect, which is not followed: is AUTH0_DOMAIN "
             "right, and does a login page of this network stand between?"
         )
-    if status >= 500 or status < 200:
+    if status >= 500:
         return NetworkError(f"{host} has a problem (HTTP {status}): try again later")
     code, description = _error_of(answer, sent)
     if status == 429 and code != "slow_down":
@@ -2149,7 +2148,6 @@ def _handler_of(listener: _Listener) -> type[BaseHTTPRequestHandler]:
         def send_error(self, code: int, message: object = None, explain: object = None) -> None:
             """The answer to what is not a GET; none to what is not HTTP, or HTTP/0.9."""
             del message, explain  # they may hold what was sent
-            self.close_connection = True
             if getattr(self, "request_version", "HTTP/0.9") != "HTTP/0.9":
                 listener.send(self, 405 if code == 501 else code, Allow="GET")
 
@@ -2273,7 +2271,7 @@ def _checked_url(value: object) -> str | None:
 def _device_prompt(reply: Json, timeout: float) -> Json:
     """What the user is shown of a device authorization answer (section 3.2), parsed strictly."""
     user_code = reply.get("user_code")
-    if type(user_code) is not str or not user_code or _clean(user_code, 64) != user_code:
+    if not user_code or _clean(user_code, 64) != user_code:
         raise _invalid_reply("holds no user_code that can be shown")
     if not _is_token(reply.get("device_code")):
         raise _invalid_reply("holds no device_code")
