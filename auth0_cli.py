@@ -227,6 +227,14 @@ def _is_terminal(stream: Any) -> bool:
         return False
 
 
+def _columns(stream: Any) -> int:
+    """The width of a terminal; 80 of what is none, or tells of none."""
+    try:
+        return max(20, os.get_terminal_size(stream.fileno()).columns or 80)
+    except (OSError, ValueError, AttributeError):
+        return 80
+
+
 def _can_rewrite(stream: Any) -> bool:
     """Whether it is a terminal that obeys escape sequences; one of Windows may not."""
     return _is_terminal(stream) and os.environ.get("TERM") != "dumb" and os.name == "posix"
@@ -1877,7 +1885,7 @@ class _Prompt:
         self._shown = shown
         line = self._read()
         if line is not None:
-            rows = 1 + (len(shown) + len(line)) // self._width()
+            rows = 1 + (len(shown) + len(line)) // _columns(sys.stderr)
             _say(f"\x1b[{rows}A\r\x1b[J", "")
             self._shown = ""
         return line
@@ -1905,15 +1913,8 @@ class _Prompt:
 
         for line in text.split("\n"):
             folds = self._live and not ("://" in line or "\x1b" in line)
-            fits = len(line) <= self._width()
-            _say(fill(line, self._width(), break_on_hyphens=False) if folds and not fits else line)
-
-    def _width(self) -> int:
-        """Columns of the terminal; some tell of none."""
-        try:
-            return max(20, os.get_terminal_size(sys.stderr.fileno()).columns or 80)
-        except (OSError, ValueError, AttributeError):
-            return 80
+            folds = folds and len(line) > _columns(sys.stderr)
+            _say(fill(line, _columns(sys.stderr), break_on_hyphens=False) if folds else line)
 
     def end(self) -> None:
         """Takes away the countdown, which is no longer true."""
@@ -3699,6 +3700,14 @@ def _run(
     return _guarded(prog, run)
 
 
+def _help_formatter() -> Any:
+    """Of argparse; it is told the width, else every start would pay for the shutil module."""
+    from argparse import RawDescriptionHelpFormatter
+    from functools import partial
+
+    return partial(RawDescriptionHelpFormatter, width=_columns(sys.stdout) - 2)
+
+
 def add_commands(
     subparsers: Any, *, prog: str | None = None, defaults: Auth0 | None = None
 ) -> None:
@@ -3711,7 +3720,6 @@ def add_commands(
         prog: what messages call the program, such as `mytool auth`.
         defaults: an `Auth0` whose arguments are used where a flag is not given.
     """
-    from argparse import RawDescriptionHelpFormatter
     from functools import partial
 
     if defaults and prog:
@@ -3727,7 +3735,7 @@ def add_commands(
             usage="%(prog)s [options]",
             help=purpose,
             description=f"{purpose[0].upper()}{purpose[1:]}.\n\n{examples}",
-            formatter_class=RawDescriptionHelpFormatter,
+            formatter_class=_help_formatter(),
             allow_abbrev=False,
         )
         for flags, options in {**_FLAGS[name], **_COMMON_FLAGS}.items():
@@ -3759,7 +3767,7 @@ def _parser(prog: str | None, defaults: Auth0 | None) -> ArgumentParser:
         prog=name,
         description=about,
         epilog=_EXAMPLES.format(prog=name),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_help_formatter(),
     )
     parser.add_argument("--version", action="version", version=f"auth0_cli {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)

@@ -3845,6 +3845,12 @@ class TestSpeed:
         loaded = self.loaded_by(logged_in, "import auth0_cli; auth0_cli.main(['token'])")
         assert loaded <= {"__future__", "auth0_cli", "_json"}
 
+    def test_a_renewal_loads_nothing_of_a_login_and_of_help(self, logged_in):
+        logged_in.expire()
+        loaded = self.loaded_by(logged_in, "import auth0_cli; auth0_cli.main(['token'])")
+        assert "http.client" in loaded
+        assert not loaded & {"difflib", "http.server", "secrets", "shutil", "webbrowser"}
+
     def test_no_login_and_no_renewal_asks_more_than_it_must(self, cli, tenant):
         cli.login()
         ours = ["/oauth/token", "/.well-known/jwks.json"]
