@@ -3776,9 +3776,9 @@ def _parser(prog: str | None, defaults: Auth0 | None) -> ArgumentParser:
 
 
 def _put_stored_token(auth0: Auth0) -> int:
-    """The stored token, if it is valid: every shell prompt asks for it, and it needs no parser.
+    """Prints the stored token, if it is valid, before anything is loaded that it does not need.
 
-    Returns 0, or -1 if there is none: that is told on the way that every other command takes.
+    Returns 0, or -1 if there is none, which is told when a new one is asked for.
     """
     try:
         entry = _Work(auth0, auth0._name()).entry
@@ -3788,6 +3788,10 @@ def _put_stored_token(auth0: Auth0) -> int:
         return -1
     _put(entry["access_token"])
     return 0
+
+
+def _put_new_token(auth0: Auth0) -> None:
+    _put(auth0._obtain(None, None, 60, False, False)["access_token"])
 
 
 def main(
@@ -3804,10 +3808,10 @@ def main(
         The exit code; see the head of this file.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments == ["token"] and not prog:
-        code = _guarded(prog, lambda: _put_stored_token(defaults or Auth0()), quick=True)
-        if code >= 0:
-            return code
+    if arguments == ["token"] and not prog:  # what scripts run, again and again
+        auth0 = defaults or Auth0()
+        code = _guarded(prog, lambda: _put_stored_token(auth0), quick=True)
+        return code if code >= 0 else _guarded(prog, lambda: _put_new_token(auth0))
 
     def run() -> int:
         parser = _parser(prog, defaults)

@@ -3849,7 +3849,10 @@ class TestSpeed:
         logged_in.expire()
         loaded = self.loaded_by(logged_in, "import auth0_cli; auth0_cli.main(['token'])")
         assert "http.client" in loaded
-        assert not loaded & {"difflib", "http.server", "secrets", "shutil", "webbrowser"}
+        assert not loaded & {"argparse", "difflib", "http.server", "secrets", "webbrowser"}
+        loaded = self.loaded_by(logged_in, "import auth0_cli; auth0_cli.main(['token', '--json'])")
+        assert "argparse" in loaded
+        assert "shutil" not in loaded
 
     def test_no_login_and_no_renewal_asks_more_than_it_must(self, cli, tenant):
         cli.login()
