@@ -67,7 +67,7 @@ if TYPE_CHECKING:
     class Cache(Protocol):
         """Where sessions are kept: `FileCache`, `MemoryCache` or your own.
 
-        A lock is of one key, and taken and released in a thread of the library's own.
+        A lock is of one key, and taken and released in one thread: the caller's or another.
         """
 
         def read(self, key: str) -> bytes | None: ...
@@ -804,8 +804,8 @@ class _Store:
         if unsaved and unsaved[1] == data:
             self._save_again(key, unsaved[0], locked)
             return unsaved[0]
-        self._unsaved.pop(key, None)  # someone has written since: theirs is the newer
-        if locked:
+        if locked:  # someone has written since, and theirs is the newer
+            self._unsaved.pop(key, None)
             self._seen[key] = None
         if data is None:
             return None
@@ -833,11 +833,12 @@ class _Store:
         return kept
 
     def all_keys(self) -> list[str]:
-        """The names in the cache and of what could not be written to it, in their order."""
+        """The names in the cache, and of new sessions that could not be written to it, sorted."""
         keys: Any = self.call("list")
         if not _is_array(keys) or not all(type(key) is str for key in keys):
             raise CacheError("the cache's list is not one of texts: correct it")
-        return sorted({*keys, *self._unsaved})
+        unsaved = [key for key, (_, seen) in [*self._unsaved.items()] if seen is None]
+        return sorted({*keys, *unsaved})
 
     def save(self, key: str, record: Record, old: Record | None = None) -> None:
         """Writes a session that was loaded before, its lock held.
@@ -1253,7 +1254,7 @@ def _refusal(answer: _Exchange, host: str, sent: Mapping[str, str]) -> Auth0Erro
             f"{host} answered with a redirect, which is not followed: is AUTH0_DOMAIN "
             "right, and does a login page of this network stand between?"
         )
-    if status >= 500:
+    if status >= 500 or status < 200:
         return NetworkError(f"{host} has a problem (HTTP {status}): try again later")
     code, description = _error_of(answer, sent)
     if status == 429 and code != "slow_down":
@@ -1911,10 +1912,10 @@ class _Prompt:
         """Breaks the lines at words, as wide as the terminal; a URL stays whole."""
         from textwrap import fill
 
+        width = _columns(sys.stderr)
         for line in text.split("\n"):
-            folds = self._live and not ("://" in line or "\x1b" in line)
-            folds = folds and len(line) > _columns(sys.stderr)
-            _say(fill(line, _columns(sys.stderr), break_on_hyphens=False) if folds else line)
+            folds = self._live and len(line) > width and not ("://" in line or "\x1b" in line)
+            _say(fill(line, width, break_on_hyphens=False) if folds else line)
 
     def end(self) -> None:
         """Takes away the countdown, which is no longer true."""
@@ -3029,7 +3030,8 @@ class Auth0(_Settings):
         Args:
             grant_type: its name, such as `urn:ietf:params:oauth:grant-type:token-exchange`.
             store: whether what it brings becomes the session, as after a login.
-            parameters: of the token request; audience and scope are sent where they are set.
+            parameters: of the token request; audience, organization and scope are sent where
+                they are set.
 
         Raises:
             OAuthError, NetworkError, InvalidToken, ConfigError, CacheError: as their names say.
@@ -3037,6 +3039,7 @@ class Auth0(_Settings):
         name = self._name(new=True)
         wanted = self._wanted(name)
         goal = {key: self._get(key) for key in ("audience", "scope")}
+        goal["organization"] = wanted["organization"]
         form = {"grant_type": grant_type, **goal, **parameters}
         reply = _ask(self._tenant(name), form)
         if store:
@@ -3135,7 +3138,7 @@ class Auth0(_Settings):
             try:
                 store.delete(_session_key(*name))
             except CacheError as undeleted:  # revoked it is worth nothing to anyone
-                problem = problem or undeleted
+                problem = undeleted
         self._hot.clear()
         if browser:
             from urllib.parse import quote
@@ -3151,11 +3154,10 @@ class Auth0(_Settings):
         try:
             tenant.post("/oauth/revoke", {"token": refresh_token}, "always")
         except Exception as problem:  # noqa: BLE001 - whatever it was, the session is deleted
-            known = isinstance(problem, Auth0Error)
-            why = problem if known else type(problem).__name__
-            text = f"logged out here, but the token was not revoked ({why}): end it in the "
+            name = type(problem).__name__
+            error = problem if isinstance(problem, Auth0Error) else Auth0Error(name)
+            text = f"logged out here, but the token was not revoked ({error}): end it in the "
             text += "Dashboard (User Management > the user > Authorized Applications)"
-            error = problem if isinstance(problem, Auth0Error) else Auth0Error("")
             error.args = (text,)
             return error
         return None
@@ -3705,7 +3707,9 @@ def _help_formatter() -> Any:
     from argparse import RawDescriptionHelpFormatter
     from functools import partial
 
-    return partial(RawDescriptionHelpFormatter, width=_columns(sys.stdout) - 2)
+    columns = os.environ.get("COLUMNS", "")
+    width = int(columns) if columns.isdecimal() and int(columns) else _columns(sys.stdout)
+    return partial(RawDescriptionHelpFormatter, width=width - 2)
 
 
 def add_commands(
@@ -3810,8 +3814,8 @@ def main(
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments == ["token"] and not prog:  # what scripts run, again and again
         auth0 = defaults or Auth0()
-        code = _guarded(prog, lambda: _put_stored_token(auth0), quick=True)
-        return code if code >= 0 else _guarded(prog, lambda: _put_new_token(auth0))
+        code = _guarded(None, lambda: _put_stored_token(auth0), quick=True)
+        return code if code >= 0 else _guarded(None, lambda: _put_new_token(auth0))
 
     def run() -> int:
         parser = _parser(prog, defaults)

@@ -2530,6 +2530,15 @@ class TestStatusAndLogout:
         cli.run("logout", "--all", env={"AUTH0_CLIENT_ID": None})
         assert not any(session.is_alive for session in tenant.sessions)
 
+    def test_logout_that_deletes_nothing_does_not_say_that_it_did(self, tenant, hurried):
+        cache = DictCache()
+        program = client(tenant, cache)
+        log_in(program, tenant)
+        cache.delete = lambda *_: 1 / 0
+        tenant.break_all("/oauth/revoke", status=503)
+        with pytest.raises(CacheError, match="delete failed"):
+            program.logout()
+
     def test_logout_deletes_whatever_becomes_of_the_revocation(self, logged_in, tenant):
         def sign():
             raise ValueError("the key service is down")
@@ -3161,6 +3170,12 @@ class TestMessages:
             assert "hunter2" not in error
             assert error.count("\n") == 1
 
+    @pytest.mark.parametrize(("columns", "widest"), [("50", 50), ("160", 160), ("wide", 80)])
+    def test_help_is_as_wide_as_it_is_told(self, cli, columns, widest):
+        lines = cli.run("status", "-h", env={"COLUMNS": columns}).out.splitlines()
+        first = next(i for i, line in enumerate(lines) if "--help" in line)
+        assert widest / 2 < max(map(len, lines[first:])) <= widest
+
     def test_login_help_shows_the_ports_that_are_set(self, cli):
         env = {"AUTH0_CALLBACK_PORTS": "9000,9001"}
         line = "http://127.0.0.1:9000/callback, http://127.0.0.1:9001/callback"
@@ -3458,6 +3473,12 @@ class TestCopies:
 
 
 class TestFurtherUses:
+    def test_any_grant_asks_for_the_organization_that_is_set(self, tenant):
+        program = machine(tenant.domain)
+        program._given["organization"] = "org_1"
+        program.grant("client_credentials", store=True)
+        assert tenant.requests[-1].params["organization"] == "org_1"
+
     def test_kubectl_gets_the_id_token_and_its_expiry(self, logged_in):
         credential = json.loads(logged_in.run("token", "--exec-credential").out)
         assert set(credential) == {"apiVersion", "kind", "status"}
@@ -6592,6 +6613,10 @@ class TestFaults:
             "status 99": lambda data: b"HTTP/1.1 99 OK\r\n\r\n{}",
             "status 1000": lambda data: b"HTTP/1.1 1000 OK\r\n\r\n{}",
             "status 101": lambda data: b"HTTP/1.1 101 Switching Protocols\r\n\r\n{}",
+            "status 101 with a token": lambda data: (
+                b"HTTP/1.1 101 Switching Protocols\r\nTransfer-Encoding: chunked\r\n\r\n"
+                b'2e\r\n{"access_token":"token","token_type":"bearer"}\r\n0\r\n\r\n'
+            ),
             "100 without end": lambda data: b"HTTP/1.1 100 Continue\r\n\r\n" * 500,
             "headers without end": lambda data: b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 5000,
             "a header of 100 kB": lambda data: b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000,
@@ -6963,6 +6988,43 @@ class TestFaults:
             assert program.get_token(force_refresh=True) in tenant.access_tokens
         monkeypatch.undo()
         assert logged_in.token("--force-refresh") in tenant.access_tokens
+
+    def test_a_slow_reader_drops_nothing_that_could_not_be_saved(self, tenant, capsys):
+        reading, go_on = threading.Event(), threading.Event()
+
+        class Cache(DictCache):
+            def read(self, key):
+                data = super().read(key)
+                if threading.current_thread().name == "reader":
+                    reading.set()
+                    go_on.wait(20)
+                return data
+
+        program = client(tenant, Cache(), profile="default")
+        log_in(program, tenant)
+        reader = threading.Thread(target=program.session, name="reader")
+        reader.start()
+        reading.wait(20)
+        program.get_token(force_refresh=True)
+        program._store().cache.write = lambda *_: 1 / 0
+        program.get_token(force_refresh=True)
+        assert "not saved" in capsys.readouterr().err
+        go_on.set()
+        reader.join()
+        assert program.get_token(force_refresh=True) in tenant.access_tokens
+
+    def test_what_could_not_be_saved_does_not_stand_beside_what_others_stored(self, tenant, capsys):
+        cache = DictCache()
+        known = client(tenant, cache)
+        log_in(known, tenant)
+        program = Auth0(cache=cache)
+        cache.write = lambda *_: 1 / 0
+        program.get_token(force_refresh=True)
+        assert "not saved" in capsys.readouterr().err
+        del cache.write
+        known.logout(local=True)
+        log_in(Auth0(tenant.domain, "practice-other", audience=API, cache=cache), tenant)
+        assert program.session().client_id == "practice-other"
 
     def test_a_program_goes_on_with_what_it_could_not_save(self, tenant, monkeypatch, cli, capsys):
         def fail(*_):
