@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     Record = Json  # a session as its file holds it, or one of its tokens
     Form = Mapping[str, Union[str, None]]  # parameters; one that is None is left out
     Show = Callable[[Json], object]
+    Password = Union[str, Callable[[], str], None]
     Request = TypeVar("Request")
     CacheSetting = Union[str, os.PathLike[str], "Cache"]
 
@@ -2780,14 +2781,15 @@ class _Work:
                 _warn(f"the session was not saved, so the next run may need a login: {problem}")
 
 
-def _password_login(tenant: _Tenant, wanted: Form, **user: str | None) -> Json:
+def _password_login(tenant: _Tenant, wanted: Form, password: Password, **user: Any) -> Json:
     """The password grant, discouraged (RFC 9700 section 2.4), or Auth0's password-realm."""
-    if not user["username"] or not user["password"]:
-        raise ConfigError("the password flow needs a username and a password")
     _warn(
         "the password flow is discouraged: it shows the password to this program and allows no "
         "second factor; prefer --flow browser or --flow device"
     )
+    user["password"] = password() if callable(password) else password
+    if not user["username"] or not user["password"]:
+        raise ConfigError("the password flow needs a username and a password")
     grant = {"grant_type": PASSWORD_REALM if user["realm"] else "password", **user}
     goal = {"audience": wanted["audience"], "scope": wanted["scope"]}
     return _ask(tenant, {**grant, **goal}, "never")  # a second try would count as a second guess
@@ -2968,7 +2970,7 @@ class Auth0(_Settings):
         open_browser: bool = True,
         timeout: float = 300,
         username: str | None = None,
-        password: str | None = None,
+        password: Password = None,
         realm: str | None = None,
         qr: bool | None = None,
     ) -> Session:
@@ -2980,7 +2982,7 @@ class Auth0(_Settings):
             open_browser: whether to open the authorization URL, or only to show it.
             timeout: seconds to wait for the user.
             username: for the password flow only.
-            password: for the password flow only.
+            password: for the password flow only; or a function that asks for it.
             realm: the connection of the password flow (Auth0's password-realm grant).
             qr: whether to draw a QR code of a device's page; None where it fits on the terminal.
 
@@ -3014,8 +3016,8 @@ class Auth0(_Settings):
         if wanted["organization"] and "openid" not in str(wanted["scope"]).split():
             raise ConfigError("an organization is checked by the ID token: add the scope openid")
         if flow == "password":
-            user = {"username": username, "password": password, "realm": realm}
-            return establish(_password_login(tenant, wanted, **user))
+            user = {"username": username, "realm": realm}
+            return establish(_password_login(tenant, wanted, password, **user))
         try:
             session = None
             if flow == "browser":
@@ -3337,7 +3339,7 @@ def _command_login(auth0: Auth0, args: Namespace) -> None:
         open_browser=not args.no_browser,
         timeout=args.timeout,
         username=args.username,
-        password=_read_password() if args.flow == "password" and args.username else None,
+        password=_read_password if args.username else None,
         realm=args.realm,
         qr=args.qr,
     )

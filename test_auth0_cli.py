@@ -3002,6 +3002,14 @@ class TestTerminal:
         for fd in fds:
             os.close(fd)
 
+    def test_the_password_is_asked_for_after_the_warning(self, cli, tenant):
+        screen = Screen(cli, "login", "--flow", "password", "--username", "alice@example.test")
+        screen.until("discouraged.*\n(.*\n)*Password: ")
+        screen.type("wonderland-1\n")
+        text = screen.finish()
+        assert "wonderland" not in text
+        assert "Logged in" in text
+
     def test_status_is_bold_at_a_terminal_only(self, logged_in):
         text = Screen(logged_in, "status").finish()
         assert "\x1b[1mAlice Liddell" in text
