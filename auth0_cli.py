@@ -2199,7 +2199,8 @@ def _browser_login(
         if 0 in ports:  # Auth0 compares the port
             urls = f"{listener.redirect_uri}, or better the URLs of fixed ports, given with --port"
         register = (
-            'If the browser showed "Callback URL mismatch", register this line under Allowed '
+            'If the browser showed "Unknown client", correct the client id; if it showed '
+            '"Callback URL mismatch", register this line under Allowed '
             f"Callback URLs (Dashboard > the application > Settings): {urls}"
         )
         prompt.begin(event, can_use_code)

@@ -1715,6 +1715,7 @@ class TestLoginWithBrowser:
     def test_time_out_is_exit_4_and_names_the_line_to_register(self, cli, tenant):
         result = cli.run("login", "--flow", "browser", "--no-browser", "--timeout", "0.05", exit=4)
         assert ", ".join(tenant.clients["practice-native"].callbacks) in result.err
+        assert "Unknown client" in result.err
         assert result.out == ""
 
     def test_busy_port_is_skipped_and_port_0_is_any(self, cli, tenant):
