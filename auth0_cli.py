@@ -3140,7 +3140,7 @@ class Auth0(_Settings):
                 problem = self._revoke(tenant, record["refresh_token"])
             try:
                 store.delete(_session_key(*name))
-            except CacheError as undeleted:  # revoked it is worth nothing to anyone
+            except CacheError as undeleted:  # so it is still there, revoked or not
                 problem = undeleted
         self._hot.clear()
         if browser:

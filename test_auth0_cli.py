@@ -5911,6 +5911,15 @@ class TestLoopbackListener(Shared):
                 received += part
         assert received == b""
 
+    def test_a_port_that_browsers_leave_out_is_left_out(self):
+        try:
+            listener = auth0_cli._Listener((80,))
+        except ConfigError:
+            pytest.skip("port 80 is taken, or kept for root")
+        with listener:  # another host gets 400
+            answer = receive(send(80, b"GET /nothing HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"))
+            assert answer.status == 404
+
     def test_a_silent_connection_is_closed_and_not_told(self, capsys):
         with auth0_cli._Listener((0,)) as listener:
             handler = listener._server.RequestHandlerClass
@@ -6227,6 +6236,13 @@ class TestAttacks:
     def test_the_user_is_told_to_approve_only_what_they_started(self, cli):
         err = cli.run("login", "--flow", "device", "--timeout", "0.1", exit=4).err
         assert "never for a code that someone sent you" in err
+
+    def test_only_a_proxy_wants_a_login(self, tenant, call, hurried, monkeypatch):
+        def fail(_):
+            raise OSError("handshake failure (_ssl.c:2407)")
+
+        monkeypatch.setattr("http.client.HTTPConnection.connect", fail)
+        assert "can't be reached" in call("token", code=5, by=machine(tenant.domain)).err
 
     def test_a_certificate_is_not_tried_again(self, tenant, tls, call):
         lines = []
@@ -6884,6 +6900,42 @@ class TestFaults:
             assert logged_in.token() in tenant.access_tokens
             program.stdin.close()
         assert tenant.count("refresh_token") == 1
+
+    @posix_only
+    def test_a_wait_for_the_lock_that_was_interrupted_refreshes_nothing_later(
+        self, logged_in, tenant
+    ):
+        script = (
+            "import sys, threading, auth0_cli\n"
+            "told, lock = [], auth0_cli._try_file_lock\n"
+            "def tell(fd, wanted):\n"
+            "    got = lock(fd, wanted)\n"
+            "    if wanted and not got and not told:\n"
+            "        told.append(print('waits', flush=True))\n"
+            "    return got\n"
+            "auth0_cli._try_file_lock = tell\n"
+            "try:\n"
+            "    auth0_cli.get_token()\n"
+            "except KeyboardInterrupt:\n"
+            "    print('interrupted', flush=True)\n"
+            "sys.stdin.readline()\n"
+            "for thread in threading.enumerate():\n"
+            "    if thread is not threading.main_thread():\n"
+            "        thread.join(20)\n"
+        )
+        logged_in.expire()
+        cache = FileCache(logged_in.cache)
+        command = [sys.executable, "-c", script]
+        streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        options = {"env": logged_in.env, "cwd": Demo.program.parent, **streams}
+        with cache.lock(cache.list()[0], 5):
+            program = subprocess.Popen(command, **options)
+            assert program.stdout.readline() == b"waits\n"
+            program.send_signal(signal.SIGINT)
+            assert program.stdout.readline() == b"interrupted\n"
+        with program:
+            program.stdin.close()
+        assert (program.returncode, tenant.count("refresh_token")) == (0, 0)
 
     def test_a_lock_that_is_never_released_is_given_up(self, cli):
         cache = FileCache(cli.cache)
