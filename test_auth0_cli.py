@@ -3884,6 +3884,34 @@ class TestSpeed:
         assert "argparse" in loaded
         assert "shutil" not in loaded
 
+    def test_a_warm_token_does_not_wait_for_the_interpreter_to_clean_up(self, logged_in):
+        command = [sys.executable, "-B", "-I", "-S", "-v", str(Demo.program)]
+        ends = {}
+        for word in ("token", "status"):
+            done = subprocess.run(
+                [*command, word], env=logged_in.env, check=True, capture_output=True, text=True
+            )
+            assert done.stdout
+            ends[word] = "# cleanup" in done.stderr
+        assert ends == {"token": False, "status": True}
+
+    @pytest.mark.parametrize("loaded", ["atexit", "re", "threading"])
+    def test_a_warm_token_leaves_the_end_to_whoever_may_want_to_see_it(self, logged_in, loaded):
+        code = (
+            f"import sys, {loaded}\n"
+            "class End:\n    def __del__(self): print('the end')\n"
+            "end = End()\n"
+            "sys.argv = [sys.argv[1], 'token']\n"
+            "source = compile(open(sys.argv[0], 'rb').read(), sys.argv[0], 'exec')\n"
+            "exec(source, {'__name__': '__main__'})"
+        )
+        command = [sys.executable, "-B", "-I", "-S", "-c", code, str(Demo.program)]
+        done = subprocess.run(
+            command, env=logged_in.env, check=True, capture_output=True, text=True
+        )
+        token, end = done.stdout.splitlines()
+        assert (auth0_cli._is_token(token), end) == (True, "the end")
+
     def test_no_login_and_no_renewal_asks_more_than_it_must(self, cli, tenant):
         cli.login()
         ours = ["/oauth/token", "/.well-known/jwks.json"]
