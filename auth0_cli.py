@@ -3222,52 +3222,55 @@ _EPILOGS = {
     "doctor": "examples:\n  {prog} doctor\n  {prog} doctor --json",
     "logout": "examples:\n  {prog} logout\n  {prog} logout --all",
 }
-_SWITCH = {"action": "store_true"}
-_COMMON_FLAGS: dict[str, dict[str, Any]] = {
-    "--domain": {"help": "as in acme.eu.auth0.com"},
-    "--client-id": {"help": "of the application"},
-    "--client-secret-file": {"metavar": "PATH", "help": "- is stdin"},
-    "--audience": {"help": "the identifier of the API"},
-    "--scope": {"help": f"default for a user: {DEFAULT_SCOPE}"},
-    "--organization": {"help": "id or name"},
-    "--profile": {"help": "one of several sessions of the application"},
-    "--cache": {"metavar": "DIR", "help": "directory of the session files"},
-    "--port": {"dest": "ports", "metavar": "N[,N...]", "help": "callback ports; 0: any"},
-    "--param": {
-        "action": "append",
-        "metavar": "KEY=VALUE",
-        "help": "a further /authorize parameter, such as connection=google-oauth2",
-    },
-    "-v --verbose": {**_SWITCH, "help": "one line a request"},
+_COMMON_FLAGS = {  # a flag, and what its value is called if it takes one
+    "--domain DOMAIN": "as in acme.eu.auth0.com",
+    "--client-id CLIENT_ID": "of the application",
+    "--client-secret-file PATH": "- is stdin",
+    "--audience AUDIENCE": "the identifier of the API",
+    "--scope SCOPE": f"default for a user: {DEFAULT_SCOPE}",
+    "--organization ORGANIZATION": "id or name",
+    "--profile PROFILE": "one of several sessions of the application",
+    "--cache DIR": "directory of the session files",
+    "--port N[,N...]": "callback ports; 0: any",
+    "--param KEY=VALUE": "a further /authorize parameter, such as connection=google-oauth2",
+    "-v --verbose": "one line a request",
 }
-_SECONDS = {"type": float, "metavar": "SECONDS"}
-_FLAGS: dict[str, dict[str, dict[str, Any]]] = {
+_FLAGS = {
     "login": {
-        "--flow": {"choices": FLOWS, "default": "auto", "help": "default auto"},
-        "--no-browser": {**_SWITCH, "help": "only print the URL"},
-        "--qr": {**_SWITCH, "default": None, "help": "draw a QR code of the page for a device"},
-        "--no-qr": {"dest": "qr", "action": "store_false", "help": "draw none"},
-        "--timeout": {**_SECONDS, "default": 300, "help": "default 300"},
-        "--json": {**_SWITCH, "help": "prompts and result as JSON lines"},
-        "--username": {"help": "for the password flow, which is discouraged"},
-        "--realm": {"help": "the connection of the password flow"},
+        "--flow FLOW": f"{', '.join(FLOWS)}; default auto",
+        "--no-browser": "only print the URL",
+        "--qr": "draw a QR code of the page for a device",
+        "--no-qr": "draw none",
+        "--timeout SECONDS": "default 300",
+        "--json": "prompts and result as JSON lines",
+        "--username USERNAME": "for the password flow, which is discouraged",
+        "--realm REALM": "the connection of the password flow",
     },
     "token": {
-        "--json": {**_SWITCH, "help": "with its expiry, as JSON"},
-        "--header": {**_SWITCH, "help": "as a header line, for curl -H @-"},
-        "--id-token": {**_SWITCH, "help": "the ID token instead"},
-        "--exec-credential": {**_SWITCH, "help": "the ID token and its expiry, for kubectl"},
-        "--min-ttl": {**_SECONDS, "default": 60, "help": "default 60"},
-        "--force-refresh": {**_SWITCH, "help": "a new one in any case"},
-        "--login": {**_SWITCH, "help": "log in first if that is needed"},
+        "--json": "with its expiry, as JSON",
+        "--header": "as a header line, for curl -H @-",
+        "--id-token": "the ID token instead",
+        "--exec-credential": "the ID token and its expiry, for kubectl",
+        "--min-ttl SECONDS": "default 60",
+        "--force-refresh": "a new one in any case",
+        "--login": "log in first if that is needed",
     },
-    "status": {"--json": {**_SWITCH, "help": "as JSON"}},
-    "doctor": {"--json": {**_SWITCH, "help": "as JSON"}},
+    "status": {"--json": "as JSON"},
+    "doctor": {"--json": "as JSON"},
     "logout": {
-        "--all": {**_SWITCH, "help": "every stored session that matches"},
-        "--local": {**_SWITCH, "help": "delete only, without revocation"},
-        "--browser": {**_SWITCH, "help": "also end the single-sign-on session of the browser"},
+        "--all": "every stored session that matches",
+        "--local": "delete only, without revocation",
+        "--browser": "also end the single-sign-on session of the browser",
     },
+}
+_FLAG_OPTIONS: dict[str, dict[str, Any]] = {  # of argparse
+    "--flow": {"choices": FLOWS, "default": "auto"},
+    "--qr": {"default": None},
+    "--no-qr": {"dest": "qr", "action": "store_false"},
+    "--timeout": {"type": float, "default": 300},
+    "--min-ttl": {"type": float, "default": 60},
+    "--port": {"dest": "ports"},
+    "--param": {"action": "append"},
 }
 
 
@@ -3745,8 +3748,11 @@ def add_commands(
             formatter_class=_help_formatter(),
             allow_abbrev=False,
         )
-        for flags, options in {**_FLAGS[name], **_COMMON_FLAGS}.items():
-            command.add_argument(*flags.split(), **options)
+        for usage, text in {**_FLAGS[name], **_COMMON_FLAGS}.items():
+            words = usage.split()
+            kind = {"action": "store_true"} if words[-1][0] == "-" else {"metavar": words.pop()}
+            options = {**kind, **_FLAG_OPTIONS.get(words[0], {})}
+            command.add_argument(*words, help=text, **options)
         command.set_defaults(run=partial(_run, function, prog, defaults))
 
 
@@ -3762,8 +3768,8 @@ def _parser(prog: str | None, defaults: Auth0 | None) -> ArgumentParser:
             words = message.split() if message.startswith("unrecognized arguments") else []
             if words:
                 flag = next((word.partition("=")[0] for word in words if word[:2] == "--"), "")
-                near = get_close_matches(flag, [f for row in _FLAGS.values() for f in row], 1)
-                near += get_close_matches(flag, _COMMON_FLAGS, 1)
+                usages = [usage for row in (*_FLAGS.values(), _COMMON_FLAGS) for usage in row]
+                near = get_close_matches(flag, [usage.split()[0] for usage in usages], 1)
                 message = f"unknown option {flag}" if flag else "unrecognized arguments"
                 message += f": did you mean {near[0]}?" if near else ""
             raise ConfigError(f"{_clean(message)} (see {self.prog} -h)")
