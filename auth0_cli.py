@@ -2372,10 +2372,9 @@ class Session:
         self.domain: str = record["domain"]
         self.client_id: str = record["client_id"]
         self.profile: str = record["profile"]
-        self._is_machine = not record["user"]
-        self.user: dict[str, str | None] | None = (
-            dict(record["user"]) if record["user"].get("sub") else None
-        )
+        user: dict[str, str | None] = record["user"]
+        self._is_machine = not user
+        self.user = dict(user) if user.get("sub") else None
         self.refreshable = record["refresh_token"] is not None
         self.organization: str | None = record["organization"]
         self.tokens = [_without_token(entry) for entry in record["tokens"]]
@@ -2387,10 +2386,9 @@ class Session:
         """The user as one would say it: a name and an address, else the subject or the client."""
         if self._is_machine:
             return f"client {_clean(self.client_id, 80)}"
-        user = self.user or {}
-        name, email = user.get("name"), user.get("email")
+        name, email, sub = map((self.user or {}).get, ("name", "email", "sub"))
         both = f"{name} <{email}>" if name and email and name != email else name or email
-        return _clean(both or user.get("sub") or "an unnamed user", 120)
+        return _clean(both or sub or "an unnamed user", 120)
 
     def to_dict(self) -> dict[str, Any]:
         """What `status --json` prints."""
@@ -2423,10 +2421,9 @@ def _finish(work: Callable[[Callable[[], None]], Record]) -> Record:
     a refresh would be lost, and with it the rotated refresh token; a second one ends it at once.
     In a process that lives on the work goes on in its thread, and keeps the lock that it holds.
     """
-    from _thread import allocate_lock
-    from threading import Event, Thread
+    from threading import Event, Lock, Thread
 
-    turn, done = allocate_lock(), Event()  # the turn is taken once: to begin, or to end before
+    turn, done = Lock(), Event()  # the turn is taken once: to begin, or to end before
     results: list[Record | BaseException] = []
 
     def begin() -> None:
@@ -2506,11 +2503,10 @@ class _Settings:
     def _names(self, any_profile: bool = False) -> list[list[str]]:
         """The stored sessions that match what is given."""
         domain, client_id, profile = map(self._get, ("domain", "client_id", "profile"))
-        wanted = (_normal_domain(domain) if domain else None, client_id, profile)
-        if any_profile:
-            wanted = (*wanted[:2], None)
-        names = (_split_key(key) for key in self._store().all_keys())
-        return [n for n in names if n and all(w in (None, part) for w, part in zip(wanted, n))]
+        domain = domain and _normal_domain(domain)
+        wanted = (domain, client_id, None if any_profile else profile)
+        names = filter(None, map(_split_key, self._store().all_keys()))
+        return [n for n in names if all(w in (None, part) for w, part in zip(wanted, n))]
 
     def _name(self, new: bool = False) -> list[str]:
         """The session that is meant; with `new` one that need not be stored.
@@ -3090,13 +3086,14 @@ class Auth0(_Settings):
             token = _IdToken(id_token)
             max_age = wanted.get("max_age")
             age = None if max_age is None else int(max_age)  # 0 is a value too (Core 3.1.2.1)
-            access_token, organization = reply["access_token"], wanted["organization"]
-            token.check_claims(tenant, access_token, organization, nonce, age)
+            organization = wanted["organization"]
+            token.check_claims(tenant, reply["access_token"], organization, nonce, age)
             keys = tenant.keys()
             token.check_signature(keys)
-            texts = ((name, token.claims.get(name)) for name in ("sub", "name", "email"))
-            user = {name: _clean(t, 255) if isinstance(t, str) else None for name, t in texts}
-            user["sub"] = token.claims["sub"]
+            user = {"sub": token.claims["sub"]}
+            for claim in ("name", "email"):
+                text = token.claims.get(claim)
+                user[claim] = _clean(text, 255) if isinstance(text, str) else None
             record.update(user=user, jwks=keys, id_token=id_token)
         goal = {name: wanted[name] for name in ("audience", "organization", "scope")}
         record.update(goal, refresh_token=reply.get("refresh_token"))
