@@ -1760,21 +1760,23 @@ def _user_sits_here() -> bool:
 
 def _open_browser(url: str) -> bool:
     """Opens a checked URL without a shell and without waiting; False if there is no browser."""
-    import subprocess
+    from subprocess import DEVNULL, Popen
     from threading import Thread
 
     browser = _find_browser()
     if browser is None:
         return False
     arguments = [a.replace("%s", url) for a in getattr(browser, "args", ["%s"])]
-    quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
-    secret = ENVIRONMENT["client_secret"]
+    environ = dict(os.environ)
+    environ.pop(ENVIRONMENT["client_secret"], None)
     try:
-        process = subprocess.Popen(  # type: ignore[call-overload] # noqa: S603 - no shell
+        process = Popen(  # noqa: S603 - no shell
             [getattr(browser, "name", ""), *arguments],
-            env={name: value for name, value in os.environ.items() if name != secret},
+            stdin=DEVNULL,
+            stdout=DEVNULL,
+            stderr=DEVNULL,
+            env=environ,
             start_new_session=True,  # so that Ctrl-C here does not end the browser
-            **quiet,
         )
         Thread(target=process.wait, daemon=True).start()
     except (OSError, ValueError):  # it is no command but a call of the system
