@@ -1766,12 +1766,11 @@ def _open_browser(url: str) -> bool:
     browser = _find_browser()
     if browser is None:
         return False
-    arguments = [a.replace("%s", url) for a in getattr(browser, "args", ["%s"])]
     environ = dict(os.environ)
     environ.pop(ENVIRONMENT["client_secret"], None)
     try:
         process = Popen(  # noqa: S603 - no shell
-            [getattr(browser, "name", ""), *arguments],
+            [browser.name, *(argument.replace("%s", url) for argument in browser.args)],
             stdin=DEVNULL,
             stdout=DEVNULL,
             stderr=DEVNULL,
@@ -1779,7 +1778,7 @@ def _open_browser(url: str) -> bool:
             start_new_session=True,  # so that Ctrl-C here does not end the browser
         )
         Thread(target=process.wait, daemon=True).start()
-    except (OSError, ValueError):  # it is no command but a call of the system
+    except (AttributeError, OSError, ValueError):  # it is no command but a call of the system
         Thread(target=browser.open, args=(url,), daemon=True).start()
     return True
 
