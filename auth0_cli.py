@@ -1730,7 +1730,7 @@ def _qr_text(data: str, colour: bool) -> str:
 # ---- Prompts -------------------------------------------------------------------------------------
 
 
-_TEXT_BROWSERS = frozenset(["www-browser", "links", "elinks", "lynx", "w3m", "browsh", "carbonyl"])
+_TEXT_BROWSERS = "www-browser links elinks lynx w3m browsh carbonyl".split()
 
 
 def _find_browser() -> Any:
@@ -1747,15 +1747,14 @@ def _find_browser() -> Any:
 
 def _user_sits_here() -> bool:
     """Whether a browser opened on this machine would be seen by the user."""
-    environ = os.environ
-    if any(environ.get(name) for name in ("SSH_CONNECTION", "SSH_CLIENT", "SSH_TTY")):
+    if any(map(os.environ.get, ("SSH_CONNECTION", "SSH_CLIENT", "SSH_TTY"))):
         return False
     if sys.platform in ("win32", "darwin"):
         return True
     if os.path.exists("/.dockerenv") or os.path.exists("/run/.containerenv"):
         return False
     shown = ("DISPLAY", "WAYLAND_DISPLAY", "WSL_DISTRO_NAME", "BROWSER")
-    return any(environ.get(name) for name in shown)
+    return any(map(os.environ.get, shown))
 
 
 def _open_browser(url: str) -> bool:
