@@ -1913,10 +1913,9 @@ class _Prompt:
         """Breaks the lines at words, as wide as the terminal; a URL stays whole."""
         from textwrap import fill
 
-        width = _columns(sys.stderr)
         for line in text.split("\n"):
-            folds = self._live and len(line) > width and not ("://" in line or "\x1b" in line)
-            _say(fill(line, width, break_on_hyphens=False) if folds else line)
+            folds = self._live and not ("://" in line or "\x1b" in line)
+            _say(fill(line, _columns(sys.stderr), break_on_hyphens=False) if folds else line)
 
     def end(self) -> None:
         """Takes away the countdown, which is no longer true."""
