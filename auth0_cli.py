@@ -1888,8 +1888,8 @@ class _Prompt:
         line = self._read()
         if line is not None:
             rows = 1 + (len(shown) + len(line)) // _columns(sys.stderr)
-            _say(f"\x1b[{rows}A\r\x1b[J", "")
-            self._shown = ""
+            _say(f"\x1b[{rows}A", "")
+            self.end()
         return line
 
     def wait(self, seconds: float, deadline: float) -> None:
@@ -1898,10 +1898,10 @@ class _Prompt:
             time.sleep(seconds)
             return
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
+        while (left := end - time.monotonic()) > 0:
             if self.typed(deadline) is not None and self._url:
                 _open_browser(self._url)
-            time.sleep(max(0.0, min(0.2, end - time.monotonic())))
+            time.sleep(min(0.2, left))
 
     def say(self, text: str) -> None:
         """A line above the countdown, on a terminal only."""
