@@ -1827,15 +1827,21 @@ class _Prompt:
             _say(f"Waiting for up to {prompt['expires_in']} s; Ctrl-C stops it.")
 
     def _browser_text(self, prompt: Json, opened: bool) -> str:
+        from urllib.parse import urlsplit
+
         text = "To log in, open this page in a browser of this machine:"
         if opened:
             text = "Your browser is being opened to log in. If nothing appears, open this page:"
         text += f"\n\n{prompt['url']}\n"
         ssh = os.environ.get("SSH_CONNECTION", "").split()[2:4]  # address and port of this machine
         if len(ssh) == 2:
-            port = prompt["redirect_uri"].split(":")[2].split("/")[0]
+            port = urlsplit(str(prompt["redirect_uri"])).port
             user = os.environ.get("USER")
-            to = ("" if ssh[1] == "22" else f"-p {ssh[1]} ") + (f"{user}@" if user else "") + ssh[0]
+            to, number = ssh
+            if user:
+                to = f"{user}@{to}"
+            if number != "22":
+                to = f"-p {number} {to}"
             text += (
                 "\nThis is an SSH session: for a browser of your own machine first run there\n\n"
                 f"ssh -L {port}:127.0.0.1:{port} {_clean(to, 120)}\n"
