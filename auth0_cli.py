@@ -2007,9 +2007,9 @@ class _Listener:
         from threading import Event, Lock
 
         self.state = token_urlsafe(32)
-        self._answer: dict[str, str] | None = None
-        self._once = Lock()  # taken by the one answer, and never released
-        self._answered, self._finished, self._shown = Event(), Event(), Event()
+        self.answer: dict[str, str] = {}  # the parameters of the one true answer
+        self._once = Lock()  # taken by it, and never released
+        self.answered, self._finished, self._shown = Event(), Event(), Event()
         self._result = b""
         self._server = self._bind(ports)
         host = f"127.0.0.1:{self._server.server_address[1]}"
@@ -2060,13 +2060,6 @@ class _Listener:
     def __exit__(self, *exc: object) -> None:
         self._server.shutdown()
         self._server.server_close()
-
-    def wait(self, deadline: float) -> dict[str, str] | None:
-        """The parameters of the one true answer; None at the deadline (monotonic seconds)."""
-        left = deadline - time.monotonic()
-        while left > 0 and not self._answered.wait(min(left, 0.5)):
-            left = deadline - time.monotonic()  # in slices: else Windows would not interrupt it
-        return self._answer
 
     def finish(self, problem: Auth0Error | None) -> None:
         """Tells the browser how the login ended, and waits a moment until it shows that."""
@@ -2123,8 +2116,8 @@ class _Listener:
             return 400
         if not self._once.acquire(blocking=False):
             return 410
-        self._answer = answer
-        self._answered.set()
+        self.answer = answer
+        self.answered.set()
         return 303
 
     def send(
@@ -2211,10 +2204,14 @@ def _browser_login(
         prompt.begin(event, can_use_code)
         hint = time.monotonic() + 45
         deadline = time.monotonic() + timeout
-        answer = None
-        while answer is None and time.monotonic() < deadline:
+        while not listener.answer:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise LoginFailed(
+                    f"no answer came from the browser within {timeout:.0f} s. {register}"
+                )
             typed = prompt.typed(deadline)
-            if typed is not None and typed.strip().lower() in ("c", "code") and can_use_code:
+            if typed and typed.strip().lower() in ("c", "code") and can_use_code:
                 prompt.say("The page above is no longer waited for.\n")
                 return None
             if typed and not listener.take(typed):
@@ -2223,15 +2220,13 @@ def _browser_login(
                 hint = deadline
                 code = "\nOr type c and Enter to use a code on another device."
                 prompt.say(f"No page has come back yet. {register}{code * can_use_code}")
-            answer = listener.wait(min(deadline, time.monotonic() + 0.25))
+            listener.answered.wait(min(0.25, left))  # a longer one Windows would not interrupt
         prompt.end()
-        if answer is None:
-            raise LoginFailed(f"no answer came from the browser within {timeout:.0f} s. {register}")
         try:
-            _check_answer(answer, tenant.issuer)
+            _check_answer(listener.answer, tenant.issuer)
             form = {
                 "grant_type": "authorization_code",
-                "code": answer["code"],
+                "code": listener.answer["code"],
                 "code_verifier": code_verifier,
                 "redirect_uri": listener.redirect_uri,
             }
