@@ -2061,14 +2061,9 @@ class _Listener:
         self._server.shutdown()
         self._server.server_close()
 
-    def finish(self, problem: Auth0Error | None) -> None:
+    def finish(self, title: str, *texts: str) -> None:
         """Tells the browser how the login ended, and waits a moment until it shows that."""
-        back = "Close this page and return to the terminal."
-        if problem is None:
-            self._result = _page("You are logged in", back)
-        else:
-            said = str(problem)
-            self._result = _page("You are not logged in", f"{said[:1].upper()}{said[1:]}.", back)
+        self._result = _page(title, *texts, "Close this page and return to the terminal.")
         self._finished.set()
         self._shown.wait(2)
 
@@ -2232,9 +2227,10 @@ def _browser_login(
             }
             session = establish(_ask(tenant, form), nonce)
         except Auth0Error as problem:
-            listener.finish(problem)
+            said = str(problem)
+            listener.finish("You are not logged in", f"{said[:1].upper()}{said[1:]}.")
             raise
-        listener.finish(None)
+        listener.finish("You are logged in")
         return session
 
 
