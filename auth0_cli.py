@@ -2017,12 +2017,11 @@ class _Listener:
 
     def _bind(self, ports: tuple[int, ...]) -> Any:
         import random
-        from collections import deque
-        from socketserver import TCPServer, ThreadingMixIn
+        from socketserver import ThreadingTCPServer
 
-        connections: deque[Any] = deque()
+        connections: list[Any] = []
 
-        class Server(ThreadingMixIn, TCPServer):
+        class Server(ThreadingTCPServer):
             daemon_threads = True  # an idle connection must not hold the end of a login
             request_queue_size = 128
             allow_reuse_address = os.name == "posix"  # elsewhere it lets two programs share a port
@@ -2032,7 +2031,7 @@ class _Listener:
                 connections.append(request)
                 if len(connections) > 64:
                     try:
-                        connections.popleft().shutdown(2)
+                        connections.pop(0).shutdown(2)
                     except OSError:
                         pass  # it has gone before
                 super().process_request(request, client_address)
