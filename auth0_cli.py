@@ -1957,8 +1957,9 @@ h1{font-size:1.6rem;font-weight:600;margin:0}
 p{margin:.5rem 0 0;opacity:.8}
 """
 _PAGE_HEADERS = {
+    # The hash is that of _STYLE; a test compares them.
     "Content-Security-Policy": "default-src 'none'; "
-    "style-src 'sha256-UT6smfkX8MwZKTydfPbB5u/6FZCl451HIbp5M5Dx+A8='; "  # of _STYLE: tests compare
+    "style-src 'sha256-UT6smfkX8MwZKTydfPbB5u/6FZCl451HIbp5M5Dx+A8='; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Content-Type": "text/html; charset=utf-8",
     "Cache-Control": "no-store",
@@ -2008,11 +2009,11 @@ class _Listener:
         self.state = token_urlsafe(32)
         self.answer: dict[str, str] = {}  # the parameters of the one true answer
         self._once = Lock()  # taken by it, and never released
-        self.answered, self._finished, self._shown = Event(), Event(), Event()
-        self._result = b""
+        self.answered, self.finished, self.shown = Event(), Event(), Event()
+        self.result = b""
         self._server = self._bind(ports)
         host = f"127.0.0.1:{self._server.server_address[1]}"
-        self._host = host.removesuffix(":80")  # as a browser spells it
+        self.host = host.removesuffix(":80")  # as a browser spells it
         self.redirect_uri = f"http://{host}/callback"
 
     def _bind(self, ports: tuple[int, ...]) -> Any:
@@ -2061,35 +2062,19 @@ class _Listener:
 
     def finish(self, title: str, *texts: str) -> None:
         """Tells the browser how the login ended, and waits a moment until it shows that."""
-        self._result = _page(title, *texts, "Close this page and return to the terminal.")
-        self._finished.set()
-        self._shown.wait(2)
-
-    def respond(self, request: BaseHTTPRequestHandler) -> None:
-        """Answers one GET."""
-        path, _, query = request.path.partition("?")
-        if request.headers.get_all("Host") != [self._host]:  # a page that rebinds its name (DNS)
-            self.send(request, 400)
-        elif path == "/done" and not query and self._finished.is_set():
-            self.send(request, 200, self._result)
-            self._shown.set()
-        elif path != "/callback":
-            self.send(request, 404)
-        elif (status := self._take(query)) != 303:
-            self.send(request, status)
-        else:
-            self._finished.wait(2 * REQUEST_SECONDS + LOCK_SECONDS)
-            self.send(request, 303, Location="/done")
+        self.result = _page(title, *texts, "Close this page and return to the terminal.")
+        self.finished.set()
+        self.shown.wait(2)
 
     def take(self, pasted: str) -> bool:
         """Takes the address that a browser ended on, or its query, from the user's own hand."""
         address = pasted.strip(" \t<>[]()\"'").partition("#")[0]
-        taken = self._take(address.partition("?")[2] or address) == 303
+        taken = self.take_query(address.partition("?")[2] or address) == 303
         if taken:
-            self._shown.set()  # no page waits for the result
+            self.shown.set()  # no page waits for the result
         return taken
 
-    def _take(self, query: str) -> int:
+    def take_query(self, query: str) -> int:
         """Ends the wait by the first answer to this attempt (RFC 6749 section 4.1.2).
 
         Returns the HTTP status for it: 303, for one that is not 400, for a second one 410.
@@ -2113,34 +2098,45 @@ class _Listener:
         self.answered.set()
         return 303
 
-    def send(
-        self, request: BaseHTTPRequestHandler, status: int, page: bytes = b"", **headers: str
-    ) -> None:
-        """Sends a page, or that of the status, with the headers that every page has."""
-        page = page or _page(*_PAGES.get(status, _PAGES[404]))
-        headers["Content-Length"] = str(len(page))
-        request.send_response_only(status)
-        for name, value in {**_PAGE_HEADERS, **headers}.items():
-            request.send_header(name, value)
-        request.end_headers()
-        if request.command != "HEAD":
-            request.wfile.write(page)
-
 
 def _handler_of(listener: _Listener) -> type[BaseHTTPRequestHandler]:
+    """What a listener answers over HTTP."""
     from http.server import BaseHTTPRequestHandler
 
     class Handler(BaseHTTPRequestHandler):
         timeout = 10  # seconds that a connection may stay silent
 
         def do_GET(self) -> None:
-            listener.respond(self)
+            path, _, query = self.path.partition("?")
+            if self.headers.get_all("Host") != [listener.host]:  # a page that rebinds a name (DNS)
+                self.send_page(400)
+            elif path == "/done" and not query and listener.finished.is_set():
+                self.send_page(200, listener.result)
+                listener.shown.set()
+            elif path != "/callback":
+                self.send_page(404)
+            elif (status := listener.take_query(query)) != 303:
+                self.send_page(status)
+            else:
+                listener.finished.wait(2 * REQUEST_SECONDS + LOCK_SECONDS)
+                self.send_page(303, Location="/done")
+
+        def send_page(self, status: int, page: bytes = b"", **headers: str) -> None:
+            """Sends a page, or that of the status, with the headers that every page has."""
+            page = page or _page(*_PAGES.get(status, _PAGES[404]))
+            headers["Content-Length"] = str(len(page))
+            self.send_response_only(status)
+            for name, value in {**_PAGE_HEADERS, **headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(page)
 
         def send_error(self, code: int, message: object = None, explain: object = None) -> None:
             """The answer to what is not a GET; none to what is not HTTP, or HTTP/0.9."""
             del message, explain  # they may hold what was sent
-            if getattr(self, "request_version", "HTTP/0.9") != "HTTP/0.9":
-                listener.send(self, 405 if code == 501 else code, Allow="GET")
+            if self.request_version != "HTTP/0.9":
+                self.send_page(405 if code == 501 else code, Allow="GET")
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             """Nothing: a request line holds the code."""
