@@ -2242,21 +2242,22 @@ def _check_answer(answer: Mapping[str, str], issuer: str) -> None:
 # ---- Device flow (RFC 8628) ----------------------------------------------------------------------
 
 
-def _checked_url(value: object) -> str | None:
+def _checked_url(value: object) -> str:
     """A URL of the server that may be shown and opened: https, or http to this machine."""
     from urllib.parse import urlsplit
 
-    if not _is_token(value) or len(str(value)) > 2048:
-        return None
-    if not frozenset('@"<>\\^`{|}').isdisjoint(str(value)):  # but for user info none is legal
-        return None
+    url = str(value)
+    usable = _is_token(value) and len(url) <= 2048
+    usable = usable and set(url).isdisjoint('@"<>\\^`{|}')  # but for user info none is legal
     try:
-        parts = urlsplit(str(value))
+        parts = urlsplit(url)
         host = parts.hostname or ""
+        local = parts.scheme == "http" and _is_loopback(f"[{host}]" if ":" in host else host)
+        if usable and host and (local or parts.scheme == "https"):
+            return url
     except ValueError:
-        return None
-    local = parts.scheme == "http" and _is_loopback(f"[{host}]" if ":" in host else host)
-    return str(value) if host and (local or parts.scheme == "https") else None
+        pass
+    raise _invalid_reply("holds a verification_uri that is no https address")
 
 
 def _device_prompt(reply: Json, timeout: float) -> Json:
@@ -2268,9 +2269,8 @@ def _device_prompt(reply: Json, timeout: float) -> Json:
         raise _invalid_reply("holds no device_code")
     plain = _checked_url(reply.get("verification_uri"))
     complete = _checked_url(reply.get("verification_uri_complete") or plain)
-    if plain is None or complete is None:
-        raise _invalid_reply("holds a verification_uri that is no https address")
-    if not _is_number(reply.get("interval", 5)) or reply.get("interval", 5) < 0:
+    interval = reply.get("interval", 5)
+    if not _is_number(interval) or interval < 0:
         raise _invalid_reply("holds an interval that is no number of seconds")
     return {
         "event": "device_code",
