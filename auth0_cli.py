@@ -2294,11 +2294,11 @@ def _device_login(tenant: _Tenant, wanted: Form, timeout: float, prompt: _Prompt
     wait = interval = min(max(reply.get("interval", 5), 1), 300)
     while True:
         left = deadline - time.monotonic()
-        pause = max(0.0, min(1.2 * wait, left))  # a fifth more: this clock may be the faster
-        prompt.wait(pause, deadline)
-        if left < wait and timeout < _lifetime(reply.get("expires_in", 900)):
-            raise LoginFailed(f"nobody approved the login within {timeout:.0f} s: log in again")
+        # A fifth more than the wait: this clock may be the faster.
+        prompt.wait(max(0.0, min(1.2 * wait, left)), deadline)
         if left < wait:
+            if timeout < _lifetime(reply.get("expires_in", 900)):
+                raise LoginFailed(f"nobody approved the login within {timeout:.0f} s: log in again")
             raise LoginFailed("the code has expired: log in again", "expired_token")
         try:
             form = {"grant_type": DEVICE_CODE, "device_code": reply["device_code"]}
