@@ -2269,35 +2269,38 @@ def _device_prompt(reply: Json, timeout: float) -> Json:
         raise _invalid_reply("holds no device_code")
     plain = _checked_url(reply.get("verification_uri"))
     complete = _checked_url(reply.get("verification_uri_complete") or plain)
-    interval = reply.get("interval", 5)
-    if not _is_number(interval) or interval < 0:
+    if not _is_number(reply["interval"]) or reply["interval"] < 0:
         raise _invalid_reply("holds an interval that is no number of seconds")
     return {
         "event": "device_code",
         "user_code": user_code,
         "verification_uri": plain,
         "verification_uri_complete": complete,
-        "expires_in": int(min(_lifetime(reply.get("expires_in", 900)), timeout)),
+        "expires_in": int(min(_lifetime(reply["expires_in"]), timeout)),
     }
 
 
 def _device_login(tenant: _Tenant, wanted: Form, timeout: float, prompt: _Prompt) -> Json:
     """The device authorization grant: shows the code, then asks until the user has answered."""
     try:
-        reply = tenant.post("/oauth/device/code", wanted, "always")
+        reply: Json = {
+            "interval": 5,
+            "expires_in": 900,
+            **tenant.post("/oauth/device/code", wanted, "always"),
+        }
     except OAuthError as problem:
         raise _device_refused(problem) from None
     event = _device_prompt(reply, timeout)
     deadline = time.monotonic() + event["expires_in"]
     prompt.begin(event)
     told = False
-    wait = interval = min(max(reply.get("interval", 5), 1), 300)
+    wait = interval = min(max(reply["interval"], 1), 300)
     while True:
         left = deadline - time.monotonic()
         # A fifth more than the wait: this clock may be the faster.
         prompt.wait(max(0.0, min(1.2 * wait, left)), deadline)
         if left < wait:
-            if timeout < _lifetime(reply.get("expires_in", 900)):
+            if timeout < _lifetime(reply["expires_in"]):
                 raise LoginFailed(f"nobody approved the login within {timeout:.0f} s: log in again")
             raise LoginFailed("the code has expired: log in again", "expired_token")
         try:
