@@ -1877,9 +1877,8 @@ class _Prompt:
             text.encode(sys.stderr.encoding or "ascii")
         except (ValueError, AttributeError):
             return ""
-        lines = text.splitlines()
-        room = get_terminal_size((0, 0))
-        fits = len(lines[0]) < room.columns and len(lines) + 16 < room.lines
+        columns, lines = get_terminal_size((0, 0))
+        fits = text.index("\n") < columns and text.count("\n") + 16 < lines
         return f"{text}\n" if self._qr or fits else ""
 
     def typed(self, deadline: float) -> str | None:
