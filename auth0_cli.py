@@ -1885,7 +1885,7 @@ class _Prompt:
         """Counts down to the deadline (monotonic seconds); a line, if one was typed."""
         if not self._live:
             return None
-        left = max(0, round(deadline - time.monotonic()))
+        left = round(deadline - time.monotonic())
         shown = f"Waiting {left // 60:2}:{left % 60:02} "
         if shown != self._shown:  # what has been typed behind it stays
             _say(f"\x1b7\r{shown}\x1b8" if self._shown else shown, "")
