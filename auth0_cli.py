@@ -1747,13 +1747,13 @@ def _find_browser() -> Any:
 
 def _user_sits_here() -> bool:
     """Whether a browser opened on this machine would be seen by the user."""
-    if any(map(os.environ.get, ("SSH_CONNECTION", "SSH_CLIENT", "SSH_TTY"))):
+    if any(map(os.environ.get, "SSH_CONNECTION SSH_CLIENT SSH_TTY".split())):
         return False
     if sys.platform in ("win32", "darwin"):
         return True
     if os.path.exists("/.dockerenv") or os.path.exists("/run/.containerenv"):
         return False
-    shown = ("DISPLAY", "WAYLAND_DISPLAY", "WSL_DISTRO_NAME", "BROWSER")
+    shown = "DISPLAY WAYLAND_DISPLAY WSL_DISTRO_NAME BROWSER".split()
     return any(map(os.environ.get, shown))
 
 
