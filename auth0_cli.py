@@ -2145,7 +2145,7 @@ def _handler_of(listener: _Listener) -> type[BaseHTTPRequestHandler]:
 
 def _browser_login(
     tenant: _Tenant,
-    wanted: dict[str, str | None],
+    wanted: Form,
     ports: tuple[int, ...],
     timeout: float,
     prompt: _Prompt,
@@ -2187,8 +2187,8 @@ def _browser_login(
             f"Callback URLs (Dashboard > the application > Settings): {urls}"
         )
         prompt.begin(event, can_use_code)
-        hint = time.monotonic() + 45
         deadline = time.monotonic() + timeout
+        hint_at = timeout - 45  # seconds that are left when no page has come for a while
         while not listener.answer:
             left = deadline - time.monotonic()
             if left <= 0:
@@ -2201,8 +2201,8 @@ def _browser_login(
                 return None
             if typed and not listener.take(typed):
                 prompt.say("That is not the address that this login ended on: copy it whole.")
-            if time.monotonic() > hint:
-                hint = deadline
+            if left < hint_at:
+                hint_at = 0
                 code = "\nOr type c and Enter to use a code on another device."
                 prompt.say(f"No page has come back yet. {register}{code * can_use_code}")
             listener.answered.wait(min(0.25, left))  # a longer one Windows would not interrupt
