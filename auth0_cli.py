@@ -2131,9 +2131,11 @@ def _handler_of(listener: _Listener) -> type[BaseHTTPRequestHandler]:
             if self.command != "HEAD":
                 self.wfile.write(page)
 
-        def send_error(self, code: int, message: object = None, explain: object = None) -> None:
-            """The answer to what is not a GET; none to what is not HTTP, or HTTP/0.9."""
-            del message, explain  # they may hold what was sent
+        def send_error(self, code: int, *_: object, **__: object) -> None:
+            """The answer to what is not a GET; none to what is not HTTP, or HTTP/0.9.
+
+            The words that come with the code are left out: they may hold what was sent.
+            """
             if self.request_version != "HTTP/0.9":
                 self.send_page(405 if code == 501 else code, Allow="GET")
 
