@@ -2001,7 +2001,7 @@ class _Listener:
         ConfigError: every port is busy.
     """
 
-    def __init__(self, ports: tuple[int, ...]) -> None:
+    def __init__(self, ports: Sequence[int]) -> None:
         from secrets import token_urlsafe
         from threading import Event, Lock
 
@@ -2015,7 +2015,7 @@ class _Listener:
         self.host = host.removesuffix(":80")  # as a browser spells it
         self.redirect_uri = f"http://{host}/callback"
 
-    def _bind(self, ports: tuple[int, ...]) -> Any:
+    def _bind(self, ports: Sequence[int]) -> Any:
         import random
         from socketserver import ThreadingTCPServer
 
@@ -2091,7 +2091,7 @@ class _Listener:
             return 400
         if bool(answer.get("code")) == bool(answer.get("error")):
             return 400
-        if not self._once.acquire(blocking=False):
+        if not self._once.acquire(False):
             return 410
         self.answer = answer
         self.answered.set()
@@ -2148,7 +2148,7 @@ def _handler_of(listener: _Listener) -> type[BaseHTTPRequestHandler]:
 def _browser_login(
     tenant: _Tenant,
     wanted: Form,
-    ports: tuple[int, ...],
+    ports: Sequence[int],
     timeout: float,
     prompt: _Prompt,
     establish: Callable[[Json, str], Session],
