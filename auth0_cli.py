@@ -1757,10 +1757,16 @@ def _user_sits_here() -> bool:
     return any(map(os.environ.get, shown))
 
 
+def _in_background(work: Callable[..., object], *args: object) -> None:
+    """Calls it in a thread that does not keep the process alive."""
+    from threading import Thread
+
+    Thread(target=work, args=args, daemon=True).start()
+
+
 def _open_browser(url: str) -> bool:
     """Opens a checked URL without a shell and without waiting; False if there is no browser."""
     from subprocess import DEVNULL, Popen
-    from threading import Thread
 
     browser = _find_browser()
     if browser is None:
@@ -1776,9 +1782,9 @@ def _open_browser(url: str) -> bool:
             env=environ,
             start_new_session=True,  # so that Ctrl-C here does not end the browser
         )
-        Thread(target=process.wait, daemon=True).start()
+        _in_background(process.wait)
     except (AttributeError, OSError, ValueError):  # it is no command but a call of the system
-        Thread(target=browser.open, args=(url,), daemon=True).start()
+        _in_background(browser.open, url)
     return True
 
 
@@ -2050,9 +2056,7 @@ class _Listener:
         )
 
     def __enter__(self) -> _Listener:
-        from threading import Thread
-
-        Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+        _in_background(self._server.serve_forever, 0.01)
         return self
 
     def __exit__(self, *exc: object) -> None:
