@@ -2015,7 +2015,7 @@ class _Listener:
         self.answer: dict[str, str] = {}  # the parameters of the one true answer
         self._once = Lock()  # taken by it, and never released
         self.answered, self.finished, self.shown = Event(), Event(), Event()
-        self.result = b""
+        self.result = b""  # the page that the browser is shown at the end
         self._server = self._bind(ports)
         host = f"127.0.0.1:{self._server.server_address[1]}"
         self.host = host.removesuffix(":80")  # as a browser spells it
@@ -2113,7 +2113,7 @@ def _handler_of(listener: _Listener) -> type[BaseHTTPRequestHandler]:
             path, _, query = self.path.partition("?")
             if self.headers.get_all("Host") != [listener.host]:  # a page that rebinds a name (DNS)
                 self.send_page(400)
-            elif path == "/done" and not query and listener.finished.is_set():
+            elif path == "/done" and not query and listener.result:
                 self.send_page(200, listener.result)
                 listener.shown.set()
             elif path != "/callback":
