@@ -2416,7 +2416,7 @@ def _finish(work: Callable[[Callable[[], None]], Record]) -> Record:
     a refresh would be lost, and with it the rotated refresh token; a second one ends it at once.
     In a process that lives on the work goes on in its thread, and keeps the lock that it holds.
     """
-    from threading import Event, Lock, Thread
+    from threading import Event, Lock
 
     turn, done = Lock(), Event()  # the turn is taken once: to begin, or to end before
     results: list[Record | BaseException] = []
@@ -2433,7 +2433,7 @@ def _finish(work: Callable[[Callable[[], None]], Record]) -> Record:
         done.set()
 
     try:
-        Thread(target=run, daemon=True).start()
+        _in_background(run)
         while not done.wait(0.5):
             pass
     except BaseException:

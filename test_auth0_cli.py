@@ -7344,10 +7344,9 @@ class TestFaults:
                     raise KeyboardInterrupt
 
         monkeypatch.setattr(threading, "Event", Event)
-        thread = lambda target, daemon: SimpleNamespace(start=target)  # noqa: E731
-        monkeypatch.setattr(threading, "Thread", thread)
-        with pytest.raises(KeyboardInterrupt):  # what is given to the work since 99ea017 is called
-            auth0_cli._finish(lambda *begin: [call() for call in begin])
+        monkeypatch.setattr(auth0_cli, "_in_background", lambda work: work())
+        with pytest.raises(KeyboardInterrupt):
+            auth0_cli._finish(lambda begin: begin())
         assert waits == [0.5, 5]
 
     def test_whatever_ends_the_work_ends_the_wait(self):
