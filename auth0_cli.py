@@ -724,10 +724,21 @@ class MemoryCache:
 
 def _new_record(domain: str = "", client_id: str = "", profile: str = "") -> Record:
     """A session with nothing in it; it is also the pattern of what a file must hold."""
-    texts = {"domain": domain, "client_id": client_id, "profile": profile}
-    unknown = dict.fromkeys(("id_token", "refresh_token", "organization", "audience", "scope"))
-    lists: Record = {"tokens": [], "jwks": [], "user": {}, "jwks_refetched_at": 0}
-    return {"version": SESSION_VERSION, **texts, **unknown, **lists}
+    return {
+        "version": SESSION_VERSION,
+        "domain": domain,
+        "client_id": client_id,
+        "profile": profile,
+        "id_token": None,
+        "refresh_token": None,
+        "organization": None,
+        "audience": None,
+        "scope": None,
+        "tokens": [],
+        "jwks": [],
+        "user": {},
+        "jwks_refetched_at": 0,
+    }
 
 
 def _new_entry(
@@ -741,10 +752,17 @@ def _new_entry(
     Without a scope in the answer what was asked for is what was granted (RFC 6749 section 5.1).
     """
     granted = scope if reply.get("scope") is None else reply["scope"]
-    goal = {"audience": audience, "organization": organization, "requested": scope}
-    times = {name: reply.get(name, 0) for name in ("expires_at", "obtained_at")}
-    token = {"access_token": reply["access_token"], "token_type": "Bearer", "default": False}
-    return {**goal, **times, **token, "scope": _clean(granted or "", 8000)}
+    return {
+        "audience": audience,
+        "organization": organization,
+        "requested": scope,
+        "expires_at": reply.get("expires_at", 0),
+        "obtained_at": reply.get("obtained_at", 0),
+        "access_token": reply["access_token"],
+        "token_type": "Bearer",
+        "default": False,
+        "scope": _clean(granted or "", 8000),
+    }
 
 
 def _fits(value: object, pattern: Record) -> bool:
