@@ -771,9 +771,11 @@ def _fits(value: object, pattern: Record) -> bool:
         return False
     for name, sample in pattern.items():
         found = value.get(name, ...)
-        number = type(sample) is int and _is_number(found)
-        text = sample is None and (found is None or type(found) is str)
-        if not (number or text or type(found) is type(sample) is not int):
+        if type(sample) is int:
+            fits = _is_number(found)
+        else:
+            fits = type(found) is type(sample) or (sample is None and type(found) is str)
+        if not fits:
             return False
     return True
 
@@ -795,13 +797,15 @@ def _parse_record(data: bytes, key: str) -> Record:
             "update this copy, or give another directory with --cache"
         )
     entry = _new_entry(dict.fromkeys(("access_token", "scope"), ""))
-    sound = version == SESSION_VERSION and _fits(record, _new_record())
-    sound = sound and all(
-        _fits(token, entry) and _is_token(token["access_token"]) for token in record["tokens"]
+    sound = (
+        version == SESSION_VERSION
+        and _fits(record, _new_record())
+        and all(_fits(t, entry) and _is_token(t["access_token"]) for t in record["tokens"])
+        and (record["refresh_token"] is None or _is_token(record["refresh_token"]))
+        and (not record["user"] or type(record["user"].get("sub")) is str)
+        and key == _session_key(record["domain"], record["client_id"], record["profile"])
     )
-    sound = sound and (record["refresh_token"] is None or _is_token(record["refresh_token"]))
-    sound = sound and (not record["user"] or type(record["user"].get("sub")) is str)
-    if not sound or key != _session_key(record["domain"], record["client_id"], record["profile"]):
+    if not sound:
         raise ValueError("not this session")
     if record["refresh_token"] and not record["user"]:  # as an earlier version has kept it
         record["user"] = dict(UNKNOWN_USER)
