@@ -874,10 +874,9 @@ class _Store:
         """
         import json
 
-        data = json.dumps(record, indent=1).encode("ascii")
-        while len(data) > MAX_BYTES and record["tokens"]:  # it would be found damaged
+        # What is too large would be found damaged, so the oldest tokens go.
+        while len(data := json.dumps(record, indent=1).encode()) > MAX_BYTES and record["tokens"]:
             record = {**record, "tokens": record["tokens"][1:]}
-            data = json.dumps(record, indent=1).encode("ascii")
         try:
             if old:
                 current = self.load(key, True)
