@@ -419,7 +419,6 @@ def _state_directory() -> str:
 
 # ---- Session files -------------------------------------------------------------------------------
 
-_OPEN_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _posix: Any = os  # for what the os module lacks on Windows
 _stores: dict[str, _Store] = {}  # directory -> its sessions, also those that could not be written
 _mutexes: dict[object, Any] = {}  # what is locked -> the mutex of this process's threads
@@ -460,6 +459,12 @@ def _split_key(key: str) -> list[str]:
         return parts if sound and _normal_domain(parts[0]) == parts[0] else []
     except ConfigError:  # whoever wrote it, a refresh token is not sent there
         return []
+
+
+def _open(path: str, flags: int) -> int:
+    """Opens or creates a file for its owner alone; follows no link, and waits for no FIFO."""
+    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    return os.open(path, flags, 0o600)
 
 
 def _try_file_lock(fd: int, lock: bool) -> bool:
@@ -504,7 +509,7 @@ def _lock(name: object, timeout: float, path: str = "") -> AbstractContextManage
         fd = -1
         try:
             if path:
-                fd = os.open(path, os.O_RDWR | os.O_CREAT | _OPEN_FLAGS, 0o600)
+                fd = _open(path, os.O_RDWR | os.O_CREAT)
                 _lock_files.add(fd)
             while not held or (path and not _try_file_lock(fd, True)):
                 waited = time.monotonic() - begun
@@ -557,10 +562,11 @@ class FileCache:
     def read(self, key: str) -> bytes | None:
         """The stored bytes (at most one more than `MAX_BYTES`), or None. Takes no lock."""
         path = self.path(key)
-        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _OPEN_FLAGS  # a FIFO must not block
         try:
             self._check(self.directory)
-            with open(path, "rb", opener=lambda name, _: _patiently(os.open, name, flags)) as file:
+            with open(
+                path, "rb", opener=lambda name, flags: _patiently(_open, name, flags)
+            ) as file:
                 self._check(path, file.fileno())
                 return file.read(MAX_BYTES + 1)
         except (FileNotFoundError, NotADirectoryError):
@@ -573,11 +579,10 @@ class FileCache:
         process left of it is swept by the next write.
         """
         temporary = self.path(key, ".tmp")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _OPEN_FLAGS
         self._make_directory()
         _unlink(temporary)
         try:
-            with open(temporary, "wb", opener=lambda name, _: os.open(name, flags, 0o600)) as file:
+            with open(temporary, "xb", opener=_open) as file:
                 if hasattr(os, "fchmod"):
                     _posix.fchmod(file.fileno(), 0o600)  # whatever the umask left of it
                 file.write(data)
