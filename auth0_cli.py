@@ -627,26 +627,26 @@ class FileCache:
         self._check(self.directory)
 
     def _flush_directory(self) -> None:
-        """Makes a rename last, where a directory can be flushed."""
-        if os.name == "posix":
+        """Makes a rename last, where a directory can be flushed (Windows does not open one)."""
+        try:
+            fd = os.open(self.directory, os.O_RDONLY)
             try:
-                fd = os.open(self.directory, os.O_RDONLY)
-                try:
-                    os.fsync(fd)
-                finally:
-                    os.close(fd)
-            except OSError:
-                pass
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        except OSError:
+            pass
 
     def _check(self, path: str, fd: int | None = None) -> None:
         """Refuses what others could have written, and closes to them what they could read."""
         from stat import S_ISDIR, S_ISREG
 
-        info = os.stat(path if fd is None else fd)
-        at, path = path if fd is None else fd, _clean(path, 400)
-        if fd is None and not S_ISDIR(info.st_mode):
+        at = path if fd is None else fd
+        info = os.stat(at)
+        mode, path = info.st_mode, _clean(path, 400)
+        if fd is None and not S_ISDIR(mode):
             raise CacheError(f"{path} is not a directory: give one with --cache")
-        if fd is not None and not S_ISREG(info.st_mode):
+        if fd is not None and not S_ISREG(mode):
             raise CacheError(f"{path} is not a regular file: move it away and log in again")
         if os.name != "posix":
             return  # a profile directory of Windows is private by its access-control list
@@ -654,16 +654,16 @@ class FileCache:
             raise CacheError(f"{path} belongs to another user: use a directory of your own")
         if fd is not None and info.st_nlink > 1:
             raise CacheError(f"{path} has a second name (a hard link): remove it and log in again")
-        if info.st_mode & 0o022:
+        if mode & 0o022:
             raise CacheError(
                 f"{path} can be written by other users, who may have changed it: check it, then "
                 "take their permission away (chmod go-rwx)"
             )
-        if info.st_mode & 0o077 and not self.repairs:
-            raise CacheError(f"{path} can be read by other users: the next command closes it")
-        if info.st_mode & 0o077:
+        if mode & 0o077:
+            if not self.repairs:
+                raise CacheError(f"{path} can be read by other users: the next command closes it")
             try:
-                os.chmod(at, info.st_mode & 0o700)
+                os.chmod(at, mode & 0o700)
                 _warn(f"{path} could be read by other users: closed to them now")
             except OSError:
                 _warn(f"{path} can be read by other users, and that can't be changed")
