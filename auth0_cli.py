@@ -263,24 +263,23 @@ def _b64url_decode(text: str) -> bytes:
     return data
 
 
+def _json_object(members: list[tuple[str, Any]]) -> Json:
+    """The members as a dict; ValueError if a name occurs twice, which readers take differently."""
+    result = dict(members)
+    if len(result) != len(members):
+        raise ValueError("a name occurs twice in a JSON object")
+    return result
+
+
 class _JsonRules:
     """What the json module's decoder tells its scanner: no name twice, no NaN."""
 
     strict = True
     object_hook = None
+    object_pairs_hook = _json_object
     parse_float = float
     parse_int = int
-
-    @staticmethod
-    def object_pairs_hook(members: list[tuple[str, Any]]) -> Json:
-        result = dict(members)
-        if len(result) != len(members):
-            raise ValueError("a name occurs twice in a JSON object")
-        return result
-
-    @staticmethod
-    def parse_constant(name: str) -> NoReturn:
-        raise ValueError(f"{name} is not JSON")
+    parse_constant = int  # of "NaN", "Infinity" or "-Infinity": a ValueError
 
 
 def _json_scanner() -> Callable[[str, int], tuple[Any, int]]:
@@ -292,8 +291,7 @@ def _json_scanner() -> Callable[[str, int], tuple[Any, int]]:
     except (ImportError, AttributeError, TypeError):  # another Python, or a later one
         from json import JSONDecoder
 
-        hooks = (_JsonRules.object_pairs_hook, _JsonRules.parse_constant)
-        decoder = JSONDecoder(object_pairs_hook=hooks[0], parse_constant=hooks[1])
+        decoder = JSONDecoder(object_pairs_hook=_json_object, parse_constant=int)
         return decoder.scan_once  # type: ignore[attr-defined, no-any-return, unused-ignore]
 
 
@@ -319,9 +317,13 @@ def _is_array(value: object) -> TypeGuard[list[Any]]:
 
 def _is_token(value: object) -> bool:
     """Whether it can be a token: visible ASCII (RFC 6749 appendix A.12), so also one line."""
-    if type(value) is not str or not 0 < len(value) < 1 << 17:
-        return False
-    return value.isascii() and value.isprintable() and " " not in value
+    return (
+        type(value) is str
+        and 0 < len(value) < 1 << 17
+        and value.isascii()
+        and value.isprintable()
+        and " " not in value
+    )
 
 
 def _is_number(value: object) -> bool:
