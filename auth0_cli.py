@@ -337,9 +337,8 @@ def _is_number(value: object) -> bool:
 def _is_loopback(host: str) -> bool:
     """Whether a host (no port) names this machine: localhost, [::1] or 127.0.0.0/8."""
     octets = host.split(".")
-    numbers = [int(o) for o in octets if o.isdecimal() and len(o) < 4]
-    literal = len(octets) == len(numbers) == 4 and numbers[0] == 127 and max(numbers) < 256
-    return literal or host in ("localhost", "[::1]")
+    numbers = all(o.isdecimal() and len(o) < 4 and int(o) < 256 for o in octets)
+    return (numbers and len(octets) == 4 and octets[0] == "127") or host in ("localhost", "[::1]")
 
 
 def _split_port(netloc: str) -> tuple[str, str]:
@@ -357,17 +356,17 @@ def _normal_domain(value: str) -> str:
     scheme, _, rest = text.partition("://") if "://" in text else ("https", "", text)
     host, port = _split_port(rest.removesuffix("/"))
     host = host.removesuffix(".")
+    usual_port = {"https": "443", "http": "80"}.get(scheme)
     plain = host == "[::1]" or (host and set(host) <= _SAFE and host[0] not in "-.")
     usable = not port or (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536)
-    if scheme not in ("http", "https") or not plain or not usable:
+    if not usual_port or not plain or not usable:
         raise ConfigError(
             f"{_clean(value, 80)!r} is not a domain: give it as in acme.eu.auth0.com "
             "(Dashboard > Applications > your application > Domain)"
         )
     if scheme == "http" and not _is_loopback(host):
         raise ConfigError(f"plain http to {host} is refused: give the domain without http://")
-    usual = not port or (scheme, port) in (("https", "443"), ("http", "80"))
-    netloc = host if usual else f"{host}:{port}"
+    netloc = host if port in ("", usual_port) else f"{host}:{port}"
     return netloc if scheme == "https" else f"http://{netloc}"
 
 
