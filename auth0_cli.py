@@ -404,17 +404,17 @@ def _callback_urls(ports: Iterable[int]) -> str:
 
 def _state_directory() -> str:
     """The platform's directory for the sessions of this program."""
-    home = os.path.expanduser("~")
-    if not os.path.isabs(home):  # an account without a home: nothing is kept, and `save` says so
-        home = os.devnull
     if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or os.path.join(home, "AppData", "Local")
+        base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
     elif sys.platform == "darwin":
-        base = os.path.join(home, "Library", "Application Support")
+        base = "~/Library/Application Support"
     else:
         base = os.environ.get("XDG_STATE_HOME", "")
         if not os.path.isabs(base):  # as the XDG specification says: a relative one is ignored
-            base = os.path.join(home, ".local", "state")
+            base = "~/.local/state"
+    base = os.path.expanduser(base)
+    if not os.path.isabs(base):  # an account without a home: nothing is kept, and `save` says so
+        base = os.devnull
     return os.path.join(base, "auth0_cli")
 
 
