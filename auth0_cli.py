@@ -448,18 +448,16 @@ def _session_key(*parts: str) -> str:
 def _split_key(key: str) -> list[str]:
     """Domain, client and profile of a session's name; [] if it is not one."""
     parts: list[str] = []
-    for part in key.split("~"):
-        head, *rest = part.split("%")
-        try:
+    try:
+        for part in key.split("~"):
+            head, *rest = part.split("%")
             data = head.encode() + b"".join(bytes.fromhex(r[:2]) + r[2:].encode() for r in rest)
             parts.append(data.decode("utf-8"))
-        except ValueError:
-            return []
-    try:
-        sound = len(parts) == 3 and _session_key(*parts) == key
-        return parts if sound and _normal_domain(parts[0]) == parts[0] else []
-    except ConfigError:  # whoever wrote it, a refresh token is not sent there
+        domain, _, _ = parts
+        sound = _session_key(*parts) == key and _normal_domain(domain) == domain
+    except (ValueError, ConfigError):  # whoever wrote it, a refresh token is not sent there
         return []
+    return parts if sound else []
 
 
 def _open(path: str, flags: int) -> int:
