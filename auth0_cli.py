@@ -504,19 +504,21 @@ def _lock(name: object, timeout: float, path: str = "") -> AbstractContextManage
     def hold() -> Generator[None, None, None]:
         begun = time.monotonic()
         told = False
-        held = mutex.acquire(timeout=timeout)
+        busy = NetworkError(
+            f"something else has been busy with this session for {timeout:.0f} s: "
+            "try again, or end that process"
+        )
+        if not mutex.acquire(timeout=timeout):
+            raise busy
         fd = -1
         try:
             if path:
                 fd = _open(path, os.O_RDWR | os.O_CREAT)
                 _lock_files.add(fd)
-            while not held or (path and not _try_file_lock(fd, True)):
+            while path and not _try_file_lock(fd, True):
                 waited = time.monotonic() - begun
-                if not held or waited > timeout:
-                    raise NetworkError(
-                        f"something else has been busy with this session for {timeout:.0f} s: "
-                        "try again, or end that process"
-                    )
+                if waited > timeout:
+                    raise busy
                 if waited > 3 and not told:
                     told = True
                     _say_waiting("another process that is busy with this session")
@@ -527,8 +529,7 @@ def _lock(name: object, timeout: float, path: str = "") -> AbstractContextManage
                 _lock_files.discard(fd)
                 _try_file_lock(fd, False)  # a child may have a copy of the descriptor
                 os.close(fd)
-            if held:
-                mutex.release()
+            mutex.release()
 
     return hold()
 
