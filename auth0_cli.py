@@ -924,7 +924,6 @@ class _Store:
 
         @contextmanager
         def hold() -> Generator[None, None, None]:
-            lock: object = None
             try:
                 lock = self.call("lock", key, timeout)
                 self.call("__enter__", of=lock)
@@ -932,7 +931,7 @@ class _Store:
                 if not self._is_read_only(problem.__cause__):
                     raise
                 lock = _lock((id(self), key), timeout)
-                self.call("__enter__", of=lock)
+                lock.__enter__()
             try:
                 yield
             finally:
@@ -949,7 +948,7 @@ class _Store:
 
         if not isinstance(problem, OSError) or not isinstance(self.cache, FileCache):
             return False
-        if problem.errno in (errno.EACCES, errno.EPERM):  # of the directory, or of one file in it?
+        if isinstance(problem, PermissionError):  # of the directory, or of one file in it?
             return not os.access(self.cache.directory, os.W_OK)
         full_or_gone = (errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.ENOSPC, errno.EDQUOT)
         return problem.errno in full_or_gone
