@@ -644,9 +644,10 @@ class FileCache:
         at = path if fd is None else fd
         info = os.stat(at)
         mode, path = info.st_mode, _clean(path, 400)
-        if fd is None and not S_ISDIR(mode):
-            raise CacheError(f"{path} is not a directory: give one with --cache")
-        if fd is not None and not S_ISREG(mode):
+        if fd is None:
+            if not S_ISDIR(mode):
+                raise CacheError(f"{path} is not a directory: give one with --cache")
+        elif not S_ISREG(mode):
             raise CacheError(f"{path} is not a regular file: move it away and log in again")
         if os.name != "posix":
             return  # a profile directory of Windows is private by its access-control list
