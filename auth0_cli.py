@@ -96,7 +96,6 @@ PASSWORD_REALM = "http://auth0.com/oauth/grant-type/password-realm"
 JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 FLOWS = ("auto", "browser", "device", "client-credentials", "password")
 SESSION_VERSION = 1
-UNKNOWN_USER = {"sub": ""}  # of a login without `openid`; a machine's session has no user
 MAX_BYTES = 1 << 20  # of an answer, and of a session file
 REQUEST_SECONDS = 30.0  # for one request, retries included
 LOCK_SECONDS = 60.0  # as long as a refresh with a request for keys may take: twice the above
@@ -813,8 +812,6 @@ def _parse_record(data: bytes, key: str) -> Record:
     )
     if not sound:
         raise ValueError("not this session")
-    if record["refresh_token"] and not record["user"]:  # as an earlier version has kept it
-        record["user"] = dict(UNKNOWN_USER)
     return record
 
 
@@ -3096,8 +3093,8 @@ class Auth0(_Settings):
     ) -> Session:
         """Makes a session of a login's answer: first every check, then the save."""
         record = _new_record(*name)
-        if not machine:
-            record["user"] = dict(UNKNOWN_USER)
+        if not machine:  # whose session has no user at all
+            record["user"] = {"sub": ""}
         id_token = reply.get("id_token")
         needs_user = "openid" in str(wanted["scope"]).split() and not machine
         if needs_user or id_token is not None:

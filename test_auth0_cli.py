@@ -1973,16 +1973,13 @@ class TestMachineToMachine:
             assert "no ID token" in machine.run("token", "--id-token", exit=3).err
         assert tenant.count("client_credentials") == 1
 
-    @pytest.mark.parametrize("user", [None, {}])
     @pytest.mark.parametrize("scope", ["read:things offline_access", "openid offline_access"])
-    def test_a_machine_does_not_take_the_place_of_a_user(self, cli, tenant, scope, user):
+    def test_a_machine_does_not_take_the_place_of_a_user(self, cli, tenant, scope):
         web = tenant.clients["practice-web"]
         web.grants.add("client_credentials")
         web.client_grants.append(API)
         cli.env.update(AUTH0_CLIENT_ID=web.client_id, AUTH0_CLIENT_SECRET=web.client_secret)
         cli.login("--scope", scope)
-        if user is not None:  # as an earlier version has kept it
-            cli.edit(lambda record: record.update(user=user))
         assert cli.status()[0]["refreshable"]
         tenant.revoke_sessions("alice")
         cli.expire()
