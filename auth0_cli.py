@@ -1620,8 +1620,16 @@ def _put_token(record: Record, entry: Record, default: bool) -> None:
 
 # ---- QR code (ISO/IEC 18004) ---------------------------------------------------------------------
 
-# Versions 1 to 6 at level L (table 9): data and error correction codewords of a block, and blocks.
-_QR_VERSIONS = ((19, 7, 1), (34, 10, 1), (55, 15, 1), (80, 20, 1), (108, 26, 1), (68, 18, 2))
+# Versions 1 to 6 at level L (table 9): data codewords of a block; its generator polynomial without
+# the leading 1 (annex A), one coefficient for each error correction codeword; blocks.
+_QR_VERSIONS = (
+    (19, "7f7a9aa40b4475", 1),
+    (34, "d8c29f6fc75e5f719dc1", 1),
+    (55, "1dc46fa3704a0a69698b849720861a", 1),
+    (80, "98b9f0056f6306dc70964524bb16e4c67979a5ae", 1),
+    (108, "f633b7048862c7984d38ce189128d175e92a87444690924d2b5e", 1),
+    (68, "effbb77195afc7d7f0dc4952ad4b2043d992", 2),
+)
 
 
 def _qr_flips(mask: int, x: int, y: int) -> bool:
@@ -1640,19 +1648,13 @@ def _qr_times(a: int, b: int) -> int:
     return product
 
 
-def _qr_correction(block: list[int], degree: int) -> list[int]:
+def _qr_correction(block: list[int], generator: bytes) -> list[int]:
     """The error correction codewords of a block: the remainder by the generator polynomial."""
-    generator, root = [1], 1
-    for _ in range(degree):
-        shifted = [0] + [_qr_times(c, root) for c in generator]
-        generator = [a ^ b for a, b in zip([*generator, 0], shifted)]
-        root = _qr_times(root, 2)
-    rest = block + [0] * degree
-    for i in range(len(block)):
-        factor = rest[i]
-        for j, coefficient in enumerate(generator):
-            rest[i + j] ^= _qr_times(coefficient, factor)
-    return rest[len(block) :]
+    rest = [0] * len(generator)
+    for word in block:
+        factor = word ^ rest[0]
+        rest = [a ^ _qr_times(b, factor) for a, b in zip([*rest[1:], 0], generator)]
+    return rest
 
 
 def _qr_codewords(data: bytes) -> tuple[int, list[int]]:
@@ -1660,12 +1662,12 @@ def _qr_codewords(data: bytes) -> tuple[int, list[int]]:
     fitting = [v for v, (size, _, n) in enumerate(_QR_VERSIONS) if len(data) + 2 <= size * n]
     if not fitting:
         raise ValueError("too long for a QR code of version 6")
-    size, degree, count = _QR_VERSIONS[fitting[0]]
+    size, generator, count = _QR_VERSIONS[fitting[0]]
     value = (0x400 + len(data) << 8 * len(data)) + int.from_bytes(data, "big") << 4
     words = list(value.to_bytes(len(data) + 2, "big"))
     words += [(0xEC, 0x11)[i % 2] for i in range(size * count - len(words))]
     blocks = [words[i * size : (i + 1) * size] for i in range(count)]
-    corrections = [_qr_correction(block, degree) for block in blocks]
+    corrections = [_qr_correction(block, bytes.fromhex(generator)) for block in blocks]
     return fitting[0] + 1, [
         word for part in (blocks, corrections) for row in zip(*part) for word in row
     ]
