@@ -1648,7 +1648,7 @@ def _qr_times(a: int, b: int) -> int:
     return product
 
 
-def _qr_correction(block: list[int], generator: bytes) -> list[int]:
+def _qr_correction(block: bytes, generator: bytes) -> list[int]:
     """The error correction codewords of a block: the remainder by the generator polynomial."""
     rest = [0] * len(generator)
     for word in block:
@@ -1659,18 +1659,15 @@ def _qr_correction(block: list[int], generator: bytes) -> list[int]:
 
 def _qr_codewords(data: bytes) -> tuple[int, list[int]]:
     """The version, and its codewords in byte mode (sections 7.4.5 and 7.6); ValueError if long."""
-    fitting = [v for v, (size, _, n) in enumerate(_QR_VERSIONS) if len(data) + 2 <= size * n]
-    if not fitting:
-        raise ValueError("too long for a QR code of version 6")
-    size, generator, count = _QR_VERSIONS[fitting[0]]
-    value = (0x400 + len(data) << 8 * len(data)) + int.from_bytes(data, "big") << 4
-    words = list(value.to_bytes(len(data) + 2, "big"))
-    words += [(0xEC, 0x11)[i % 2] for i in range(size * count - len(words))]
-    blocks = [words[i * size : (i + 1) * size] for i in range(count)]
-    corrections = [_qr_correction(block, bytes.fromhex(generator)) for block in blocks]
-    return fitting[0] + 1, [
-        word for part in (blocks, corrections) for row in zip(*part) for word in row
-    ]
+    for version, (size, generator, count) in enumerate(_QR_VERSIONS, 1):
+        if len(data) + 2 <= size * count:
+            # The digits of the mode, of the length, of the data and of the terminator; padding.
+            words = bytes.fromhex(f"4{len(data):02x}{data.hex()}0") + b"\xec\x11" * size
+            blocks = [words[i : i + size] for i in range(0, size * count, size)]
+            corrections = [_qr_correction(block, bytes.fromhex(generator)) for block in blocks]
+            rows = [*zip(*blocks), *zip(*corrections)]  # the blocks take turns
+            return version, [word for row in rows for word in row]
+    raise ValueError("too long for a QR code of version 6")
 
 
 def _qr_patterns(version: int) -> list[list[int | None]]:
