@@ -1670,23 +1670,22 @@ def _qr_codewords(data: bytes) -> tuple[int, list[int]]:
     raise ValueError("too long for a QR code of version 6")
 
 
-def _qr_patterns(version: int) -> list[list[int | None]]:
-    """The symbol with its function patterns (section 6.3), None where data go; 1 is dark."""
+def _qr_patterns(version: int) -> list[list[int]]:
+    """The symbol with its function patterns (section 6.3), -1 where data go; 1 is dark."""
     side = 17 + 4 * version
-    grid: list[list[int | None]] = [[None] * side for _ in range(side)]
+    grid = [[-1] * side for _ in range(side)]
     for i in range(side):
         grid[6][i] = grid[i][6] = 1 - i % 2
-    for i in range(9):  # the format information goes here
+    for i in range(-8, 9):  # the format information goes here
         grid[8][i] = grid[i][8] = 0
-        grid[8][max(side - 1 - i, side - 8)] = grid[max(side - 1 - i, side - 8)][8] = 0
-    centres = [(3, 3, 4), (3, side - 4, 4), (side - 4, 3, 4)]
-    centres += [(side - 7, side - 7, 2)] if version > 1 else []
-    for x, y, radius in centres:
-        for row in range(max(0, y - radius), min(side, y + radius + 1)):
-            for column in range(max(0, x - radius), min(side, x + radius + 1)):
-                ring = max(abs(row - y), abs(column - x))
-                grid[row][column] = int(ring not in ((2, 4) if radius == 4 else (1,)))
-    grid[side - 8][8] = 1
+    grid[-8][8] = 1
+    for y in range(8):  # three corners mirror each other: a finder pattern and its separator
+        for x in range(8):
+            dark = max(abs(x - 3), abs(y - 3)) not in (2, 4)
+            grid[y][x] = grid[y][-1 - x] = grid[-1 - y][x] = int(dark)
+    if version > 1:
+        for y, row in enumerate(("11111", "10001", "10101", "10001", "11111")):
+            grid[y - 9][-9:-4] = map(int, row)
     return grid
 
 
@@ -1700,7 +1699,7 @@ def _qr_masked(version: int, words: list[int], mask: int) -> list[list[int]]:
         for step in range(side):
             y = step if (pair + 1) & 2 else side - 1 - step
             for x in (pair, pair - 1):
-                if grid[y][x] is None:
+                if grid[y][x] < 0:
                     grid[y][x] = next(bits, 0) ^ _qr_flips(mask, x, y)
     rest = 8 + mask  # level L is 01
     for _ in range(10):
@@ -1711,7 +1710,7 @@ def _qr_masked(version: int, words: list[int], mask: int) -> list[list[int]]:
         row = i if i < 6 else i + 1 if i < 8 else side - 15 + i
         grid[row][8] = bit
         grid[8][side - 1 - i if i < 8 else 7 if i == 8 else 14 - i] = bit
-    return grid  # type: ignore[return-value, unused-ignore]
+    return grid
 
 
 def _qr_penalty(grid: list[list[int]]) -> int:
