@@ -1694,11 +1694,11 @@ def _qr_masked(version: int, words: list[int], mask: int) -> list[list[int]]:
     grid = _qr_patterns(version)
     side = len(grid)
     bits = iter([word >> i & 1 for word in words for i in range(7, -1, -1)])
-    for right in range(side - 1, 0, -2):
-        pair = right - (right <= 6)
-        for step in range(side):
-            y = step if (pair + 1) & 2 else side - 1 - step
-            for x in (pair, pair - 1):
+    rows = range(side)
+    for right in (*range(side - 1, 6, -2), 5, 3, 1):
+        rows = rows[::-1]  # up, then down
+        for y in rows:
+            for x in (right, right - 1):
                 if grid[y][x] < 0:
                     grid[y][x] = next(bits, 0) ^ _qr_flips(mask, x, y)
     rest = 8 + mask  # level L is 01
