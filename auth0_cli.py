@@ -1630,6 +1630,8 @@ _QR_VERSIONS = (
     (108, "f633b7048862c7984d38ce189128d175e92a87444690924d2b5e", 1),
     (68, "effbb77195afc7d7f0dc4952ad4b2043d992", 2),
 )
+# The format information of level L with each of the masks (table C.1).
+_QR_FORMATS = (0x77C4, 0x72F3, 0x7DAA, 0x789D, 0x662F, 0x6318, 0x6C41, 0x6976)
 
 
 def _qr_flips(mask: int, x: int, y: int) -> bool:
@@ -1701,15 +1703,10 @@ def _qr_masked(version: int, words: list[int], mask: int) -> list[list[int]]:
             for x in (right, right - 1):
                 if grid[y][x] < 0:
                     grid[y][x] = next(bits, 0) ^ _qr_flips(mask, x, y)
-    rest = 8 + mask  # level L is 01
-    for _ in range(10):
-        rest = rest << 1 ^ (rest >> 9) * 0x537
-    information = ((8 + mask) << 10 | rest) ^ 0x5412
-    for i in range(15):
-        bit = information >> i & 1
-        row = i if i < 6 else i + 1 if i < 8 else side - 15 + i
-        grid[row][8] = bit
-        grid[8][side - 1 - i if i < 8 else 7 if i == 8 else 14 - i] = bit
+    for i, place in enumerate((*range(6), 7, 8, *range(-7, 0))):
+        grid[place][8] = _QR_FORMATS[mask] >> i & 1
+        grid[8][place] = _QR_FORMATS[mask] >> 14 - i & 1
+    grid[8][-8] = grid[8][8]  # which the two copies have in common
     return grid
 
 
