@@ -1672,8 +1672,12 @@ def _qr_codewords(data: bytes) -> tuple[int, list[int]]:
     raise ValueError("too long for a QR code of version 6")
 
 
-def _qr_patterns(version: int) -> list[list[int]]:
-    """The symbol with its function patterns (section 6.3), -1 where data go; 1 is dark."""
+def _qr_symbol(version: int, words: list[int], mask: int) -> list[list[int]]:
+    """The rows of a symbol; a module is 1 if it is dark.
+
+    First the function patterns (section 6.3), then in the places that they leave, still -1, the
+    data under the mask (7.7, 7.8), then the format information (7.9).
+    """
     side = 17 + 4 * version
     grid = [[-1] * side for _ in range(side)]
     for i in range(side):
@@ -1688,13 +1692,7 @@ def _qr_patterns(version: int) -> list[list[int]]:
     if version > 1:
         for y, row in enumerate(("11111", "10001", "10101", "10001", "11111")):
             grid[y - 9][-9:-4] = map(int, row)
-    return grid
 
-
-def _qr_masked(version: int, words: list[int], mask: int) -> list[list[int]]:
-    """The symbol with its data under a mask, and with the format information (section 7.9)."""
-    grid = _qr_patterns(version)
-    side = len(grid)
     bits = iter([word >> i & 1 for word in words for i in range(7, -1, -1)])
     rows = range(side)
     for right in (*range(side - 1, 6, -2), 5, 3, 1):
@@ -1703,6 +1701,7 @@ def _qr_masked(version: int, words: list[int], mask: int) -> list[list[int]]:
             for x in (right, right - 1):
                 if grid[y][x] < 0:
                     grid[y][x] = next(bits, 0) ^ _qr_flips(mask, x, y)
+
     for i, place in enumerate((*range(6), 7, 8, *range(-7, 0))):
         grid[place][8] = _QR_FORMATS[mask] >> i & 1
         grid[8][place] = _QR_FORMATS[mask] >> 14 - i & 1
@@ -1730,8 +1729,7 @@ def _qr_penalty(grid: list[list[int]]) -> int:
 def _qr_text(data: str, colour: bool) -> str:
     """A QR code in half-block characters with its quiet zone; ValueError if the data are long."""
     version, words = _qr_codewords(data.encode("utf-8"))
-    grids = [_qr_masked(version, words, mask) for mask in range(8)]
-    best = min(grids, key=_qr_penalty)
+    best = min((_qr_symbol(version, words, mask) for mask in range(8)), key=_qr_penalty)
     side = len(best) + 8
     blank = [[0] * side] * 4
     padded = [*blank, *([0] * 4 + row + [0] * 4 for row in best), *blank, [1] * side]
