@@ -1711,18 +1711,15 @@ def _qr_symbol(version: int, words: list[int], mask: int) -> list[list[int]]:
 
 def _qr_penalty(grid: list[list[int]]) -> int:
     """How hard a symbol is to read (section 7.8.3)."""
-    from itertools import groupby
+    import re
 
-    rows = ["".join(map(str, row)) for row in grid]
-    lines = rows + ["".join(column) for column in zip(*rows)]
-    runs = (len(list(run)) for line in lines for _, run in groupby(line))
-    penalty = sum(length - 2 for length in runs if length >= 5)
-    for above, below in zip(rows, rows[1:]):
+    lines = " ".join("".join(map(str, line)) for line in (*grid, *zip(*grid)))
+    penalty = sum(len(run) - 2 for run in re.findall("0{5,}|1{5,}", lines))
+    penalty += 40 * len(re.findall("(?=10111010000|00001011101)", lines))
+    for above, below in zip(grid, grid[1:]):
         squares = zip(above, above[1:], below, below[1:])
         penalty += 3 * sum(len(set(square)) == 1 for square in squares)
-    finders = ("10111010000", "00001011101")
-    penalty += 40 * sum(line[i:].startswith(finders) for line in lines for i in range(len(line)))
-    share = sum(row.count("1") for row in rows) * 20 / len(rows) ** 2
+    share = lines.count("1") * 10 / len(grid) ** 2  # in twentieths: each is in a row and a column
     return penalty + 10 * int(abs(share - 10))
 
 
