@@ -1693,7 +1693,7 @@ def _qr_symbol(version: int, words: list[int], mask: int) -> list[list[int]]:
         for y, row in enumerate(("11111", "10001", "10101", "10001", "11111")):
             grid[y - 9][-9:-4] = map(int, row)
 
-    bits = iter([word >> i & 1 for word in words for i in range(7, -1, -1)])
+    bits = (word >> i & 1 for word in words for i in range(7, -1, -1))
     rows = range(side)
     for right in (*range(side - 1, 6, -2), 5, 3, 1):
         rows = rows[::-1]  # up, then down
