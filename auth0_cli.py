@@ -1592,18 +1592,15 @@ def _find_token(
 
     Asked for, because Auth0 drops scopes silently and would drop them again at each refresh.
     """
-    wanted = set(scope.split()) if scope else None
-    found = None
-    for entry in record["tokens"] if record else ():
+
+    def matches(entry: Record) -> bool:
         if (entry["audience"], entry["organization"]) != (audience, organization):
-            continue
-        if wanted is None:
-            matches = bool(entry.get("default"))
-        else:
-            matches = wanted <= set(f"{entry['scope']} {entry['requested'] or ''}".split())
-        if matches and (found is None or entry["expires_at"] > found["expires_at"]):
-            found = entry
-    return found
+            return False
+        has = f"{entry['scope']} {entry['requested'] or ''}".split()
+        return set(scope.split()) <= set(has) if scope else entry["default"]
+
+    found = filter(matches, record["tokens"] if record else ())
+    return max(found, key=lambda entry: entry["expires_at"], default=None)
 
 
 def _put_token(record: Record, entry: Record, default: bool) -> None:
