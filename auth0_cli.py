@@ -1539,17 +1539,17 @@ def _checked_reply(reply: Json, asked_at: float) -> Json:
     Raises:
         OAuthError: a member is missing or of the wrong type.
     """
-    kind = reply.get("token_type")
+    kind = str(reply.get("token_type"))
     if not _is_token(reply.get("access_token")):
         raise _invalid_reply("holds no usable access_token")
-    if type(kind) is not str or kind.lower() != "bearer":
+    if kind.lower() != "bearer":
         raise _invalid_reply(
             f"holds a token of type {_clean(kind, 20)}, not Bearer (switch off sender "
             "constraining for this application)"
         )
     if reply.get("refresh_token") is not None and not _is_token(reply["refresh_token"]):
         raise _invalid_reply("holds no usable refresh_token")
-    if type(reply.get("scope", "")) not in (str, type(None)):
+    if not isinstance(reply.get("scope"), (str, type(None))):
         raise _invalid_reply("holds a scope that is not a string")
     expires_at = asked_at + _lifetime(reply.get("expires_in"))
     return {**reply, "obtained_at": asked_at, "expires_at": expires_at}
