@@ -1560,7 +1560,7 @@ def _lifetime(expires_in: Any) -> float:
     if expires_in is None:
         return 3600.0
     if type(expires_in) is str and expires_in.isascii() and expires_in.isdigit():
-        return _lifetime(int(expires_in[:12]))
+        expires_in = int(expires_in[:12])
     seconds = float(expires_in) if _is_number(expires_in) else 0.0
     if seconds <= 0:
         raise _invalid_reply("holds an expires_in that is no number of seconds")
