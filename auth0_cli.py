@@ -1579,10 +1579,10 @@ def _is_usable(entry: Record, min_ttl: float) -> bool:
     One that was obtained in the future is not trusted: the clock has been set back since.
     """
     now = time.time()
-    if entry["obtained_at"] > now + LEEWAY or entry["expires_at"] <= now:
+    obtained_at, expires_at = entry["obtained_at"], entry["expires_at"]
+    if obtained_at > now + LEEWAY or expires_at <= now:
         return False
-    short_lived = entry["expires_at"] - entry["obtained_at"] <= min_ttl
-    return short_lived or bool(entry["expires_at"] - now > min_ttl)
+    return bool(expires_at - now > min_ttl or expires_at - obtained_at <= min_ttl)
 
 
 def _find_token(
