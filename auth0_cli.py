@@ -1610,7 +1610,7 @@ def _put_token(record: Record, entry: Record, default: bool) -> None:
     record["tokens"] = [
         old
         for old in record["tokens"]
-        if old["expires_at"] > time.time() and any(old.get(name) != entry[name] for name in same)
+        if old["expires_at"] > time.time() and any(old[name] != entry[name] for name in same)
     ]
     record["tokens"].append(entry)
 
