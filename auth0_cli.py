@@ -1487,17 +1487,17 @@ class _IdToken:
             _check(claims.get(name) == wanted, name, f"it is not for {_clean(wanted, 60)}")
 
     def _check_times(self, max_age: int | None) -> None:
-        claims = self.claims
         now = time.time()
+        times = {"nbf": now, **self.claims}  # one that may be missing is as good as now
+        if max_age is None:
+            times.setdefault("auth_time", now)
         for name in ("exp", "iat", "nbf", "auth_time"):
-            needed = name in ("exp", "iat") or (name == "auth_time" and max_age is not None)
-            absent = name not in claims and not needed
-            _check(absent or _is_number(claims.get(name)), name, "it is missing or not a number")
+            _check(_is_number(times.get(name)), name, "it is missing or not a number")
         clock = "check the clock of this machine"
-        _check(now <= claims["exp"] + LEEWAY, "exp", f"it has expired: {clock}")
-        _check(claims["iat"] <= now + LEEWAY, "iat", f"it was issued in the future: {clock}")
-        _check(claims.get("nbf", now) <= now + LEEWAY, "nbf", f"it is not valid yet: {clock}")
-        recent = max_age is None or now <= claims["auth_time"] + max_age + LEEWAY
+        _check(now <= times["exp"] + LEEWAY, "exp", f"it has expired: {clock}")
+        _check(times["iat"] <= now + LEEWAY, "iat", f"it was issued in the future: {clock}")
+        _check(times["nbf"] <= now + LEEWAY, "nbf", f"it is not valid yet: {clock}")
+        recent = max_age is None or now <= times["auth_time"] + max_age + LEEWAY
         _check(recent, "auth_time", "the login is older than max_age allows: log in again")
 
 
