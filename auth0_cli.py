@@ -1426,17 +1426,6 @@ class _IdToken:
             raise InvalidToken("the ID token is not a signed JWT: log in again", "form") from None
         self._signed = f"{header}.{payload}".encode("ascii")
 
-    def _check_header(self) -> None:
-        alg = self.header.get("alg")
-        if alg != "RS256":
-            raise InvalidToken(
-                f"the ID token is signed with {_clean(alg, 20)}, not RS256: choose RS256 "
-                "(Dashboard > the application > Advanced Settings > OAuth)",
-                "alg",
-            )
-        if "crit" in self.header:  # RFC 7515 section 4.1.11
-            raise InvalidToken("the ID token needs an extension that is not known", "crit")
-
     def candidates(self, keys: list[dict[str, str]]) -> list[dict[str, str]]:
         """The keys that may have signed it: those of its `kid`, or the only one if it has none."""
         kid = self.header.get("kid")
@@ -1475,7 +1464,15 @@ class _IdToken:
         from hashlib import sha256
 
         claims = self.claims
-        self._check_header()
+        alg = self.header.get("alg")
+        if alg != "RS256":
+            raise InvalidToken(
+                f"the ID token is signed with {_clean(alg, 20)}, not RS256: choose RS256 "
+                "(Dashboard > the application > Advanced Settings > OAuth)",
+                "alg",
+            )
+        if "crit" in self.header:  # RFC 7515 section 4.1.11
+            raise InvalidToken("the ID token needs an extension that is not known", "crit")
         self.check_parties(tenant)
         self._check_times(max_age)
         _check(nonce is None or claims.get("nonce") == nonce, "nonce", "it is of another login")
