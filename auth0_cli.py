@@ -984,17 +984,18 @@ class _Exchange:
         json: the JSON object of the body; None if it is anything else.
     """
 
+    proxy = ""
+    sent = False
+    problem: Exception | None = None
+    status = 0
+    headers: Mapping[str, str] = {}
+    body = b""
+    json: Json | None = None
+    _connected: Any = None
+
     def __init__(self, origin: str, deadline: float) -> None:
         self._scheme, _, self._netloc = origin.partition("://")
         self._deadline = deadline
-        self._connected: Any = None
-        self.proxy = ""
-        self.sent = False
-        self.problem: Exception | None = None
-        self.status = 0
-        self.headers: dict[str, str] = {}
-        self.body = b""
-        self.json: Json | None = None
 
     def run(self, *request: object) -> None:
         """Sends method, path, body and headers, and keeps the answer or the problem."""
