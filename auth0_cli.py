@@ -1002,6 +1002,7 @@ class _Exchange:
         try:
             connection = self._connected = self._connection()
             try:
+                connection.timeout = self._left()
                 connection.connect()
                 connection.sock.settimeout(self._left())  # nothing is sent that nobody awaits
                 self.sent = True
@@ -1056,7 +1057,7 @@ class _Exchange:
         from http.client import HTTPConnection, HTTPSConnection
 
         if self._scheme == "http":
-            return HTTPConnection(self._netloc, timeout=self._left())
+            return HTTPConnection(self._netloc)
         import ssl
         from urllib.parse import unquote, urlsplit
         from urllib.request import getproxies, proxy_bypass
@@ -1066,16 +1067,14 @@ class _Exchange:
         host, port = _split_port(self._netloc)
         proxy = getproxies().get("https")
         if not proxy or _is_loopback(host) or proxy_bypass(host):
-            return HTTPSConnection(self._netloc, timeout=self._left(), context=context)
+            return HTTPSConnection(self._netloc, context=context)
         via = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
         self.proxy = f"{_clean(via.hostname, 80)}:{via.port or 80}"
         headers: dict[str, str] = {}
         if via.username is not None:
             login = unquote(f"{via.username}:{via.password or ''}").encode()
             headers["Proxy-Authorization"] = f"Basic {_b64(login)}"
-        connection = HTTPSConnection(
-            via.hostname or "", via.port or 80, timeout=self._left(), context=context
-        )
+        connection = HTTPSConnection(via.hostname or "", via.port or 80, context=context)
         connection.set_tunnel(host, int(port or 443), headers)
         return connection
 
