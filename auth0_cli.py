@@ -994,7 +994,7 @@ class _Exchange:
     _connected: Any = None
 
     def __init__(self, origin: str, deadline: float) -> None:
-        self._scheme, _, self._netloc = origin.partition("://")
+        self._origin = origin
         self._deadline = deadline
 
     def run(self, *request: object) -> None:
@@ -1056,18 +1056,19 @@ class _Exchange:
         """
         from http.client import HTTPConnection, HTTPSConnection
 
-        if self._scheme == "http":
-            return HTTPConnection(self._netloc)
+        scheme, _, netloc = self._origin.partition("://")
+        if scheme == "http":
+            return HTTPConnection(netloc)
         import ssl
         from urllib.parse import unquote, urlsplit
         from urllib.request import getproxies, proxy_bypass
 
         context = ssl.create_default_context()
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        host, port = _split_port(self._netloc)
+        host, port = _split_port(netloc)
         proxy = getproxies().get("https")
         if not proxy or _is_loopback(host) or proxy_bypass(host):
-            return HTTPSConnection(self._netloc, context=context)
+            return HTTPSConnection(netloc, context=context)
         via = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
         self.proxy = f"{_clean(via.hostname, 80)}:{via.port or 80}"
         headers: dict[str, str] = {}
