@@ -1204,16 +1204,15 @@ class _Tenant:
         pauses = [] if again == "never" else [0.3, 1.0]
         while True:
             answer = self._try(path, form, deadline)
-            if not answer.status:
-                lost = again == "lost" and isinstance(
-                    answer.problem, (ConnectionError, IncompleteRead)
-                )
-                retry = not answer.sent or again == "always" or lost
-                retry = retry and not _is_untrusted(answer.problem)
-                if answer.sent and lost:
-                    again = "unsent"
-            else:
+            if answer.status:
                 retry = answer.status == 429 or (again == "always" and answer.status >= 500)
+            elif not answer.sent:
+                retry = not _is_untrusted(answer.problem)
+            elif again == "lost":
+                retry = isinstance(answer.problem, (ConnectionError, IncompleteRead))
+                again = "unsent"
+            else:
+                retry = again == "always"
             wait = max(pauses.pop(0), answer.retry_after()) if retry and pauses else 0
             if not wait or time.monotonic() + wait > deadline:
                 break
