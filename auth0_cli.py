@@ -1080,21 +1080,15 @@ class _Exchange:
         return connection
 
 
-def _is_untrusted(problem: BaseException | None) -> bool:
-    """Whether a certificate was refused: no second try makes it valid."""
-    import ssl
-
-    return isinstance(problem, ssl.SSLCertVerificationError)
-
-
 def _explain(exchange: _Exchange, host: str) -> str:
     """What a failed connection means, and what the user can do."""
     import socket
+    from ssl import SSLCertVerificationError
 
     problem = exchange.problem
     if exchange.proxy:
         host = f"{host} through the proxy {exchange.proxy}"
-    if _is_untrusted(problem):
+    if isinstance(problem, SSLCertVerificationError):
         file = _clean(os.environ.get("SSL_CERT_FILE", ""))
         return (
             f"the certificate of {host} is not trusted "
@@ -1199,6 +1193,7 @@ class _Tenant:
         After a 429 it is made again too: it has not been processed.
         """
         from http.client import IncompleteRead
+        from ssl import SSLCertVerificationError
 
         deadline = time.monotonic() + REQUEST_SECONDS
         pauses = [] if again == "never" else [0.3, 1.0]
@@ -1207,7 +1202,7 @@ class _Tenant:
             if answer.status:
                 retry = answer.status == 429 or (again == "always" and answer.status >= 500)
             elif not answer.sent:
-                retry = not _is_untrusted(answer.problem)
+                retry = not isinstance(answer.problem, SSLCertVerificationError)  # it stays wrong
             elif again == "lost":
                 retry = isinstance(answer.problem, (ConnectionError, IncompleteRead))
                 again = "unsent"
