@@ -1235,9 +1235,8 @@ class _Tenant:
         thread.start()
         told = False
         try:
-            while thread.is_alive() and time.monotonic() < deadline:
-                # In slices: a longer wait could not be interrupted on Windows.
-                thread.join(min(0.5, max(0.0, deadline - time.monotonic())))
+            while (left := deadline - time.monotonic()) > 0 and thread.is_alive():
+                thread.join(min(0.5, left))  # a longer wait could not be interrupted on Windows
                 if not told and time.monotonic() > started + 3:
                     told = True
                     _say_waiting(f"{self._host}, for up to {REQUEST_SECONDS:.0f} s")
