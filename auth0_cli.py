@@ -1295,15 +1295,16 @@ def _refusal(answer: _Exchange, host: str, sent: Mapping[str, str]) -> Auth0Erro
 def _error_of(answer: _Exchange, sent: Mapping[str, str]) -> tuple[str | None, str]:
     """Error code and description of an answer, in each of the shapes that Auth0 is known to use."""
     reply = answer.json
+    own = f"http_{answer.status}" if answer.status >= 400 else None
     if reply is None:
         text = answer.body.decode("utf-8", "replace")
-        if answer.status < 400 or "html" in answer.headers.get("content-type", "") or "<" in text:
+        if own is None or "html" in answer.headers.get("content-type", "") or "<" in text:
             return None, ""
-        return f"http_{answer.status}", _clean(_hide(text, sent), 200)
-    names = ("error",) if answer.status < 300 else ("errorCode", "error", "code")
+        return own, _clean(_hide(text, sent), 200)
+    names = ("errorCode", "error", "code") if own else ("error",)
     code = next((reply[name] for name in names if reply.get(name)), None)
     if code is None:
-        return (None if answer.status < 300 else f"http_{answer.status}"), ""
+        return own, ""
     texts = (reply.get(name) for name in ("error_description", "message", "description"))
     description = next((text for text in texts if isinstance(text, str)), "")
     return _clean(_hide(str(code), sent), 60), _clean(_hide(description, sent))
