@@ -1458,7 +1458,6 @@ class _IdToken:
         """The checks of OIDC Core 3.1.3.7; InvalidToken names the one that fails."""
         from hashlib import sha256
 
-        claims = self.claims
         alg = self.header.get("alg")
         if alg != "RS256":
             raise InvalidToken(
@@ -1469,7 +1468,20 @@ class _IdToken:
         if "crit" in self.header:  # RFC 7515 section 4.1.11
             raise InvalidToken("the ID token needs an extension that is not known", "crit")
         self.check_parties(tenant)
-        self._check_times(max_age)
+
+        now = time.time()
+        claims = {"nbf": now, **self.claims}  # a time that may be missing is as good as now
+        if max_age is None:
+            claims.setdefault("auth_time", now)
+        for name in ("exp", "iat", "nbf", "auth_time"):
+            _check(_is_number(claims.get(name)), name, "it is missing or not a number")
+        clock = "check the clock of this machine"
+        _check(now <= claims["exp"] + LEEWAY, "exp", f"it has expired: {clock}")
+        _check(claims["iat"] <= now + LEEWAY, "iat", f"it was issued in the future: {clock}")
+        _check(claims["nbf"] <= now + LEEWAY, "nbf", f"it is not valid yet: {clock}")
+        recent = max_age is None or now <= claims["auth_time"] + max_age + LEEWAY
+        _check(recent, "auth_time", "the login is older than max_age allows: log in again")
+
         _check(nonce is None or claims.get("nonce") == nonce, "nonce", "it is of another login")
         half = _b64url(sha256(access_token.encode("ascii")).digest()[:16])
         _check(claims.get("at_hash", half) == half, "at_hash", "it is of another access token")
@@ -1477,20 +1489,6 @@ class _IdToken:
             by_id = organization.startswith("org_")
             name, wanted = ("org_id", organization) if by_id else ("org_name", organization.lower())
             _check(claims.get(name) == wanted, name, f"it is not for {_clean(wanted, 60)}")
-
-    def _check_times(self, max_age: int | None) -> None:
-        now = time.time()
-        times = {"nbf": now, **self.claims}  # one that may be missing is as good as now
-        if max_age is None:
-            times.setdefault("auth_time", now)
-        for name in ("exp", "iat", "nbf", "auth_time"):
-            _check(_is_number(times.get(name)), name, "it is missing or not a number")
-        clock = "check the clock of this machine"
-        _check(now <= times["exp"] + LEEWAY, "exp", f"it has expired: {clock}")
-        _check(times["iat"] <= now + LEEWAY, "iat", f"it was issued in the future: {clock}")
-        _check(times["nbf"] <= now + LEEWAY, "nbf", f"it is not valid yet: {clock}")
-        recent = max_age is None or now <= times["auth_time"] + max_age + LEEWAY
-        _check(recent, "auth_time", "the login is older than max_age allows: log in again")
 
 
 def _claims_of(id_token: str | None) -> Json:
