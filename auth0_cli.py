@@ -1171,7 +1171,7 @@ class _Tenant:
             )
         return answer
 
-    def keys(self) -> list[dict[str, str]]:
+    def keys(self) -> list[Json]:
         """The tenant's public signing keys that this program can use (RFC 7517)."""
         keys = (self.get("/.well-known/jwks.json").json or {}).get("keys")
         if not _is_array(keys):
@@ -1359,7 +1359,7 @@ def _refusal_text(code: str, description: str, otherwise: str) -> str:
 _SHA256_PREFIX = bytes.fromhex("3031300d060960864801650304020105000420")
 
 
-def _usable_keys(keys: list[Any]) -> list[dict[str, str]]:
+def _usable_keys(keys: list[Any]) -> list[Json]:
     """The RSA keys for RS256 among those of a JWKS, others are skipped."""
     return [
         {name: key.get(name, "") for name in ("kty", "kid", "n", "e")}
@@ -1372,7 +1372,7 @@ def _usable_keys(keys: list[Any]) -> list[dict[str, str]]:
     ]
 
 
-def _rsa_numbers(key: Mapping[str, Any]) -> tuple[int, int] | None:
+def _rsa_numbers(key: Json) -> tuple[int, int] | None:
     """Modulus and exponent of a key of sane size: 2,048 to 8,192 bits, 65537 or more."""
     try:
         n, e = (int.from_bytes(_b64url_decode(key[name]), "big") for name in ("n", "e"))
@@ -1382,7 +1382,7 @@ def _rsa_numbers(key: Mapping[str, Any]) -> tuple[int, int] | None:
     return (n, e) if sane else None
 
 
-def _verify_rs256(key: Mapping[str, Any], signed: bytes, signature: bytes) -> bool:
+def _verify_rs256(key: Json, signed: bytes, signature: bytes) -> bool:
     """RSASSA-PKCS1-v1_5 with SHA-256 (RFC 8017 section 8.2.2).
 
     The one valid block is built and compared whole: nothing of the signature is parsed, so no
@@ -1421,14 +1421,14 @@ class _IdToken:
             raise InvalidToken("the ID token is not a signed JWT: log in again", "form") from None
         self._signed = f"{header}.{payload}".encode("ascii")
 
-    def candidates(self, keys: list[dict[str, str]]) -> list[dict[str, str]]:
+    def candidates(self, keys: list[Json]) -> list[Json]:
         """The keys that may have signed it: those of its `kid`, or the only one if it has none."""
         kid = self.header.get("kid")
         if kid is None:
             return keys if len(keys) == 1 else []
         return [key for key in keys if key["kid"] == kid]
 
-    def check_signature(self, keys: list[dict[str, str]]) -> None:
+    def check_signature(self, keys: list[Json]) -> None:
         """InvalidToken unless one of the keys has signed it (no key of its header is used)."""
         candidates = self.candidates(keys)
         if not candidates:
