@@ -1302,10 +1302,10 @@ def _error_of(answer: _Exchange, sent: Mapping[str, str]) -> tuple[str | None, s
             return None, ""
         return own, _clean(_hide(text, sent), 200)
     names = ("errorCode", "error", "code") if own else ("error",)
-    code = next((reply[name] for name in names if reply.get(name)), None)
+    code = next(filter(None, map(reply.get, names)), None)
     if code is None:
         return own, ""
-    texts = (reply.get(name) for name in ("error_description", "message", "description"))
+    texts = map(reply.get, ("error_description", "message", "description"))
     description = next((text for text in texts if isinstance(text, str)), "")
     return _clean(_hide(str(code), sent), 60), _clean(_hide(description, sent))
 
