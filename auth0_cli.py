@@ -1129,7 +1129,7 @@ class _Tenant:
         names = ("client_secret", "client_assertion", "trace")
         self._secret, self._assertion, self._trace = map(setting, names)
 
-    def post(self, path: str, form: Form, again: str = "unsent") -> Json:
+    def post(self, path: str, form: Form, again: str) -> Json:
         """POSTs a form with the client's authentication (RFC 6749 section 2.3.1: in the body).
 
         Args:
