@@ -1221,8 +1221,11 @@ class _Tenant:
     def _try(self, path: str, form: dict[str, str] | None, deadline: float) -> _Exchange:
         from threading import Thread
 
-        agent = f"auth0_cli/{__version__}"
-        headers = {"Accept": "application/json", "User-Agent": agent, "Connection": "close"}
+        headers = {
+            "Accept": "application/json",
+            "User-Agent": f"auth0_cli/{__version__}",
+            "Connection": "close",
+        }
         method, body = "GET", None
         if form is not None:
             form.update(self._authentication())  # an assertion is good for one request
@@ -1230,8 +1233,7 @@ class _Tenant:
             method, body = "POST", _form_encode(form)
         exchange = _Exchange(self.origin, deadline)
         started = time.monotonic()
-        request = (method, path, body, headers)
-        thread = Thread(target=exchange.run, args=request, daemon=True)
+        thread = Thread(target=exchange.run, args=(method, path, body, headers), daemon=True)
         thread.start()
         told = False
         try:
