@@ -1178,14 +1178,15 @@ class _Tenant:
             raise NetworkError(f"{self._host} did not give its signing keys: try again later")
         return _usable_keys(keys)
 
-    def _authentication(self) -> dict[str, str]:
-        proof = {"client_secret": self._secret} if self._secret else {}
+    def _authenticate(self, form: dict[str, str]) -> None:
+        form["client_id"] = self.client_id
         if self._assertion:
-            assertion = self._assertion()
-            if not _is_token(assertion):
+            form["client_assertion_type"] = JWT_BEARER
+            form["client_assertion"] = self._assertion()  # a new one for each request
+            if not _is_token(form["client_assertion"]):
                 raise ConfigError("client_assertion has to return a JWT, as a str")
-            proof = {"client_assertion_type": JWT_BEARER, "client_assertion": assertion}
-        return {"client_id": self.client_id, **proof}
+        elif self._secret:
+            form["client_secret"] = self._secret
 
     def _send(self, path: str, form: dict[str, str] | None, again: str) -> _Exchange:
         """One request, made again as `post` says, within REQUEST_SECONDS in total.
@@ -1228,7 +1229,7 @@ class _Tenant:
         }
         method, body = "GET", None
         if form is not None:
-            form.update(self._authentication())  # an assertion is good for one request
+            self._authenticate(form)
             headers["Content-Type"] = "application/x-www-form-urlencoded"
             method, body = "POST", _form_encode(form)
         exchange = _Exchange(self.origin, deadline)
