@@ -1719,14 +1719,11 @@ def _qr_text(data: str, colour: bool) -> str:
     best = min((_qr_symbol(version, words, mask) for mask in range(8)), key=_qr_penalty)
     side = len(best) + 8
     blank = [[0] * side] * 4
-    padded = [*blank, *([0] * 4 + row + [0] * 4 for row in best), *blank, [1] * side]
+    rows = iter((*blank, *([0] * 4 + row + [0] * 4 for row in best), *blank, [1] * side))
     on, off = ("\x1b[97;40m", "\x1b[0m") if colour else ("", "")
     return "".join(
-        on
-        + "".join("█▀▄ "[2 * top + bottom] for top, bottom in zip(*padded[y : y + 2]))
-        + off
-        + "\n"
-        for y in range(0, side, 2)
+        on + "".join("█▀▄ "[2 * top + bottom] for top, bottom in zip(*pair)) + off + "\n"
+        for pair in zip(rows, rows)
     )
 
 
