@@ -1371,7 +1371,7 @@ def _usable_keys(keys: list[Any]) -> list[Json]:
         and (key.get("kty"), key.get("use", "sig")) == ("RSA", "sig")
         and key.get("alg", "RS256") == "RS256"
         and type(key.get("kid", "")) is str
-        and _rsa_numbers(key) is not None
+        and _rsa_numbers(key)
     ]
 
 
@@ -1379,7 +1379,7 @@ def _rsa_numbers(key: Json) -> tuple[int, int] | None:
     """Modulus and exponent of a key of sane size: 2,048 to 8,192 bits, 65537 or more."""
     try:
         n, e = (int.from_bytes(_b64url_decode(key[name]), "big") for name in ("n", "e"))
-    except (KeyError, ValueError, TypeError, AttributeError):
+    except (KeyError, ValueError, AttributeError):
         return None
     sane = 2048 <= n.bit_length() <= 8192 and n % 2 and 65537 <= e < 1 << 32 and e % 2
     return (n, e) if sane else None
@@ -1395,7 +1395,7 @@ def _verify_rs256(key: Json, signed: bytes, signature: bytes) -> bool:
     from hmac import compare_digest
 
     numbers = _rsa_numbers(key)
-    if numbers is None:
+    if not numbers:
         return False
     n, e = numbers
     size = (n.bit_length() + 7) // 8
