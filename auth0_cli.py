@@ -1032,7 +1032,7 @@ class _Exchange:
             self.json = _parse_json(self.body)
         except ValueError:
             pass
-        self.headers = {name.lower(): value for name, value in response.headers.items()}
+        self.headers = {name.lower(): value for name, value in response.getheaders()}
         self.status = response.status
 
     def retry_after(self) -> float:
