@@ -1065,7 +1065,7 @@ class _Exchange:
 
         context = ssl.create_default_context()
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        host, port = _split_port(netloc)
+        host = _split_port(netloc)[0]
         proxy = getproxies().get("https")
         if not proxy or _is_loopback(host) or proxy_bypass(host):
             return HTTPSConnection(netloc, context=context)
@@ -1076,7 +1076,7 @@ class _Exchange:
             login = unquote(f"{via.username}:{via.password or ''}").encode()
             headers["Proxy-Authorization"] = f"Basic {_b64(login)}"
         connection = HTTPSConnection(via.hostname or "", via.port or 80, context=context)
-        connection.set_tunnel(host, int(port or 443), headers)
+        connection.set_tunnel(netloc, headers=headers)
         return connection
 
 
