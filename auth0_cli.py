@@ -1627,8 +1627,17 @@ _QR_FORMATS = (0x77C4, 0x72F3, 0x7DAA, 0x789D, 0x662F, 0x6318, 0x6C41, 0x6976)
 def _qr_flips(mask: int, x: int, y: int) -> bool:
     """Whether a mask flips the module in column x and row y (table 10)."""
     both = x * y % 2 + x * y % 3
-    conditions = ((x + y) % 2, y % 2, x % 3, (x + y) % 3, (x // 3 + y // 2) % 2)
-    return (*conditions, both, both % 2, ((x + y) % 2 + x * y % 3) % 2)[mask] == 0
+    conditions = (
+        (x + y) % 2,
+        y % 2,
+        x % 3,
+        (x + y) % 3,
+        (x // 3 + y // 2) % 2,
+        both,
+        both % 2,
+        ((x + y) % 2 + x * y % 3) % 2,
+    )
+    return conditions[mask] == 0
 
 
 def _qr_times(a: int, b: int) -> int:
