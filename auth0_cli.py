@@ -1679,10 +1679,10 @@ def _qr_symbol(version: int, words: list[int], mask: int) -> list[list[int]]:
     """
     side = 17 + 4 * version
     grid = [[-1] * side for _ in range(side)]
-    for i in range(side):
-        grid[6][i] = grid[i][6] = 1 - i % 2
     for i in range(-8, 9):  # the format information goes here
         grid[8][i] = grid[i][8] = 0
+    for i in range(side):
+        grid[6][i] = grid[i][6] = 1 - i % 2
     grid[-8][8] = 1
     for y in range(8):  # three corners mirror each other: a finder pattern and its separator
         for x in range(8):

@@ -3036,6 +3036,8 @@ def scan(lines):
     side = len(lines[0]) - 8
     grid = [row[4:-4] for row in pixels[4 : 4 + side]]
     assert not any(any(row) for row in pixels[:4]), "the quiet zone"
+    timing = [i % 2 == 0 for i in range(8, side - 8)]
+    assert [row[6] for row in grid[8:-8]] == grid[6][8:-8] == timing
     spots = [(8, x) for x in (0, 1, 2, 3, 4, 5, 7, 8)] + [(y, 8) for y in (7, 5, 4, 3, 2, 1, 0)]
     bits = sum(grid[y][x] << 14 - i for i, (y, x) in enumerate(spots)) ^ 0x5412
     assert bits >> 13 == 1, "level L"
