@@ -992,6 +992,7 @@ class _Exchange:
     body = b""
     json: Json | None = None
     _connected: Any = None
+    _socket: Any = None
 
     def __init__(self, origin: str, deadline: float) -> None:
         self._origin = origin
@@ -1004,7 +1005,8 @@ class _Exchange:
             try:
                 connection.timeout = self._left()
                 connection.connect()
-                connection.sock.settimeout(self._left())  # nothing is sent that nobody awaits
+                self._socket = connection.sock  # a connection forgets it with the head of an answer
+                self._socket.settimeout(self._left())  # nothing is sent that nobody awaits
                 self.sent = True
                 connection.request(*request)
                 with connection.getresponse() as response:
@@ -1017,7 +1019,7 @@ class _Exchange:
     def abandon(self) -> None:
         """Ends what is still open, and so the thread: nobody waits for the answer any longer."""
         try:
-            self._connected.sock.shutdown(2)
+            (self._socket or self._connected.sock).shutdown(2)
         except (AttributeError, OSError):
             pass  # it has ended by itself
 

@@ -6704,6 +6704,9 @@ class TestFaults:
         "answer",
         {
             "a drip": lambda _: itertools.repeat(b"x"),
+            "a body": lambda _: itertools.chain(
+                [b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"], itertools.repeat(b" ")
+            ),
             "100 Continue": lambda _: itertools.repeat(b"HTTP/1.1 100 Continue\r\n\r\n"),
             "trailers": lambda _: itertools.chain(
                 [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"],
