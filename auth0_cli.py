@@ -1000,9 +1000,20 @@ class _Exchange:
 
     def run(self, *request: object) -> None:
         """Sends method, path, body and headers, and keeps the answer or the problem."""
+        from http.client import HTTPResponse
+
+        class Response(HTTPResponse):
+            def _read_status(self) -> list[Any]:
+                """Takes what only announces an answer (1xx) for a 100, which http.client skips."""
+                line: list[Any] = [*super()._read_status()]  # type: ignore[misc]
+                if 101 < line[1] < 200:
+                    line[1] = 100
+                return line
+
         try:
             connection = self._connected = self._connection()
             try:
+                connection.response_class = Response
                 connection.timeout = self._left()
                 connection.connect()
                 self._socket = connection.sock  # a connection forgets it with the head of an answer

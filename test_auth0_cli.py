@@ -6687,6 +6687,16 @@ class TestFaults:
             call("token", code=5, by=machine(f"http://127.0.0.1:{server.port}"))
         assert all(MACHINE_SECRET.encode() not in data for data in server.seen)
 
+    @pytest.mark.parametrize("status", [100, 102, 103, 199])
+    def test_what_only_announces_the_answer_is_not_taken_for_it(self, call, status):
+        token = b'{"access_token": "announced", "token_type": "Bearer", "expires_in": 60}'
+        head = b"HTTP/1.1 %d Soon\r\nLink: </style.css>\r\n\r\nHTTP/1.1 200 OK\r\n" % status
+        answer = head + b"Content-Length: %d\r\n\r\n" % len(token) + token
+        with raw_server(lambda _: answer) as server:
+            done = call("token", by=machine(f"http://127.0.0.1:{server.port}"))
+        assert done.out == "announced\n"
+        assert len(server.seen) == 1
+
     def test_an_answer_without_end_is_not_kept(self, call, hurried):
         sent = []
 
