@@ -365,6 +365,7 @@ def _normal_domain(value: str) -> str:
         )
     if scheme == "http" and not _is_loopback(host):
         raise ConfigError(f"plain http to {host} is refused: give the domain without http://")
+    port = port.lstrip("0")
     netloc = host if port in ("", usual_port) else f"{host}:{port}"
     return netloc if scheme == "https" else f"http://{netloc}"
 
@@ -555,7 +556,7 @@ class FileCache:
     def path(self, key: str, suffix: str = ".json") -> str:
         """The file of a session."""
         if len(key) > 220 or os.path.basename(key) != key or key.startswith("."):
-            raise CacheError("domain, client and profile are too long for a file name")
+            raise CacheError("the session's name is too long for a file: give a shorter --profile")
         return os.path.join(self.directory, key + suffix)
 
     def read(self, key: str) -> bytes | None:
@@ -982,6 +983,7 @@ class _Exchange:
         headers: of the answer, with lower-case names.
         body: of the answer.
         json: the JSON object of the body; None if it is anything else.
+        deadline: monotonic seconds.
     """
 
     proxy = ""
@@ -996,7 +998,7 @@ class _Exchange:
 
     def __init__(self, origin: str, deadline: float) -> None:
         self._origin = origin
-        self._deadline = deadline
+        self.deadline = deadline
 
     def run(self, *request: object) -> None:
         """Sends method, path, body and headers, and keeps the answer or the problem."""
@@ -1057,7 +1059,7 @@ class _Exchange:
         return 0.0
 
     def _left(self) -> float:
-        left = self._deadline - time.monotonic()
+        left = self.deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError("no time left")
         return left
@@ -1115,7 +1117,8 @@ def _explain(exchange: _Exchange, host: str) -> str:
     text = text or f"not HTTP: {type(problem).__name__}"
     if text.startswith("Tunnel connection failed"):
         text = text[:29]  # with the status; what follows are the proxy's words
-    if problem is None or isinstance(problem, (TimeoutError, socket.timeout)):
+    late = time.monotonic() >= exchange.deadline  # and so it was ended here
+    if late or problem is None or isinstance(problem, (TimeoutError, socket.timeout)):
         return f"{host} did not answer within {REQUEST_SECONDS:.0f} s: try again later"
     if isinstance(problem, socket.gaierror):
         return f"the host {host} was not found: check the domain and the network"
@@ -1291,11 +1294,12 @@ def _refusal(answer: _Exchange, host: str, sent: Mapping[str, str]) -> Auth0Erro
     if status >= 500 or status < 200:
         return NetworkError(f"{host} has a problem (HTTP {status}): try again later")
     code, description = _error_of(answer, sent)
+    named = None if code == f"http_{status}" else code
     if status == 429 and code != "slow_down":
         wait = answer.retry_after()
         when = f"in {_duration(wait)}" if wait else "later"
         said = f"HTTP 429: {description}" if description else "HTTP 429"
-        return NetworkError(f"{host} limits requests ({said}): try again {when}")
+        return NetworkError(f"{host} limits requests ({said}): try again {when}", named)
     if code is None and status < 300:
         return None
     if code is None:
@@ -1304,8 +1308,9 @@ def _refusal(answer: _Exchange, host: str, sent: Mapping[str, str]) -> Auth0Erro
             "AUTH0_DOMAIN right, and does a proxy stand between?"
         )
     what = _refusal_text(code, description, "try again, or ask an administrator of the tenant")
-    own = code.startswith("http_")  # an answer without a code
-    return OAuthError(f"Auth0 refused {what}", None if own else code, description, status)
+    if code in _OVERLOADED:
+        return NetworkError(f"Auth0 refused {what}", code)
+    return OAuthError(f"Auth0 refused {what}", named, description, status)
 
 
 def _error_of(answer: _Exchange, sent: Mapping[str, str]) -> tuple[str | None, str]:
@@ -1341,7 +1346,9 @@ _NATIVE = (
     "is of the type Native, with the Token Endpoint Authentication Method None"
 )
 _GRANT = "enable the grant (Dashboard > the application > Advanced Settings > Grant Types)"
+_OVERLOADED = ("server_error", "temporarily_unavailable")  # RFC 6749 section 4.1.2.1
 _REMEDIES = {  # what a refusal says, in small letters -> the setting to look at; the first counts
+    **dict.fromkeys(_OVERLOADED, "try again later"),
     "service not enabled": "create that API in the Dashboard, or correct --audience",
     "no audience": "name the API with --audience, or set a Default Audience for the tenant",
     "client-grant": "authorize the application for that API (Dashboard > Applications > APIs)",
@@ -1448,20 +1455,26 @@ class _IdToken:
         """InvalidToken unless one of the keys has signed it (no key of its header is used)."""
         candidates = self.candidates(keys)
         if not candidates:
-            raise InvalidToken("the ID token is signed with a key that is not the tenant's", "kid")
+            what = "the ID token is signed with a key that is not among the tenant's: log in again"
+            raise InvalidToken(what, "kid")
         if not any(_verify_rs256(key, self._signed, self._signature) for key in candidates):
-            raise InvalidToken("the signature of the ID token is wrong", "signature")
+            raise InvalidToken("the signature of the ID token is wrong: log in again", "signature")
 
     def check_parties(self, tenant: _Tenant) -> None:
         """Whose it is and for whom; InvalidToken names the claim that is wrong."""
+        domain, again = "correct the domain", "correct the client id, or log in again"
         iss, sub, aud, azp = map(self.claims.get, ("iss", "sub", "aud", "azp"))
-        _check(iss == tenant.issuer, "iss", f"it is of {_clean(iss, 80)}, not {tenant.issuer}")
-        _check(type(sub) is str and 0 < len(sub) <= 255, "sub", "it names no user")
+        _check(
+            iss == tenant.issuer,
+            "iss",
+            f"it is of {_clean(iss, 80)}, not {tenant.issuer}: {domain}",
+        )
+        _check(type(sub) is str and 0 < len(sub) <= 255, "sub", f"it names no user: {again}")
         audiences: list[Any] = aud if _is_array(aud) else [aud]
         texts = all(type(audience) is str for audience in audiences)
-        _check(texts and tenant.client_id in audiences, "aud", "it is for another client")
+        _check(texts and tenant.client_id in audiences, "aud", f"it is for another client: {again}")
         alone = len(audiences) == 1 and azp is None
-        _check(alone or azp == tenant.client_id, "azp", "it was issued to another client")
+        _check(alone or azp == tenant.client_id, "azp", f"it is of another client: {again}")
 
     def check_claims(
         self,
@@ -1482,29 +1495,36 @@ class _IdToken:
                 "alg",
             )
         if "crit" in self.header:  # RFC 7515 section 4.1.11
-            raise InvalidToken("the ID token needs an extension that is not known", "crit")
+            raise InvalidToken("the ID token needs an extension: update this program", "crit")
         self.check_parties(tenant)
 
         now = time.time()
+        again = "log in again"
         claims = {"nbf": now, **self.claims}  # a time that may be missing is as good as now
         if max_age is None:
             claims.setdefault("auth_time", now)
         for name in ("exp", "iat", "nbf", "auth_time"):
-            _check(_is_number(claims.get(name)), name, "it is missing or not a number")
+            _check(_is_number(claims.get(name)), name, f"it is missing or not a number: {again}")
         clock = "check the clock of this machine"
         _check(now <= claims["exp"] + LEEWAY, "exp", f"it has expired: {clock}")
         _check(claims["iat"] <= now + LEEWAY, "iat", f"it was issued in the future: {clock}")
         _check(claims["nbf"] <= now + LEEWAY, "nbf", f"it is not valid yet: {clock}")
         recent = max_age is None or now <= claims["auth_time"] + max_age + LEEWAY
-        _check(recent, "auth_time", "the login is older than max_age allows: log in again")
+        _check(recent, "auth_time", f"the login is older than max_age allows: {again}")
 
-        _check(nonce is None or claims.get("nonce") == nonce, "nonce", "it is of another login")
+        same = nonce is None or claims.get("nonce") == nonce
+        _check(same, "nonce", f"it is of another login: {again}")
         half = _b64url(sha256(access_token.encode("ascii")).digest()[:16])
-        _check(claims.get("at_hash", half) == half, "at_hash", "it is of another access token")
+        same = claims.get("at_hash", half) == half
+        _check(same, "at_hash", f"it is of another access token: {again}")
         if organization is not None:
             by_id = organization.startswith("org_")
             name, wanted = ("org_id", organization) if by_id else ("org_name", organization.lower())
-            _check(claims.get(name) == wanted, name, f"it is not for {_clean(wanted, 60)}")
+            _check(
+                claims.get(name) == wanted,
+                name,
+                f"it is not for {_clean(wanted, 60)}: {again} there",
+            )
 
 
 def _claims_of(id_token: str | None) -> Json:
@@ -1752,7 +1772,7 @@ def _qr_text(data: str, colour: bool) -> str:
 # ---- Prompts -------------------------------------------------------------------------------------
 
 
-_TEXT_BROWSERS = "www-browser links elinks lynx w3m browsh carbonyl".split()
+_TEXT_BROWSERS = "www-browser links links2 elinks lynx w3m browsh carbonyl".split()
 
 
 def _find_browser() -> Any:
@@ -1998,7 +2018,7 @@ _PAGES = {  # by HTTP status
     303: ("The login has its answer", "Return to the terminal."),
     400: ("This did not log you in", "It is not the answer to the login that waits."),
     404: ("Nothing is here", "This address is for a login only."),
-    410: ("This was refused", "The login has had its answer before."),
+    410: ("The login has had its answer", "Return to the terminal, which says how it ended."),
 }
 
 
@@ -2263,7 +2283,8 @@ def _check_answer(answer: Mapping[str, str], issuer: str) -> None:
         code = _clean(answer["error"], 60)
         said = _clean(answer.get("error_description", ""))
         what = _refusal_text(code, said, "log in again, or ask an administrator of the tenant")
-        raise LoginFailed(f"the login was refused {what}", code)
+        kind = NetworkError if code in _OVERLOADED else LoginFailed
+        raise kind(f"the login was refused {what}", code)
 
 
 # ---- Device flow (RFC 8628) ----------------------------------------------------------------------

@@ -2685,7 +2685,9 @@ class TestCommandLine:
 
     def test_two_spellings_of_a_domain_are_one_session(self, logged_in, tenant):
         token = logged_in.token()
-        for spelling in (f"{tenant.domain}/", f" {tenant.domain}", tenant.domain.upper()):
+        host, port = tenant.domain.rsplit(":", 1)
+        spellings = (f"{tenant.domain}/", f" {tenant.domain}", tenant.domain.upper())
+        for spelling in (*spellings, f"{host}:0{port}"):
             assert logged_in.token("--domain", spelling) == token
         assert tenant.count("refresh_token") == 0
 
@@ -4814,6 +4816,7 @@ def refused(auth0, tenant, **options):
     assert caught.value.exit_code == 4
     assert auth0.session() is None
     assert not [secret for secret in tenant.secrets if secret in str(caught.value)]
+    assert re.search(": (log in|correct|check|choose|update) ", str(caught.value)), "the next step"
     return caught.value.claim
 
 
@@ -6750,6 +6753,27 @@ class TestFaults:
         tenant.break_next("/oauth/token", **fault)
         call("token", "--force-refresh", code=5)
         assert logged_in.session_file.read_bytes() == before
+
+    def test_a_tenant_that_never_answers_is_said_not_to(self, tenant, call, monkeypatch):
+        monkeypatch.setattr(auth0_cli, "REQUEST_SECONDS", 0.4)
+        tenant.break_next("/oauth/token", drip=5)
+        err = call("token", code=5, by=machine(tenant.domain)).err
+        assert "did not answer within 0 s: try again" in err
+
+    @pytest.mark.parametrize("code", ["server_error", "temporarily_unavailable"])
+    def test_a_refusal_that_passes_is_exit_5(self, tenant, call, waiting, code):
+        tenant.break_next("/oauth/token", status=400, body={"error": code})
+        assert code in call("token", code=5, by=machine(tenant.domain)).err
+        waiting.get(f"/callback?error={code}&state={waiting.state}")
+        with pytest.raises(NetworkError, match="try again later") as caught:
+            waiting.result()
+        assert caught.value.error == code
+
+    def test_the_code_of_a_limit_is_told(self, tenant, cli):
+        tenant.break_next("/oauth/token", status=429, body={"error": "too_many_attempts"})
+        command = ["login", "--json", "--flow", "password", "--username", "alice"]
+        end = event_of(cli.run(*command, stdin="wonderland-1\n", exit=5))
+        assert end["error"] == "too_many_attempts"
 
     def test_an_unreachable_tenant_is_exit_5_and_ends_no_session(
         self, logged_in, tenant, call, hurried
