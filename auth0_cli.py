@@ -2507,10 +2507,9 @@ class _Settings:
     A session is named by domain, client and profile.
     """
 
-    def __init__(self, given: dict[str, Any]) -> None:
-        self._given = given
-        self._program: str | None = None
-        self._current: tuple[object, _Store] | None = None
+    _given: dict[str, Any]
+    _program: str | None = None
+    _current: tuple[object, _Store] | None = None
 
     def _get(self, name: str) -> Any:
         """An argument, else the environment variable; one that is empty is not set."""
@@ -2870,10 +2869,8 @@ class Auth0(_Settings):
         params: Mapping[str, str] | None = None,
         trace: Callable[[str], object] | None = None,
     ) -> None:
-        given = {
-            name: value for name, value in locals().items() if name != "self" and name[0] != "_"
-        }
-        super().__init__(given)
+        self._given = dict(locals())
+        del self._given["self"]
         self._hot: dict[tuple[str | None, str | None, float], tuple[str, float, float]] = {}
 
     def __repr__(self) -> str:
