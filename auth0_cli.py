@@ -2527,13 +2527,13 @@ class _Settings:
 
     def _store(self) -> _Store:
         """The sessions of the cache that is set."""
-        cache: Any = self._get("cache")
+        cache: CacheSetting | None = self._get("cache")
         if self._current is None or self._current[0] != cache:
-            plain = isinstance(cache, (str, os.PathLike, type(None)))
-            used: Cache = FileCache(os.fspath(cache) if cache else None) if plain else cache
-            store = _Store(used)
-            if isinstance(used, FileCache) and plain:
-                store = _stores.setdefault(used.directory, store)
+            if isinstance(cache, (str, os.PathLike, type(None))):
+                files = FileCache(cache)
+                store = _stores.setdefault(files.directory, _Store(files))
+            else:
+                store = _Store(cache)
             self._current = (cache, store)
         return self._current[1]
 
