@@ -2615,6 +2615,7 @@ class _Work:
         scope: str | None = None,
     ) -> None:
         self._auth0 = auth0
+        self._store = auth0._store()
         self._name = name
         self._key = _session_key(*name)
         self._asked = (audience, scope)
@@ -2622,18 +2623,17 @@ class _Work:
         self.load()
 
     def load(self, locked: bool = False) -> None:
-        """Reads the session, and finds in it the token that is wanted."""
-        self._store = self._auth0._store()
-        self.record = self._store.load(self._key, locked)
-        stored = self.record or _new_record()
+        """Reads the session, or begins one, and finds in it the token that is wanted."""
         get = self._auth0._get
-        self.organization = get("organization") or stored["organization"]
-        if stored["user"] and self.organization != stored["organization"]:
+        record = self._store.load(self._key, locked) or _new_record(*self._name)
+        self.record = record
+        self.organization = get("organization") or record["organization"]
+        if record["user"] and self.organization != record["organization"]:
             name = _clean(self.organization, 60)
             raise self.login_required(f"the session is not for the organization {name}")
-        self.audience = self._asked[0] or get("audience") or stored["audience"]
+        self.audience = self._asked[0] or get("audience") or record["audience"]
         self.scope = self._asked[1] or get("scope")
-        self.entry = _find_token(self.record, self.audience, self.organization, self.scope)
+        self.entry = _find_token(record, self.audience, self.organization, self.scope)
 
     def login_required(self, what: str, error: str | None = None) -> LoginRequired:
         """The error whose next step is a login."""
@@ -2650,7 +2650,7 @@ class _Work:
 
     def valid_id_token(self, min_ttl: float) -> str | None:
         """The stored ID token, if it is valid for longer than that, or never was."""
-        id_token: str | None = self.record["id_token"] if self.record else None
+        id_token: str | None = self.record["id_token"]
         exp, iat = map(_claims_of(id_token).get, ("exp", "iat"))
         if not (_is_number(exp) and _is_number(iat)):
             return None
@@ -2695,9 +2695,9 @@ class _Work:
         A user's session is refreshed even where a client secret is configured: that secret is
         then the confidential application's own, and a machine's token another identity.
         """
-        if self.record and self.record["refresh_token"]:
-            return self._refresh(self.record)
-        if self.record and self.record["user"]:
+        if self.record["refresh_token"]:
+            return self._refresh()
+        if self.record["user"]:
             raise self.login_required("the session has no refresh token to renew it with")
         if self._auth0._is_machine():
             return self.client_credentials()
@@ -2709,14 +2709,13 @@ class _Work:
         tenant = self._auth0._tenant(self._name)
         reply = _ask(tenant, {"grant_type": "client_credentials", **goal}, "always")
         entry = _new_entry(reply, **goal)
-        record = self.record or _new_record(*self._name)
-        if not record["tokens"]:
-            record.update(goal)
-        _put_token(record, entry, self._asked[1] is None)
-        self._save(record)
+        if not self.record["tokens"]:
+            self.record.update(goal)
+        _put_token(self.record, entry, self._asked[1] is None)
+        self._save(self.record)
         return entry
 
-    def _refresh(self, record: Record) -> Record:
+    def _refresh(self) -> Record:
         """The refresh grant (RFC 6749 section 6) with rotation (RFC 9700 section 4.14.2).
 
         If the connection breaks before the answer, Auth0 may have rotated the token. The old one
@@ -2726,7 +2725,7 @@ class _Work:
         What has been rotated is on the disk before anything else is done with the answer, except
         for the check that it is this user's: the old token is dead by then.
         """
-        old = self.entry
+        record, old = self.record, self.entry
         scope = old["requested"] if old else self.scope
         other_api = self.audience is not None and self.audience != record["audience"]
         form = {
@@ -2740,7 +2739,7 @@ class _Work:
         try:
             reply = tenant.post("/oauth/token", form, "lost")
         except OAuthError as problem:
-            return self._refused(record, problem)
+            return self._refused(problem)
         id_token = None
         if reply.get("id_token") is not None:
             id_token = _IdToken(reply["id_token"])
@@ -2787,7 +2786,7 @@ class _Work:
             keys = renewed["jwks"] = tenant.keys()
         token.check_signature(keys)
 
-    def _refused(self, record: Record, problem: OAuthError) -> Record:
+    def _refused(self, problem: OAuthError) -> Record:
         """After a refused refresh: only `invalid_grant` ends a session (RFC 6749 section 5.2)."""
         needs_user = ("login_required", "interaction_required", "consent_required", "mfa_required")
         if problem.error in needs_user:
@@ -2795,13 +2794,12 @@ class _Work:
             raise self.login_required(what, problem.error) from None
         if problem.error != "invalid_grant":
             raise problem
+        refused = self.record["refresh_token"]
         self.load(True)
-        current = self.record
-        if current and current["refresh_token"] != record["refresh_token"]:
-            if current["refresh_token"]:
-                return self._refresh(current)
-        elif current:
-            self._save({**current, "refresh_token": None})
+        if self.record["refresh_token"] == refused:
+            self._save({**self.record, "refresh_token": None})
+        elif self.record["refresh_token"]:
+            return self._refresh()
         what = "the session has expired or was revoked"
         raise self.login_required(what, problem.error) from None
 
@@ -2974,9 +2972,11 @@ class Auth0(_Settings):
             LoginRequired: nobody is logged in, or the login did not ask for `openid`.
         """
         work = _Work(self, self._name())
-        if not (work.record and work.record["id_token"]):
-            none = "no ID token is stored (scope openid)"
-            raise work.login_required(none if work.record else "nobody is logged in")
+        record = work.record
+        if not record["id_token"]:
+            somebody = record["user"] or record["tokens"]
+            none = "no ID token is stored (scope openid)" if somebody else "nobody is logged in"
+            raise work.login_required(none)
         if force_refresh or not work.valid_id_token(min_ttl):
             try:
                 work.obtain(min_ttl, True)
