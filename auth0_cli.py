@@ -2750,20 +2750,19 @@ class _Work:
         if _is_token(reply.get("refresh_token")):
             renewed["refresh_token"] = reply["refresh_token"]
             self._save(renewed, record)
-            record = {**renewed}
         reply = _checked_reply(reply, asked_at)
         if id_token:
             self._check_renewed(id_token, reply["access_token"], renewed)
             renewed["id_token"] = reply["id_token"]
         if other_api and not _is_token_for(reply["access_token"], str(self.audience)):
-            self._save(renewed, record)
+            self._save(renewed, renewed)
             raise self.login_required(
                 "the refresh token of this session is not good for the API "
                 f"{_clean(self.audience, 200)} (multi-resource refresh tokens are not set up)"
             )
         entry = _new_entry(reply, self.audience, self.organization, scope)
         _put_token(renewed, entry, self._asked[1] is None or bool(old and old["default"]))
-        self._save(renewed, record)
+        self._save(renewed, renewed)
         return entry
 
     def _check_renewed(self, token: _IdToken, access_token: str, renewed: Record) -> None:
@@ -2780,9 +2779,8 @@ class _Work:
         keys = _usable_keys(renewed["jwks"])
         recent = 0 <= time.time() - renewed["jwks_refetched_at"] <= LEEWAY
         if not token.candidates(keys) and not recent:
-            before = {**renewed}
             renewed["jwks_refetched_at"] = time.time()
-            self._save(renewed, before)
+            self._save(renewed, renewed)
             keys = renewed["jwks"] = tenant.keys()
         token.check_signature(keys)
 
@@ -2804,7 +2802,10 @@ class _Work:
         raise self.login_required(what, problem.error) from None
 
     def _save(self, record: Record, old: Record | None = None) -> None:
-        """Saves; a failure costs nobody the token that has just been issued."""
+        """Saves, with `old` only while its refresh token is the stored one.
+
+        A failure costs nobody the token that has just been issued.
+        """
         try:
             self._store.save(self._key, record, old)
         except CacheError as problem:
