@@ -2727,7 +2727,7 @@ class _Work:
         """
         record, old = self.record, self.entry
         scope = old["requested"] if old else self.scope
-        other_api = self.audience is not None and self.audience != record["audience"]
+        other_api = self.audience != record["audience"]  # which is its API if none is named
         form = {
             "grant_type": "refresh_token",
             "refresh_token": record["refresh_token"],
@@ -2754,7 +2754,7 @@ class _Work:
         if id_token:
             self._check_renewed(id_token, reply["access_token"], renewed)
             renewed["id_token"] = reply["id_token"]
-        if other_api and not _is_token_for(reply["access_token"], str(self.audience)):
+        if other_api and not _is_token_for(reply["access_token"], self.audience):
             self._save(renewed, renewed)
             raise self.login_required(
                 "the refresh token of this session is not good for the API "
