@@ -2671,12 +2671,9 @@ class _Work:
             with self._store.lock(self._key, 5 if fallback else LOCK_SECONDS):
                 self.load(True)
                 entry = self.entry
-                new = entry and (not before or before["access_token"] != entry["access_token"])
-                if (
-                    entry
-                    and (new or not force_refresh)
-                    and _is_usable(entry, 0 if new else min_ttl)
-                ):
+                new = entry != before  # so another has asked for it meanwhile
+                left = 0 if new else min_ttl
+                if entry and (new or not force_refresh) and _is_usable(entry, left):
                     return entry
                 begin()
                 return self._renew()
