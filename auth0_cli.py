@@ -2618,7 +2618,8 @@ class _Work:
         self._store = auth0._store()
         self._name = name
         self._key = _session_key(*name)
-        self._asked = (audience, scope)
+        self._asked_audience = audience
+        self._asked_scope = scope
         self._warned = False
         self.load()
 
@@ -2631,8 +2632,8 @@ class _Work:
         if record["user"] and self.organization != record["organization"]:
             name = _clean(self.organization, 60)
             raise self.login_required(f"the session is not for the organization {name}")
-        self.audience = self._asked[0] or get("audience") or record["audience"]
-        self.scope = self._asked[1] or get("scope")
+        self.audience = self._asked_audience or get("audience") or record["audience"]
+        self.scope = self._asked_scope or get("scope")
         self.entry = _find_token(record, self.audience, self.organization, self.scope)
 
     def login_required(self, what: str, error: str | None = None) -> LoginRequired:
@@ -2640,7 +2641,8 @@ class _Work:
         from shlex import quote
 
         program = self._auth0._program or _program_name()
-        given = {**self._auth0._given, "audience": self._asked[0] or self._auth0._given["audience"]}
+        given = {**self._auth0._given}
+        given["audience"] = self._asked_audience or given["audience"]
         flags = "".join(
             f" --{name} {_clean(quote(given[name]))}"
             for name in ("audience", "organization", "cache")
@@ -2708,7 +2710,7 @@ class _Work:
         entry = _new_entry(reply, **goal)
         if not self.record["tokens"]:
             self.record.update(goal)
-        _put_token(self.record, entry, self._asked[1] is None)
+        _put_token(self.record, entry, self._asked_scope is None)
         self._save(self.record)
         return entry
 
@@ -2758,7 +2760,8 @@ class _Work:
                 f"{_clean(self.audience, 200)} (multi-resource refresh tokens are not set up)"
             )
         entry = _new_entry(reply, self.audience, self.organization, scope)
-        _put_token(renewed, entry, self._asked[1] is None or bool(old and old["default"]))
+        default = self._asked_scope is None or bool(old and old["default"])
+        _put_token(renewed, entry, default)
         self._save(renewed, renewed)
         return entry
 
