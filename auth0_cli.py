@@ -2814,18 +2814,25 @@ class _Work:
                 _warn(f"the session was not saved, so the next run may need a login: {problem}")
 
 
-def _password_login(tenant: _Tenant, wanted: Form, password: Password, **user: Any) -> Json:
+def _password_login(
+    tenant: _Tenant, wanted: Form, username: str | None, password: Password, realm: str | None
+) -> Json:
     """The password grant, discouraged (RFC 9700 section 2.4), or Auth0's password-realm."""
     _warn(
         "the password flow is discouraged: it shows the password to this program and allows no "
         "second factor; prefer --flow browser or --flow device"
     )
-    user["password"] = password() if callable(password) else password
-    if not user["username"] or not user["password"]:
+    form = {
+        "grant_type": PASSWORD_REALM if realm else "password",
+        "username": username,
+        "password": password() if callable(password) else password,
+        "realm": realm,
+        "audience": wanted["audience"],
+        "scope": wanted["scope"],
+    }
+    if not username or not form["password"]:
         raise ConfigError("the password flow needs a username and a password")
-    grant = {"grant_type": PASSWORD_REALM if user["realm"] else "password", **user}
-    goal = {"audience": wanted["audience"], "scope": wanted["scope"]}
-    return _ask(tenant, {**grant, **goal}, "never")  # a second try would count as a second guess
+    return _ask(tenant, form, "never")  # a second try would count as a second guess
 
 
 class Auth0(_Settings):
@@ -3049,8 +3056,7 @@ class Auth0(_Settings):
         if wanted["organization"] and "openid" not in str(wanted["scope"]).split():
             raise ConfigError("an organization is checked by the ID token: add the scope openid")
         if flow == "password":
-            user = {"username": username, "realm": realm}
-            return establish(_password_login(tenant, wanted, password, **user))
+            return establish(_password_login(tenant, wanted, username, password, realm))
         try:
             session = None
             if flow == "browser":
