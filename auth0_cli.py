@@ -3031,6 +3031,8 @@ class Auth0(_Settings):
             InvalidToken: the ID token fails a check.
             OAuthError, NetworkError, ConfigError, CacheError: as their names say.
         """
+        from functools import partial
+
         name = self._name(new=True)
         ports = self._ports()
         if not _is_number(timeout) or timeout <= 0:
@@ -3040,14 +3042,12 @@ class Auth0(_Settings):
         flow = self._choose(flow)
 
         prompt = _Prompt(show, open_browser, qr)
-
-        def establish(reply: Json, nonce: str | None = None) -> Session:
-            return self._establish(name, wanted, reply, nonce)
+        establish = partial(self._establish, name, wanted)
 
         if flow == "client-credentials":
             wanted = {key: self._get(key) for key in ("audience", "organization", "scope")}
             reply = _ask(tenant, {"grant_type": "client_credentials", **wanted}, "always")
-            return self._establish(name, wanted, reply, None, machine=True)
+            return self._establish(name, wanted, reply, machine=True)
         if flow != "browser" and wanted["organization"]:
             raise ConfigError(
                 f"Auth0 has no organizations in the {flow} flow: use --flow browser, or leave the "
@@ -3085,7 +3085,7 @@ class Auth0(_Settings):
         reply = _ask(self._tenant(name), form)
         if store:
             wanted.update({key: form[key] for key in goal})
-            self._establish(name, wanted, reply, None, grant_type == "client_credentials")
+            self._establish(name, wanted, reply, machine=grant_type == "client_credentials")
         return str(reply["access_token"])
 
     def _wanted(self, name: list[str]) -> dict[str, str | None]:
@@ -3113,7 +3113,12 @@ class Auth0(_Settings):
         return "browser" if _user_sits_here() and _find_browser() else "device"
 
     def _establish(
-        self, name: list[str], wanted: Form, reply: Json, nonce: str | None, machine: bool = False
+        self,
+        name: list[str],
+        wanted: Form,
+        reply: Json,
+        nonce: str | None = None,
+        machine: bool = False,
     ) -> Session:
         """Makes a session of a login's answer: first every check, then the save."""
         record = _new_record(*name)
