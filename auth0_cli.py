@@ -3125,16 +3125,15 @@ class Auth0(_Settings):
         if not machine:  # whose session has no user at all
             record["user"] = {"sub": ""}
         id_token = reply.get("id_token")
-        needs_user = "openid" in str(wanted["scope"]).split() and not machine
-        if needs_user or id_token is not None:
-            if id_token is None:
+        if id_token is None:
+            if not machine and "openid" in str(wanted["scope"]).split():
                 raise InvalidToken("Auth0's answer holds no ID token: log in again", "form")
+        else:
             tenant = self._tenant(name)
             token = _IdToken(id_token)
             max_age = wanted.get("max_age")
             age = None if max_age is None else int(max_age)  # 0 is a value too (Core 3.1.2.1)
-            organization = wanted["organization"]
-            token.check_claims(tenant, reply["access_token"], organization, nonce, age)
+            token.check_claims(tenant, reply["access_token"], wanted["organization"], nonce, age)
             keys = tenant.keys()
             token.check_signature(keys)
             user = {"sub": token.claims["sub"]}
