@@ -3144,10 +3144,10 @@ class Auth0(_Settings):
         goal = {name: wanted[name] for name in ("audience", "organization", "scope")}
         record.update(goal, refresh_token=reply.get("refresh_token"))
         _put_token(record, _new_entry(reply, **goal), True)
-        store = self._store()
-        with store.lock(_session_key(*name)):
-            store.load(_session_key(*name), True)  # what can't be replaced is refused, or set aside
-            store.save(_session_key(*name), record)
+        store, key = self._store(), _session_key(*name)
+        with store.lock(key):
+            store.load(key, True)  # what can't be replaced is refused, or set aside
+            store.save(key, record)
         self._hot.clear()
         return Session(record)
 
@@ -3174,15 +3174,15 @@ class Auth0(_Settings):
         name = self._stored_name()
         if name is None:
             return
-        store = self._store()
+        store, key = self._store(), _session_key(*name)
         tenant = self._tenant(name)
         problem: Auth0Error | None = None
-        with store.lock(_session_key(*name)):
-            record = store.load(_session_key(*name), True)  # what is refused is left alone
+        with store.lock(key):
+            record = store.load(key, True)  # what is refused is left alone
             if record and record["refresh_token"] and not local:
                 problem = self._revoke(tenant, record["refresh_token"])
             try:
-                store.delete(_session_key(*name))
+                store.delete(key)
             except CacheError as undeleted:  # so it is still there, revoked or not
                 problem = undeleted
         self._hot.clear()
