@@ -2835,6 +2835,20 @@ def _password_login(
     return _ask(tenant, form, "never")  # a second try would count as a second guess
 
 
+def _revoke(tenant: _Tenant, refresh_token: str) -> Auth0Error | None:
+    """Revokes a refresh token (RFC 7009); the reason, if that failed."""
+    try:
+        tenant.post("/oauth/revoke", {"token": refresh_token}, "always")
+        return None
+    except Auth0Error as problem:
+        error = problem
+    except Exception as problem:  # noqa: BLE001 - whatever it was, the session is deleted
+        error = Auth0Error(type(problem).__name__)
+    text = f"logged out here, but the token was not revoked ({error}): end it in the Dashboard "
+    error.args = (text + "(User Management > the user > Authorized Applications)",)
+    return error
+
+
 class Auth0(_Settings):
     """One session of one application at one tenant: log in, get tokens, log out.
 
@@ -3180,7 +3194,7 @@ class Auth0(_Settings):
         with store.lock(key):
             record = store.load(key, True)  # what is refused is left alone
             if record and record["refresh_token"] and not local:
-                problem = self._revoke(tenant, record["refresh_token"])
+                problem = _revoke(tenant, record["refresh_token"])
             try:
                 store.delete(key)
             except CacheError as undeleted:  # so it is still there, revoked or not
@@ -3194,19 +3208,6 @@ class Auth0(_Settings):
                 _say(f"To log out there too, open this page in the browser:\n\n{page}\n")
         if problem:
             raise problem
-
-    def _revoke(self, tenant: _Tenant, refresh_token: str) -> Auth0Error | None:
-        """Revokes a refresh token (RFC 7009); the reason, if that failed."""
-        try:
-            tenant.post("/oauth/revoke", {"token": refresh_token}, "always")
-        except Exception as problem:  # noqa: BLE001 - whatever it was, the session is deleted
-            name = type(problem).__name__
-            error = problem if isinstance(problem, Auth0Error) else Auth0Error(name)
-            text = f"logged out here, but the token was not revoked ({error}): end it in the "
-            text += "Dashboard (User Management > the user > Authorized Applications)"
-            error.args = (text,)
-            return error
-        return None
 
 
 _instances: dict[tuple[tuple[str, Any], ...], Auth0] = {}
