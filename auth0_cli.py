@@ -2390,6 +2390,8 @@ def _device_refused(problem: OAuthError) -> Auth0Error:
 
 # ---- Auth0 ---------------------------------------------------------------------------------------
 
+_NAME = ("domain", "client_id", "profile")  # which make the name of a session, in this order
+
 
 class Session:
     """Who is logged in, to what and until when; it holds no token.
@@ -2430,7 +2432,7 @@ class Session:
 
     def to_dict(self) -> dict[str, Any]:
         """What `status --json` prints."""
-        names = ("domain", "client_id", "profile", "user", "refreshable", "tokens")
+        names = (*_NAME, "user", "refreshable", "tokens")
         return {name: getattr(self, name) for name in names}
 
 
@@ -2502,10 +2504,7 @@ def _check_text(name: str, value: object) -> None:
 
 
 class _Settings:
-    """What an `Auth0` was given, the environment behind it, and the stored sessions that match.
-
-    A session is named by domain, client and profile.
-    """
+    """What an `Auth0` was given, the environment behind it, and the stored sessions that match."""
 
     _given: dict[str, Any]
     _program: str | None = None
@@ -2539,7 +2538,7 @@ class _Settings:
 
     def _names(self, any_profile: bool = False) -> list[list[str]]:
         """The stored sessions that match what is given."""
-        domain, client_id, profile = map(self._get, ("domain", "client_id", "profile"))
+        domain, client_id, profile = map(self._get, _NAME)
         domain = domain and _normal_domain(domain)
         wanted = (domain, client_id, None if any_profile else profile)
         names = filter(None, map(_split_key, self._store().all_keys()))
@@ -2551,7 +2550,7 @@ class _Settings:
         Raises:
             ConfigError: several match, or nothing says which tenant and client.
         """
-        domain, client_id, profile = map(self._get, ("domain", "client_id", "profile"))
+        domain, client_id, profile = map(self._get, _NAME)
         exact = []
         if domain and client_id:
             exact = [_normal_domain(domain), client_id, profile or "default"]
@@ -2895,7 +2894,7 @@ class Auth0(_Settings):
 
     def __repr__(self) -> str:
         given = self._given
-        names = [name for name in ("domain", "client_id", "profile") if given[name] is not None]
+        names = [name for name in _NAME if given[name] is not None]
         return f"Auth0({', '.join(f'{name}={given[name]!r}' for name in names)})"
 
     def get_token(
@@ -2977,8 +2976,8 @@ class Auth0(_Settings):
 
     def _at(self, name: Sequence[str], **others: Any) -> Auth0:
         """The same for one session, given as domain, client and profile."""
-        named: dict[str, Any] = dict(zip(("domain", "client_id", "profile"), name))
-        auth0 = Auth0(**{**self._given, **named, **others})
+        others.update(zip(_NAME, name))
+        auth0 = Auth0(**{**self._given, **others})
         auth0._current = self._current  # what can't be written is remembered there
         return auth0
 
