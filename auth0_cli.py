@@ -2438,9 +2438,12 @@ class Session:
 
 def _without_token(entry: Record) -> Json:
     """What may be shown of a stored token."""
-    left = max(0, int(entry["expires_at"] - time.time()))
-    goal = {name: entry[name] for name in ("audience", "scope")}
-    return {**goal, "expires_at": int(entry["expires_at"]), "expires_in": left}
+    return {
+        "audience": entry["audience"],
+        "scope": entry["scope"],
+        "expires_at": int(entry["expires_at"]),
+        "expires_in": max(0, int(entry["expires_at"] - time.time())),
+    }
 
 
 def _program_name() -> str:
