@@ -2391,6 +2391,7 @@ def _device_refused(problem: OAuthError) -> Auth0Error:
 # ---- Auth0 ---------------------------------------------------------------------------------------
 
 _NAME = ("domain", "client_id", "profile")  # which make the name of a session, in this order
+_GOAL = ("audience", "organization", "scope")  # what a token is asked for
 
 
 class Session:
@@ -3061,7 +3062,7 @@ class Auth0(_Settings):
         establish = partial(self._establish, name, wanted)
 
         if flow == "client-credentials":
-            wanted = {key: self._get(key) for key in ("audience", "organization", "scope")}
+            wanted = {key: self._get(key) for key in _GOAL}
             reply = _ask(tenant, {"grant_type": "client_credentials", **wanted}, "always")
             return self._establish(name, wanted, reply, machine=True)
         if flow != "browser" and wanted["organization"]:
@@ -3095,12 +3096,12 @@ class Auth0(_Settings):
         """
         name = self._name(new=True)
         wanted = self._wanted(name)
-        goal = {key: self._get(key) for key in ("audience", "scope")}
+        goal = {key: self._get(key) for key in _GOAL}
         goal["organization"] = wanted["organization"]
         form = {"grant_type": grant_type, **goal, **parameters}
         reply = _ask(self._tenant(name), form)
         if store:
-            wanted.update({key: form[key] for key in goal})
+            wanted.update({key: form[key] for key in _GOAL})
             self._establish(name, wanted, reply, machine=grant_type == "client_credentials")
         return str(reply["access_token"])
 
@@ -3157,7 +3158,7 @@ class Auth0(_Settings):
                 text = token.claims.get(claim)
                 user[claim] = _clean(text, 255) if isinstance(text, str) else None
             record.update(user=user, jwks=keys, id_token=id_token)
-        goal = {name: wanted[name] for name in ("audience", "organization", "scope")}
+        goal = {key: wanted[key] for key in _GOAL}
         record.update(goal, refresh_token=reply.get("refresh_token"))
         _put_token(record, _new_entry(reply, **goal), True)
         store, key = self._store(), _session_key(*name)
