@@ -2431,7 +2431,7 @@ class Session:
         both = f"{name} <{email}>" if name and email and name != email else name or email
         return _clean(both or sub or "an unnamed user", 120)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """What `status --json` prints."""
         names = (*_NAME, "user", "refreshable", "tokens")
         return {name: getattr(self, name) for name in names}
@@ -2894,7 +2894,7 @@ class Auth0(_Settings):
     ) -> None:
         self._given = dict(locals())
         del self._given["self"]
-        self._hot: dict[tuple[str | None, str | None, float], tuple[str, float, float]] = {}
+        self._hot: dict[object, tuple[str, float, float]] = {}
 
     def __repr__(self) -> str:
         given = self._given
@@ -3213,7 +3213,7 @@ class Auth0(_Settings):
             raise problem
 
 
-_instances: dict[tuple[tuple[str, Any], ...], Auth0] = {}
+_instances: dict[object, Auth0] = {}
 
 
 def get_token(
