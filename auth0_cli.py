@@ -2969,11 +2969,11 @@ class Auth0(_Settings):
             try:
                 return _Work(self, name, audience, scope).obtain(min_ttl, force_refresh)
             except LoginRequired:
-                scopes = f"{DEFAULT_SCOPE} {scope}" if scope else None
-                goal = {"audience": audience, "scope": scopes}
-                person = self._at(name, **{key: text for key, text in goal.items() if text})
+                given = self._given
+                scopes = f"{DEFAULT_SCOPE} {scope}" if scope else given["scope"]
+                goal = {"audience": audience or given["audience"], "scope": scopes}
                 try:
-                    person.login()
+                    self._at(name, **goal).login()
                 except CacheError as problem:
                     _warn(f"the session was not saved: {problem}")
         return _Work(self, name, audience, scope).obtain(0, False)
