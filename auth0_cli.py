@@ -2516,11 +2516,12 @@ class _Settings:
 
     def _get(self, name: str) -> Any:
         """An argument, else the environment variable; one that is empty is not set."""
-        value = self._given.get(name)
-        if value is None and name in ENVIRONMENT:
-            value = os.environ.get(ENVIRONMENT[name]) or None
-        if name in ENVIRONMENT and name not in ("cache", "ports", "client_secret"):
-            _check_text(name, value)
+        value = self._given[name]
+        if name in ENVIRONMENT:
+            if value is None:
+                value = os.environ.get(ENVIRONMENT[name]) or None
+            if name not in ("cache", "ports", "client_secret"):
+                _check_text(name, value)
         return value
 
     def _ports(self) -> tuple[int, ...]:
