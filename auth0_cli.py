@@ -2544,8 +2544,7 @@ class _Settings:
     def _names(self, any_profile: bool = False) -> list[list[str]]:
         """The stored sessions that match what is given."""
         domain, client_id, profile = map(self._get, _NAME)
-        domain = domain and _normal_domain(domain)
-        wanted = (domain, client_id, None if any_profile else profile)
+        wanted = (domain and _normal_domain(domain), client_id, None if any_profile else profile)
         names = filter(None, map(_split_key, self._store().all_keys()))
         return [n for n in names if all(w in (None, part) for w, part in zip(wanted, n))]
 
