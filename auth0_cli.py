@@ -2692,7 +2692,7 @@ class _Work:
             raise
 
     def _renew(self) -> Record:
-        """A new token, with the session's lock held.
+        """A new token, with the session's lock held: a user's, or that of a machine.
 
         A user's session is refreshed even where a client secret is configured: that secret is
         then the confidential application's own, and a machine's token another identity.
@@ -2701,12 +2701,9 @@ class _Work:
             return self._refresh()
         if self.record["user"]:
             raise self.login_required("the session has no refresh token to renew it with")
-        if self._auth0._is_machine():
-            return self.client_credentials()
-        raise self.login_required("nobody is logged in")
-
-    def client_credentials(self) -> Record:
-        """The client credentials grant (RFC 6749 section 4.4), with the session's lock held."""
+        if not self._auth0._is_machine():
+            raise self.login_required("nobody is logged in")
+        # The client credentials grant (RFC 6749 section 4.4).
         goal = {"audience": self.audience, "organization": self.organization, "scope": self.scope}
         tenant = self._auth0._tenant(self._name)
         reply = _ask(tenant, {"grant_type": "client_credentials", **goal}, "always")
