@@ -2787,18 +2787,18 @@ class _Work:
     def _refused(self, problem: OAuthError) -> Record:
         """After a refused refresh: only `invalid_grant` ends a session (RFC 6749 section 5.2)."""
         needs_user = ("login_required", "interaction_required", "consent_required", "mfa_required")
-        if problem.error in needs_user:
-            what = f"Auth0 wants the user to log in again ({problem.error})"
-            raise self.login_required(what, problem.error) from None
-        if problem.error != "invalid_grant":
-            raise problem
-        refused = self.record["refresh_token"]
-        self.load(True)
-        if self.record["refresh_token"] == refused:
-            self._save({**self.record, "refresh_token": None})
-        elif self.record["refresh_token"]:
-            return self._refresh()
         what = "the session has expired or was revoked"
+        if problem.error == "invalid_grant":
+            refused = self.record["refresh_token"]
+            self.load(True)
+            if self.record["refresh_token"] == refused:
+                self._save({**self.record, "refresh_token": None})
+            elif self.record["refresh_token"]:
+                return self._refresh()
+        elif problem.error in needs_user:
+            what = f"Auth0 wants the user to log in again ({problem.error})"
+        else:
+            raise problem
         raise self.login_required(what, problem.error) from None
 
     def _save(self, record: Record, old: Record | None = None) -> None:
