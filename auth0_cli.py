@@ -2517,11 +2517,10 @@ class _Settings:
     def _get(self, name: str) -> Any:
         """An argument, else the environment variable; one that is empty is not set."""
         value = self._given[name]
-        if name in ENVIRONMENT:
-            if value is None:
-                value = os.environ.get(ENVIRONMENT[name]) or None
-            if name not in ("cache", "ports", "client_secret"):
-                _check_text(name, value)
+        if value is None and name in ENVIRONMENT:
+            value = os.environ.get(ENVIRONMENT[name]) or None
+        if name in _NAME + _GOAL:
+            _check_text(name, value)
         return value
 
     def _ports(self) -> tuple[int, ...]:
