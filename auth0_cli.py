@@ -2618,6 +2618,7 @@ class _Work:
     ) -> None:
         self._auth0 = auth0
         self._store = auth0._store()
+        self._tenant = auth0._tenant(name)
         self._name = name
         self._key = _session_key(*name)
         self._asked_audience = audience
@@ -2704,8 +2705,7 @@ class _Work:
             raise self.login_required("nobody is logged in")
         # The client credentials grant (RFC 6749 section 4.4).
         goal = {"audience": self.audience, "organization": self.organization, "scope": self.scope}
-        tenant = self._auth0._tenant(self._name)
-        reply = _ask(tenant, {"grant_type": "client_credentials", **goal}, "always")
+        reply = _ask(self._tenant, {"grant_type": "client_credentials", **goal}, "always")
         entry = _new_entry(reply, **goal)
         if not self.record["tokens"]:
             self.record.update(goal)
@@ -2732,16 +2732,15 @@ class _Work:
             "audience": self.audience if other_api else None,
             "scope": scope if scope != record["scope"] else None,
         }
-        tenant = self._auth0._tenant(self._name)
         asked_at = time.time()
         try:
-            reply = tenant.post("/oauth/token", form, "lost")
+            reply = self._tenant.post("/oauth/token", form, "lost")
         except OAuthError as problem:
             return self._refused(problem)
         id_token = None
         if reply.get("id_token") is not None:
             id_token = _IdToken(reply["id_token"])
-            id_token.check_parties(tenant)
+            id_token.check_parties(self._tenant)
             same = record["user"].get("sub") in (None, "", id_token.claims["sub"])
             _check(same, "sub", "it is for another user than the session")
         renewed = {**record}
@@ -2769,8 +2768,7 @@ class _Work:
 
         The keys that are stored with the session need no request, unless an unknown one signs.
         """
-        tenant = self._auth0._tenant(self._name)
-        token.check_claims(tenant, access_token, renewed["organization"])
+        token.check_claims(self._tenant, access_token, renewed["organization"])
         first = _claims_of(renewed["id_token"])
         for name in ("auth_time", "nonce"):
             same = name not in first or token.claims.get(name, first[name]) == first[name]
@@ -2780,7 +2778,7 @@ class _Work:
         if not token.candidates(keys) and not recent:
             renewed["jwks_refetched_at"] = time.time()
             self._save(renewed, renewed)
-            keys = renewed["jwks"] = tenant.keys()
+            keys = renewed["jwks"] = self._tenant.keys()
         token.check_signature(keys)
 
     def _refused(self, problem: OAuthError) -> Record:
