@@ -3666,37 +3666,33 @@ def _command_logout(auth0: Auth0, args: Namespace) -> None:
         _say("Nobody was logged in.")
 
 
-def _catch_termination() -> Callable[[], object]:
-    """Makes SIGTERM and SIGHUP exceptions while a command runs; returns how to undo that."""
+def _until_terminated(run: Callable[[], int | None]) -> int | None:
+    """Runs a command with SIGTERM and SIGHUP as exceptions, where they would end the process."""
     import signal
-
-    before: dict[int, Any] = {}
 
     def terminate(number: int, _: object) -> NoReturn:
         raise _Terminated(128 + number)
 
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        if number is None or signal.getsignal(number) != signal.SIG_DFL:
-            continue  # nohup ignores it, or a host program has a handler of its own
-        try:
-            before[number] = signal.signal(number, terminate)
-        except ValueError:  # not the main thread: its signals are the host program's
-            break
-    return restore
-
-
-def _guarded(prog: str | None, run: Callable[[], int | None], quick: bool = False) -> int:
-    """Runs a command; whatever ends it becomes a line on stderr and an exit code."""
-    program = (prog or "auth0_cli").split()[0]
-    restore: Callable[[], object] = int
+    caught: list[int] = []
     try:
-        if not quick:
-            restore = _catch_termination()
+        for number in map(vars(signal).get, ("SIGTERM", "SIGHUP")):  # Windows has no SIGHUP
+            # Under nohup it is ignored, and a host program may have a handler of its own.
+            if number and signal.getsignal(number) == signal.SIG_DFL:
+                try:
+                    signal.signal(number, terminate)
+                    caught.append(number)
+                except ValueError:  # not the main thread: its signals are the host program's
+                    break
+        return run()
+    finally:
+        for number in caught:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _guarded(prog: str | None, run: Callable[[], int | None]) -> int:
+    """Runs what may fail; whatever ends it becomes a line on stderr and an exit code."""
+    program = (prog or "auth0_cli").split()[0]
+    try:
         return run() or 0
     except Auth0Error as problem:
         _say(f"{program}: {problem}")
@@ -3714,8 +3710,6 @@ def _guarded(prog: str | None, run: Callable[[], int | None], quick: bool = Fals
             f"{program}: this should not happen, please report it: {type(problem).__name__} {place}"
         )
         return 1
-    finally:
-        restore()
 
 
 _COMMANDS = {
@@ -3746,7 +3740,7 @@ def _run(
                 _put_json({"event": "error", **said})
             raise
 
-    return _guarded(prog, run)
+    return _guarded(prog, lambda: _until_terminated(run))
 
 
 def _help_formatter() -> Any:
@@ -3829,23 +3823,18 @@ def _parser(prog: str | None, defaults: Auth0 | None) -> ArgumentParser:
     return parser
 
 
-def _put_stored_token(auth0: Auth0) -> int:
-    """Prints the stored token, if it is valid, before anything is loaded that it does not need.
-
-    Returns 0, or -1 if there is none, which is told when a new one is asked for.
-    """
+def _put_access_token(auth0: Auth0) -> int | None:
+    """Prints the stored token, if it is valid, before anything is loaded that it does not need."""
     try:
         entry = _Work(auth0, auth0._name()).entry
-    except Auth0Error:
-        return -1
-    if not entry or not _is_usable(entry, 60):
-        return -1
-    _put(entry["access_token"])
-    return 0
-
-
-def _put_new_token(auth0: Auth0) -> None:
-    _put(auth0._obtain(None, None, 60, False, False)["access_token"])
+    except Auth0Error:  # which is told when a new one is asked for
+        entry = None
+    if entry and _is_usable(entry, 60):
+        _put(entry["access_token"])
+        return 0
+    return _until_terminated(
+        lambda: _put(auth0._obtain(None, None, 60, False, False)["access_token"])
+    )
 
 
 def main(
@@ -3864,8 +3853,7 @@ def main(
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments == ["token"] and not prog:  # what scripts run, again and again
         auth0 = defaults or Auth0()
-        code = _guarded(None, lambda: _put_stored_token(auth0), quick=True)
-        return code if code >= 0 else _guarded(None, lambda: _put_new_token(auth0))
+        return _guarded(None, lambda: _put_access_token(auth0))
 
     def run() -> int:
         parser = _parser(prog, defaults)
@@ -3887,7 +3875,7 @@ def main(
             return 2
         return int(args.run(args))
 
-    return _guarded(prog, run)
+    return _guarded(prog, lambda: _until_terminated(run))
 
 
 def _leave(code: int) -> NoReturn:
