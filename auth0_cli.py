@@ -3668,7 +3668,10 @@ def _command_logout(auth0: Auth0, args: Namespace) -> None:
 
 def _until_terminated(run: Callable[[], int | None]) -> int | None:
     """Runs a command with SIGTERM and SIGHUP as exceptions, where they would end the process."""
-    import signal
+    if TYPE_CHECKING:
+        import signal
+    else:
+        import _signal as signal  # what signal is made of: the interpreter has loaded it already
 
     def terminate(number: int, _: object) -> NoReturn:
         raise _Terminated(128 + number)
@@ -3690,10 +3693,10 @@ def _until_terminated(run: Callable[[], int | None]) -> int | None:
 
 
 def _guarded(prog: str | None, run: Callable[[], int | None]) -> int:
-    """Runs what may fail; whatever ends it becomes a line on stderr and an exit code."""
+    """Runs a command; whatever ends it becomes a line on stderr and an exit code."""
     program = (prog or "auth0_cli").split()[0]
     try:
-        return run() or 0
+        return _until_terminated(run) or 0
     except Auth0Error as problem:
         _say(f"{program}: {problem}")
         return problem.exit_code
@@ -3740,7 +3743,7 @@ def _run(
                 _put_json({"event": "error", **said})
             raise
 
-    return _guarded(prog, lambda: _until_terminated(run))
+    return _guarded(prog, run)
 
 
 def _help_formatter() -> Any:
@@ -3823,20 +3826,6 @@ def _parser(prog: str | None, defaults: Auth0 | None) -> ArgumentParser:
     return parser
 
 
-def _put_access_token(auth0: Auth0) -> int | None:
-    """Prints the stored token, if it is valid, before anything is loaded that it does not need."""
-    try:
-        entry = _Work(auth0, auth0._name()).entry
-    except Auth0Error:  # which is told when a new one is asked for
-        entry = None
-    if entry and _is_usable(entry, 60):
-        _put(entry["access_token"])
-        return 0
-    return _until_terminated(
-        lambda: _put(auth0._obtain(None, None, 60, False, False)["access_token"])
-    )
-
-
 def main(
     argv: Sequence[str] | None = None, *, prog: str | None = None, defaults: Auth0 | None = None
 ) -> int:
@@ -3851,11 +3840,11 @@ def main(
         The exit code; see the head of this file.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments == ["token"] and not prog:  # what scripts run, again and again
-        auth0 = defaults or Auth0()
-        return _guarded(None, lambda: _put_access_token(auth0))
 
     def run() -> int:
+        if arguments == ["token"] and not prog:  # what scripts run, again and again
+            _put((defaults or Auth0())._obtain(None, None, 60, False, False)["access_token"])
+            return 0
         parser = _parser(prog, defaults)
         word = arguments[0].partition("=")[0] if arguments else "-h"  # a value may be a secret
         if word not in (*_COMMANDS, "-h", "--help", "--version"):
@@ -3875,7 +3864,7 @@ def main(
             return 2
         return int(args.run(args))
 
-    return _guarded(prog, lambda: _until_terminated(run))
+    return _guarded(prog, run)
 
 
 def _leave(code: int) -> NoReturn:
