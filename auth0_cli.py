@@ -3263,46 +3263,46 @@ _EPILOGS = {
     "doctor": "examples:\n  {prog} doctor\n  {prog} doctor --json",
     "logout": "examples:\n  {prog} logout\n  {prog} logout --all",
 }
-_COMMON_FLAGS = {  # a flag, and what its value is called if it takes one
-    "--domain DOMAIN": "as in acme.eu.auth0.com",
-    "--client-id CLIENT_ID": "of the application",
-    "--client-secret-file PATH": "- is stdin",
-    "--audience AUDIENCE": "the identifier of the API",
-    "--scope SCOPE": f"default for a user: {DEFAULT_SCOPE}",
-    "--organization ORGANIZATION": "id or name",
-    "--profile PROFILE": "one of several sessions of the application",
-    "--cache DIR": "directory of the session files",
-    "--port N[,N...]": "callback ports; 0: any",
-    "--param KEY=VALUE": "a further /authorize parameter, such as connection=google-oauth2",
-    "-v --verbose": "one line a request",
-}
+# The flags one a line: its names, what its value is called if it takes one, two spaces, its help.
+_COMMON_FLAGS = f"""\
+--domain DOMAIN              as in acme.eu.auth0.com
+--client-id CLIENT_ID        of the application
+--client-secret-file PATH    - is stdin
+--audience AUDIENCE          the identifier of the API
+--scope SCOPE                default for a user: {DEFAULT_SCOPE}
+--organization ORGANIZATION  id or name
+--profile PROFILE            one of several sessions of the application
+--cache DIR                  directory of the session files
+--port N[,N...]              callback ports; 0: any
+--param KEY=VALUE            a further /authorize parameter, such as connection=google-oauth2
+-v --verbose                 one line a request""".splitlines()
+_LOGIN_FLAGS = f"""\
+--flow FLOW          {", ".join(FLOWS)}; default auto
+--no-browser         only print the URL
+--qr                 draw a QR code of the page for a device
+--no-qr              draw none
+--timeout SECONDS    default 300
+--json               prompts and result as JSON lines
+--username USERNAME  for the password flow, which is discouraged
+--realm REALM        the connection of the password flow"""
+_TOKEN_FLAGS = """\
+--json             with its expiry, as JSON
+--header           as a header line, for curl -H @-
+--id-token         the ID token instead
+--exec-credential  the ID token and its expiry, for kubectl
+--min-ttl SECONDS  default 60
+--force-refresh    a new one in any case
+--login            log in first if that is needed"""
+_LOGOUT_FLAGS = """\
+--all      every stored session that matches
+--local    delete only, without revocation
+--browser  also end the single-sign-on session of the browser"""
 _FLAGS = {
-    "login": {
-        "--flow FLOW": f"{', '.join(FLOWS)}; default auto",
-        "--no-browser": "only print the URL",
-        "--qr": "draw a QR code of the page for a device",
-        "--no-qr": "draw none",
-        "--timeout SECONDS": "default 300",
-        "--json": "prompts and result as JSON lines",
-        "--username USERNAME": "for the password flow, which is discouraged",
-        "--realm REALM": "the connection of the password flow",
-    },
-    "token": {
-        "--json": "with its expiry, as JSON",
-        "--header": "as a header line, for curl -H @-",
-        "--id-token": "the ID token instead",
-        "--exec-credential": "the ID token and its expiry, for kubectl",
-        "--min-ttl SECONDS": "default 60",
-        "--force-refresh": "a new one in any case",
-        "--login": "log in first if that is needed",
-    },
-    "status": {"--json": "as JSON"},
-    "doctor": {"--json": "as JSON"},
-    "logout": {
-        "--all": "every stored session that matches",
-        "--local": "delete only, without revocation",
-        "--browser": "also end the single-sign-on session of the browser",
-    },
+    "login": _LOGIN_FLAGS.splitlines(),
+    "token": _TOKEN_FLAGS.splitlines(),
+    "status": ["--json  as JSON"],
+    "doctor": ["--json  as JSON"],
+    "logout": _LOGOUT_FLAGS.splitlines(),
 }
 _FLAG_OPTIONS: dict[str, dict[str, Any]] = {  # of argparse
     "--flow": {"choices": FLOWS, "default": "auto"},
@@ -3786,7 +3786,8 @@ def add_commands(
             formatter_class=_help_formatter(),
             allow_abbrev=False,
         )
-        for usage, text in {**_FLAGS[name], **_COMMON_FLAGS}.items():
+        for flag in _FLAGS[name] + _COMMON_FLAGS:
+            usage, _, text = flag.partition("  ")
             words = usage.split()
             kind = {"action": "store_true"} if words[-1][0] == "-" else {"metavar": words.pop()}
             options = {**kind, **_FLAG_OPTIONS.get(words[0], {})}
@@ -3806,8 +3807,8 @@ def _parser(prog: str | None, defaults: Auth0 | None) -> ArgumentParser:
             words = message.split() if message.startswith("unrecognized arguments") else []
             if words:
                 flag = next((word.partition("=")[0] for word in words if word[:2] == "--"), "")
-                usages = [usage for row in (*_FLAGS.values(), _COMMON_FLAGS) for usage in row]
-                near = get_close_matches(flag, [usage.split()[0] for usage in usages], 1)
+                known = [line.split()[0] for line in sum(_FLAGS.values(), _COMMON_FLAGS)]
+                near = get_close_matches(flag, known, 1)
                 message = f"unknown option {flag}" if flag else "unrecognized arguments"
                 message += f": did you mean {near[0]}?" if near else ""
             raise ConfigError(f"{_clean(message)} (see {self.prog} -h)")
