@@ -3804,8 +3804,8 @@ def _parser(prog: str | None, defaults: Auth0 | None) -> ArgumentParser:
 
             if "ignored explicit argument" in message:  # what was given may be a secret
                 message = message.partition(":")[0] + " takes no value"
-            words = message.split() if message.startswith("unrecognized arguments") else []
-            if words:
+            if message.startswith("unrecognized arguments"):
+                words = message.split()
                 flag = next((word.partition("=")[0] for word in words if word[:2] == "--"), "")
                 known = [line.split()[0] for line in sum(_FLAGS.values(), _COMMON_FLAGS)]
                 near = get_close_matches(flag, known, 1)
@@ -3814,16 +3814,14 @@ def _parser(prog: str | None, defaults: Auth0 | None) -> ArgumentParser:
             raise ConfigError(f"{_clean(message)} (see {self.prog} -h)")
 
     name = prog or _program_name()
-    about = "Secure a command-line program with Auth0."
     parser = Parser(
         prog=name,
-        description=about,
+        description="Secure a command-line program with Auth0.",
         epilog=_EXAMPLES.format(prog=name),
         formatter_class=_help_formatter(),
     )
     parser.add_argument("--version", action="version", version=f"auth0_cli {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
-    add_commands(commands, prog=prog, defaults=defaults)
+    add_commands(parser.add_subparsers(metavar="COMMAND"), prog=prog, defaults=defaults)
     return parser
 
 
@@ -3847,7 +3845,10 @@ def main(
             _put((defaults or Auth0())._obtain(None, None, 60, False, False)["access_token"])
             return 0
         parser = _parser(prog, defaults)
-        word = arguments[0].partition("=")[0] if arguments else "-h"  # a value may be a secret
+        if not arguments:
+            parser.print_help(sys.stderr)
+            return 2
+        word = arguments[0].partition("=")[0]  # a value may be a secret
         if word not in (*_COMMANDS, "-h", "--help", "--version"):
             from difflib import get_close_matches
 
@@ -3860,9 +3861,6 @@ def main(
             args = parser.parse_args(arguments)
         except SystemExit:  # after --help and --version
             return 0
-        if not args.command:
-            parser.print_help(sys.stderr)
-            return 2
         return int(args.run(args))
 
     return _guarded(prog, run)
