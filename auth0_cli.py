@@ -3737,10 +3737,11 @@ def _run(
             command(_auth0_of(args, prog, defaults), args)
         except Auth0Error as problem:
             if command is _command_login and args.json:  # whoever drives it reads stdout only
-                name = type(problem).__name__.replace("OA", "Oa")
-                error = "".join(f"_{c.lower()}" if c.isupper() else c for c in name)[1:]
-                said = {"error": problem.error or error, "message": str(problem)}
-                _put_json({"event": "error", **said})
+                import re
+
+                name = re.sub("(?<=[a-z0-9])(?=[A-Z])", "_", type(problem).__name__).lower()
+                error = problem.error or name
+                _put_json({"event": "error", "error": error, "message": str(problem)})
             raise
 
     return _guarded(prog, run)
