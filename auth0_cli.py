@@ -3441,25 +3441,25 @@ def _command_token(auth0: Auth0, args: Namespace) -> None:
 
 
 def _command_status(auth0: Auth0, args: Namespace) -> None:
-    sessions: list[tuple[str, Session]] = []
-    problems: list[CacheError] = []
+    store = auth0._store()
+    found: dict[str, Session] = {}
+    problem: CacheError | None = None
     for name in auth0._names():
         key = _session_key(*name)
         try:
-            record = auth0._store().load(key)
-        except CacheError as problem:  # it hides none of the others
-            problems.append(CacheError(f"{_options(name)}: {problem}"))
-            continue
-        if record:
-            sessions.append((key, Session(record)))
+            record = store.load(key)
+            if record:
+                found[key] = Session(record)
+        except CacheError as unread:  # it hides none of the others
+            problem = problem or CacheError(f"{_options(name)}: {unread}")
     if args.json:
-        _put_json([session.to_dict() for _, session in sessions])
+        _put_json([session.to_dict() for session in found.values()])
     else:
-        for key, session in sessions:
-            _put(_describe(session, auth0._store().file(key)))
-    if problems:
-        raise problems[0]
-    if not sessions:
+        for key, session in found.items():
+            _put(_describe(session, store.file(key)))
+    if problem:
+        raise problem
+    if not found:
         raise LoginRequired(f"nobody is logged in: run {auth0._program} login")
 
 
