@@ -3643,12 +3643,11 @@ def _command_doctor(auth0: Auth0, args: Namespace) -> None:
 
 
 def _command_logout(auth0: Auth0, args: Namespace) -> None:
-    problems: list[Auth0Error] = []
-    stored = None if args.all else auth0._stored_name()
-    names = auth0._names() if args.all else [stored] if stored else []
-    several = len({(name[0], name[1]) for name in names}) > 1  # the secret is of one of them
+    names = auth0._names() if args.all else list(filter(None, [auth0._stored_name()]))
+    several = len({tuple(name[:2]) for name in names}) > 1  # the secret is of one of them
     others: dict[str, Any] = {"client_secret": "", "client_assertion": None} if several else {}
     found = False
+    last: Auth0Error | None = None
     for name in names:
         try:
             if auth0._store().load(_session_key(*name)) is None:
@@ -3659,9 +3658,9 @@ def _command_logout(auth0: Auth0, args: Namespace) -> None:
         except Auth0Error as problem:
             if args.all:
                 _say(f"{_options(name)}: {problem}")
-            problems.append(problem)
-    if problems:
-        raise problems[-1]
+            last = problem
+    if last:
+        raise last
     if not found:
         _say("Nobody was logged in.")
 
