@@ -3471,11 +3471,10 @@ def _renewal(session: Session) -> str:
 def _describe(session: Session, file: str | None) -> str:
     """A session as people want to read it."""
     colour = _can_rewrite(sys.stdout) and not os.environ.get("NO_COLOR")
-    bold = ("\x1b[1m", "\x1b[0m") if colour else ("", "")
-    client, profile = _clean(session.client_id, 80), _clean(session.profile, 80)
+    bold, plain = ("\x1b[1m", "\x1b[0m") if colour else ("", "")
     lines = [
-        f"{bold[0]}{session.who()}{bold[1]} at {session.domain}",
-        f"  application  {client}, profile {profile}",
+        f"{bold}{session.who()}{plain} at {session.domain}",
+        f"  application  {_clean(session.client_id, 80)}, profile {_clean(session.profile, 80)}",
         f"  session      {_renewal(session)}",
         *(f"  token        {_describe_token(token)}" for token in session.tokens),
         *([f"  file         {_clean(file, 400)}"] if file else []),
