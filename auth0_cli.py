@@ -3510,9 +3510,9 @@ class _Doctor:
 
     def settings(self) -> str:
         """Domain and client."""
-        self._name = self._auth0._name(new=True)
-        self._tenant = self._auth0._tenant(self._name)
-        return f"{self._name[0]}, application {_clean(self._name[1], 80)}"
+        name = self._auth0._name(new=True)
+        self._tenant = self._auth0._tenant(name)
+        return f"{name[0]}, application {_clean(name[1], 80)}"
 
     def network(self) -> str:
         """Name, connection, certificate, proxy."""
@@ -3587,10 +3587,9 @@ class _Doctor:
         """Whether sessions can be kept."""
         store = self._auth0._store()
         store.all_keys()
-        file = store.file("x")
-        if file is None:
+        if not isinstance(store.cache, FileCache):
             return "a cache of the program's own"
-        directory = existing = os.path.dirname(file)
+        directory = existing = store.cache.directory
         store.call("read", "x")  # refuses a directory that others could have written
         while not os.path.isdir(existing) and existing != os.path.dirname(existing):
             existing = os.path.dirname(existing)
