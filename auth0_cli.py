@@ -94,7 +94,7 @@ DEFAULT_SCOPE = "openid profile email offline_access"
 DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
 PASSWORD_REALM = "http://auth0.com/oauth/grant-type/password-realm"
 JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-FLOWS = ("auto", "browser", "device", "client-credentials", "password")
+FLOWS = "auto browser device client-credentials password".split()
 SESSION_VERSION = 1
 MAX_BYTES = 1 << 20  # of an answer, and of a session file
 REQUEST_SECONDS = 30.0  # for one request, retries included
@@ -103,11 +103,17 @@ LEEWAY = 60  # seconds that the clocks of this machine and of Auth0 may differ
 RECHECK_SECONDS = 1.0  # how long a token is used without a look at the session file
 MAX_LIFETIME = 366 * 86400  # Auth0 issues no token that lives longer than 30 days
 _SAFE = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._-")  # of a host and of a file name
-ENVIRONMENT = {
-    name: f"AUTH0_{name.upper()}"
-    for name in "domain client_id client_secret audience scope organization profile".split()
-}
-ENVIRONMENT.update(cache="AUTH0_CLI_CACHE", ports="AUTH0_CALLBACK_PORTS")
+_VARIABLES = """\
+domain         AUTH0_DOMAIN
+client_id      AUTH0_CLIENT_ID
+client_secret  AUTH0_CLIENT_SECRET
+audience       AUTH0_AUDIENCE
+scope          AUTH0_SCOPE
+organization   AUTH0_ORGANIZATION
+profile        AUTH0_PROFILE
+cache          AUTH0_CLI_CACHE
+ports          AUTH0_CALLBACK_PORTS"""
+ENVIRONMENT = dict(map(str.split, _VARIABLES.splitlines()))
 OWN_PARAMETERS = (  # of /authorize: not for --param
     "response_type response_mode client_id redirect_uri scope audience organization state nonce "
     "code_challenge code_challenge_method client_secret request request_uri"
