@@ -3282,7 +3282,8 @@ _COMMON_FLAGS = f"""\
 --port N[,N...]              callback ports; 0: any
 --param KEY=VALUE            a further /authorize parameter, such as connection=google-oauth2
 -v --verbose                 one line a request""".splitlines()
-_LOGIN_FLAGS = f"""\
+_FLAGS = {
+    "login": f"""\
 --flow FLOW          {", ".join(FLOWS)}; default auto
 --no-browser         only print the URL
 --qr                 draw a QR code of the page for a device
@@ -3290,25 +3291,21 @@ _LOGIN_FLAGS = f"""\
 --timeout SECONDS    default 300
 --json               prompts and result as JSON lines
 --username USERNAME  for the password flow, which is discouraged
---realm REALM        the connection of the password flow"""
-_TOKEN_FLAGS = """\
+--realm REALM        the connection of the password flow""".splitlines(),
+    "token": """\
 --json             with its expiry, as JSON
 --header           as a header line, for curl -H @-
 --id-token         the ID token instead
 --exec-credential  the ID token and its expiry, for kubectl
 --min-ttl SECONDS  default 60
 --force-refresh    a new one in any case
---login            log in first if that is needed"""
-_LOGOUT_FLAGS = """\
---all      every stored session that matches
---local    delete only, without revocation
---browser  also end the single-sign-on session of the browser"""
-_FLAGS = {
-    "login": _LOGIN_FLAGS.splitlines(),
-    "token": _TOKEN_FLAGS.splitlines(),
+--login            log in first if that is needed""".splitlines(),
     "status": ["--json  as JSON"],
     "doctor": ["--json  as JSON"],
-    "logout": _LOGOUT_FLAGS.splitlines(),
+    "logout": """\
+--all      every stored session that matches
+--local    delete only, without revocation
+--browser  also end the single-sign-on session of the browser""".splitlines(),
 }
 _FLAG_OPTIONS: dict[str, dict[str, Any]] = {  # of argparse
     "--flow": {"choices": FLOWS, "default": "auto"},
