@@ -3498,33 +3498,33 @@ class _Advice(Auth0Error):
     exit_code = 0
 
 
-class _Doctor:
+class _Doctor(_Settings):
     """The checks of `doctor`: each method says what is fine, or raises what is not."""
 
     checks = "settings network tenant keys clock device_flow ports browser directory session"
 
     def __init__(self, auth0: Auth0) -> None:
-        self._auth0 = auth0
-        cache = auth0._store().cache
+        super().__init__(auth0._given)
+        cache = self._store().cache
         if type(cache) is FileCache:  # what others can read is told here, and left as it is
             files = FileCache(cache.directory)
             files.repairs = False
-            auth0._current = (auth0._get("cache"), _Store(files))
+            self._current = (self._get("cache"), _Store(files))
 
     def settings(self) -> str:
         """Domain and client."""
-        name = self._auth0._name(new=True)
-        self._tenant = self._auth0._tenant(name)
+        name = self._name(new=True)
+        self._server = self._tenant(name)
         return f"{name[0]}, application {_clean(name[1], 80)}"
 
     def network(self) -> str:
         """Name, connection, certificate, proxy."""
         started = time.monotonic()
-        self._about = self._tenant.get("/.well-known/openid-configuration")
+        self._about = self._server.get("/.well-known/openid-configuration")
         text = f"answers in {(time.monotonic() - started) * 1000:.0f} ms"
         if self._about.proxy:
             text += f" through the proxy {self._about.proxy}"
-        if self._tenant.origin.startswith("https"):
+        if self._server.origin.startswith("https"):
             file = os.environ.get("SSL_CERT_FILE")
             text += ", its certificate is valid" + (f" (by {_clean(file)})" if file else "")
         return text
@@ -3532,16 +3532,16 @@ class _Doctor:
     def tenant(self) -> str:
         """The discovery document (OIDC Discovery section 3)."""
         issuer = (self._about.json or {}).get("issuer")
-        if issuer != self._tenant.issuer:
+        if issuer != self._server.issuer:
             raise ConfigError(
                 f"its discovery document names the issuer {_clean(issuer, 80)}, not "
-                f"{self._tenant.issuer}: is this the tenant's domain, or its custom domain?"
+                f"{self._server.issuer}: is this the tenant's domain, or its custom domain?"
             )
         return f"its issuer is {issuer}"
 
     def keys(self) -> str:
         """The keys that sign ID tokens."""
-        keys = self._tenant.keys()
+        keys = self._server.keys()
         if not keys:
             raise ConfigError("it shows no RSA key for RS256: choose RS256 for the application")
         return f"{len(keys)} for RS256"
@@ -3562,11 +3562,11 @@ class _Doctor:
 
     def device_flow(self) -> str:
         """Whether the grant is on: asks for a code that nobody will use."""
-        if self._auth0._is_machine():
+        if self._is_machine():
             return "not asked for a machine, nor a token, since each counts against the quota"
-        form = {"scope": DEFAULT_SCOPE, "audience": self._auth0._get("audience")}
+        form = {"scope": DEFAULT_SCOPE, "audience": self._get("audience")}
         try:
-            self._tenant.post("/oauth/device/code", form, "never")
+            self._server.post("/oauth/device/code", form, "never")
         except OAuthError as problem:
             refused = _device_refused(problem)
             raise _Advice(str(refused)) if _is_grant_off(problem) else refused from None
@@ -3574,7 +3574,7 @@ class _Doctor:
 
     def ports(self) -> str:
         """The callback ports."""
-        ports = self._auth0._ports()
+        ports = self._ports()
         with _Listener(ports) as listener:
             free = listener.redirect_uri
         return f"{free} can be opened; to register: {_callback_urls(ports)}"
@@ -3588,7 +3588,7 @@ class _Doctor:
 
     def directory(self) -> str:
         """Whether sessions can be kept."""
-        store = self._auth0._store()
+        store = self._store()
         store.all_keys()
         if not isinstance(store.cache, FileCache):
             return "a cache of the program's own"
@@ -3602,9 +3602,9 @@ class _Doctor:
 
     def session(self) -> str:
         """Who is logged in, and whether that lasts."""
-        name = self._auth0._stored_name()
+        name = self._stored_name()
         key = _session_key(*name) if name else ""
-        data = self._auth0._store().call("read", key) if name else None
+        data = self._store().call("read", key) if name else None
         if data is None:
             raise _Advice("nobody is logged in yet")
         try:
