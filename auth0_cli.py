@@ -3753,7 +3753,7 @@ def _help_formatter() -> Any:
     from functools import partial
 
     columns = os.environ.get("COLUMNS", "")
-    width = int(columns) if columns.isdecimal() and int(columns) else _columns(sys.stdout)
+    width = (columns.isdecimal() and int(columns)) or _columns(sys.stdout)
     return partial(RawDescriptionHelpFormatter, width=width - 2)
 
 
@@ -3867,16 +3867,11 @@ def main(
     return _guarded(prog, run)
 
 
-def _leave(code: int) -> NoReturn:
-    """Ends the program: at once if nothing is loaded that may have an end of its own.
-
-    The interpreter's way out takes a third of a start, and here it closes only what ends with the
-    process; what was printed is flushed.
-    """
-    if sys.modules.keys().isdisjoint(("atexit", "re", "threading")):  # profilers load `re`
-        os._exit(code)
-    raise SystemExit(code)
-
-
 if __name__ == "__main__":
-    _leave(main())
+    exit_code = main()
+    # The interpreter's way out takes a third of a start. Where nothing is loaded that may have an
+    # end of its own (profilers load `re`), it closes only what ends with the process; what was
+    # printed is flushed.
+    if sys.modules.keys().isdisjoint(("atexit", "re", "threading")):
+        os._exit(exit_code)
+    raise SystemExit(exit_code)
