@@ -3466,19 +3466,15 @@ def _command_status(auth0: Auth0, args: Namespace) -> None:
         raise LoginRequired(f"nobody is logged in: run {auth0._program} login")
 
 
-def _renewal(session: Session) -> str:
-    renewed = session.refreshable or session._is_machine
-    return "is renewed without a login" if renewed else "ends with its token"
-
-
 def _describe(session: Session, file: str | None) -> str:
     """A session as people want to read it."""
     colour = _can_rewrite(sys.stdout) and not os.environ.get("NO_COLOR")
     bold, plain = ("\x1b[1m", "\x1b[0m") if colour else ("", "")
+    renewed = session.refreshable or session._is_machine
     lines = [
         f"{bold}{session.who()}{plain} at {session.domain}",
         f"  application  {_clean(session.client_id, 80)}, profile {_clean(session.profile, 80)}",
-        f"  session      {_renewal(session)}",
+        f"  session      {'is renewed without a login' if renewed else 'ends with its token'}",
         *(f"  token        {_describe_token(token)}" for token in session.tokens),
         *([f"  file         {_clean(file, 400)}"] if file else []),
     ]
@@ -3551,8 +3547,8 @@ class _Doctor(_Settings):
         from email.utils import parsedate_to_datetime
 
         try:
-            date = self._about.headers.get("date", "")
-            ahead = time.time() - parsedate_to_datetime(date).timestamp()
+            date = parsedate_to_datetime(self._about.headers.get("date", ""))
+            ahead = time.time() - date.timestamp()
         except (ValueError, TypeError, OverflowError):
             raise _Advice("the server does not say what time it is") from None
         if abs(ahead) > LEEWAY:
@@ -3616,7 +3612,7 @@ class _Doctor(_Settings):
                 f"{session.who()}, but without a refresh token: it was revoked, or the login did "
                 "not ask for the scope offline_access, or the API or application does not allow it"
             )
-        return f"{session.who()}, {_renewal(session)}"
+        return f"{session.who()}, is renewed without a login"
 
 
 def _command_doctor(auth0: Auth0, args: Namespace) -> None:
