@@ -3500,7 +3500,7 @@ class _Doctor(_Settings):
     checks = "settings network tenant keys clock device_flow ports browser directory session"
 
     def __init__(self, auth0: Auth0) -> None:
-        super().__init__(auth0._given)
+        self._given = auth0._given
         cache = self._store().cache
         if type(cache) is FileCache:  # what others can read is told here, and left as it is
             files = FileCache(cache.directory)
