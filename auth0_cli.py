@@ -2710,13 +2710,21 @@ class _Work:
         if not self._auth0._is_machine():
             raise self.login_required("nobody is logged in")
         # The client credentials grant (RFC 6749 section 4.4).
-        goal = {"audience": self.audience, "organization": self.organization, "scope": self.scope}
+        record = self.record
+        scope = self.entry["requested"] if self.entry else self.scope or record["scope"]
+        goal = {"audience": self.audience, "organization": self.organization, "scope": scope}
         reply = _ask(self._tenant, {"grant_type": "client_credentials", **goal}, "always")
-        entry = _new_entry(reply, **goal)
-        if not self.record["tokens"]:
-            self.record.update(goal)
-        _put_token(self.record, entry, self._asked_scope is None)
-        self._save(self.record)
+        if not record["tokens"]:
+            record.update(goal, scope=self._auth0._get("scope"))
+        entry = self._keep(record, reply, scope)
+        self._save(record)
+        return entry
+
+    def _keep(self, record: Record, reply: Json, scope: str | None) -> Record:
+        """Adds a new token to the session; a call without a scope gets the one of its own scope."""
+        own = self._asked_scope is None and self._auth0._get("scope") in (None, record["scope"])
+        entry = _new_entry(reply, self.audience, self.organization, scope)
+        _put_token(record, entry, own or bool(self.entry and self.entry["default"]))
         return entry
 
     def _refresh(self) -> Record:
@@ -2729,8 +2737,8 @@ class _Work:
         What has been rotated is on the disk before anything else is done with the answer, except
         for the check that it is this user's: the old token is dead by then.
         """
-        record, old = self.record, self.entry
-        scope = old["requested"] if old else self.scope
+        record = self.record
+        scope = self.entry["requested"] if self.entry else self.scope
         other_api = self.audience != record["audience"]  # which is its API if none is named
         form = {
             "grant_type": "refresh_token",
@@ -2748,7 +2756,7 @@ class _Work:
             id_token = _IdToken(reply["id_token"])
             id_token.check_parties(self._tenant)
             same = record["user"].get("sub") in (None, "", id_token.claims["sub"])
-            _check(same, "sub", "it is for another user than the session")
+            _check(same, "sub", "it is for another user than the session: log in again")
         renewed = {**record}
         if _is_token(reply.get("refresh_token")):
             renewed["refresh_token"] = reply["refresh_token"]
@@ -2763,9 +2771,7 @@ class _Work:
                 "the refresh token of this session is not good for the API "
                 f"{_clean(self.audience, 200)} (multi-resource refresh tokens are not set up)"
             )
-        entry = _new_entry(reply, self.audience, self.organization, scope)
-        default = self._asked_scope is None or bool(old and old["default"])
-        _put_token(renewed, entry, default)
+        entry = self._keep(renewed, reply, scope)
         self._save(renewed, renewed)
         return entry
 
@@ -2778,13 +2784,13 @@ class _Work:
         first = _claims_of(renewed["id_token"])
         for name in ("auth_time", "nonce"):
             same = name not in first or token.claims.get(name, first[name]) == first[name]
-            _check(same, name, "it tells of another login than the session's")
+            _check(same, name, "it tells of another login than the session's: log in again")
         keys = _usable_keys(renewed["jwks"])
         recent = 0 <= time.time() - renewed["jwks_refetched_at"] <= LEEWAY
         if not token.candidates(keys) and not recent:
-            renewed["jwks_refetched_at"] = time.time()
+            keys = self._tenant.keys()
+            renewed.update(jwks=keys, jwks_refetched_at=time.time())
             self._save(renewed, renewed)
-            keys = renewed["jwks"] = self._tenant.keys()
         token.check_signature(keys)
 
     def _refused(self, problem: OAuthError) -> Record:

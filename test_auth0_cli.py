@@ -2121,6 +2121,35 @@ class TestGetToken:
         assert cli.token() == cli.token()
         assert tenant.count("refresh_token") == 0
 
+    @pytest.mark.parametrize("given", ["flag", "environment"])
+    @pytest.mark.parametrize("secret", [False, True])
+    def test_one_call_with_a_scope_does_not_narrow_the_others(
+        self, logged_in, tenant, given, secret
+    ):
+        if secret:
+            machine = tenant.clients["practice-machine"]
+            logged_in.env.update(AUTH0_CLIENT_ID=machine.client_id)
+            logged_in.env.update(AUTH0_CLIENT_SECRET=machine.client_secret)
+        narrow = {"args": ["--scope", "admin:all"]} if given == "flag" else {}
+        narrow["env"] = {} if given == "flag" else {"AUTH0_SCOPE": "admin:all"}
+
+        def run(args=(), **options):
+            return json.loads(logged_in.run("token", "--json", *args, **options).out)
+
+        before = run()
+        assert run(**narrow)["access_token"] != before["access_token"]
+        assert run(**narrow) == run(**narrow)
+        assert run()["access_token"] == before["access_token"]
+        for renew in (["--force-refresh"], []):
+            assert run(renew)["scope"] == before["scope"]
+            for path in logged_in.cache.glob("*.json"):
+                record = json.loads(path.read_text())
+                for token in record["tokens"]:
+                    token.update(obtained_at=1, expires_at=2)
+                path.write_text(json.dumps(record))
+        assert run()["scope"] == before["scope"]
+        assert tenant.requests[-1].params.get("scope") in (None, auth0_cli.DEFAULT_SCOPE)
+
     def test_force_refresh_gets_another(self, logged_in):
         assert logged_in.token() != logged_in.token("--force-refresh")
 
@@ -2302,6 +2331,15 @@ class TestGetToken:
 
     def test_keys_are_fetched_again_after_the_clock_was_set_back(self, logged_in, tenant, call):
         logged_in.edit(lambda record: record.update(jwks=[], jwks_refetched_at=time.time() + 9999))
+        assert call("token", "--force-refresh").out.strip() in tenant.access_tokens
+
+    def test_keys_that_could_not_be_fetched_are_asked_for_again(
+        self, logged_in, tenant, call, hurried
+    ):
+        logged_in.edit(lambda record: record.update(jwks=[]))
+        tenant.break_all("/.well-known/jwks.json", status=503)
+        call("token", "--force-refresh", code=5)
+        tenant.mend()
         assert call("token", "--force-refresh").out.strip() in tenant.access_tokens
 
     def test_odd_keys_of_a_file_are_no_keys(self, logged_in, tenant, call):
