@@ -390,17 +390,18 @@ def _parse_ports(value: str | int | Iterable[int]) -> tuple[int, ...]:
     return ports
 
 
-def _check_params(params: Mapping[str, str]) -> dict[str, str]:
+def _check_params(params: Form) -> dict[str, str]:
     """The further parameters of /authorize, none of which the client itself owns."""
-    for name in params:
+    given = {str(name): str(value) for name, value in params.items() if value is not None}
+    for name in given:
         if name in OWN_PARAMETERS:
             raise ConfigError(
                 f"the parameter {name!r} is set by the login itself: use its own option if it has "
                 "one, and leave it out of --param"
             )
-    if not str(params.get("max_age", 0)).isdecimal():
+    if not given.get("max_age", "0").isdecimal():
         raise ConfigError("max_age takes a number of seconds, as in --param max_age=3600")
-    return {str(name): str(value) for name, value in params.items()}
+    return given
 
 
 def _callback_urls(ports: Iterable[int]) -> str:
@@ -540,6 +541,18 @@ def _lock(name: object, timeout: float, path: str = "") -> AbstractContextManage
     return hold()
 
 
+def _make_private(path: str) -> None:
+    """Makes a directory and what is missing above it, whatever the umask, for the owner alone."""
+    above = os.path.dirname(path)
+    if not os.path.isdir(path):
+        if above != path:
+            _make_private(above)
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            pass  # another process was faster, or it is no directory
+
+
 class FileCache:
     """Sessions as JSON files of one directory, which many processes share.
 
@@ -629,7 +642,7 @@ class FileCache:
         return kept
 
     def _make_directory(self) -> None:
-        os.makedirs(self.directory, 0o700, exist_ok=True)
+        _make_private(self.directory)
         self._check(self.directory)
 
     def _flush_directory(self) -> None:
@@ -2513,6 +2526,11 @@ def _check_text(name: str, value: object) -> None:
         raise ConfigError(f"{name} is not a printable text: correct it")
 
 
+def _check_min_ttl(min_ttl: object) -> None:
+    if not _is_number(min_ttl) or min_ttl < 0:  # type: ignore[operator]
+        raise ConfigError("min_ttl is a number of seconds, 0 or more")
+
+
 class _Settings:
     """What an `Auth0` was given, the environment behind it, and the stored sessions that match."""
 
@@ -2926,6 +2944,9 @@ class Auth0(_Settings):
             interactive: log in if nothing else helps; otherwise no browser is ever opened.
             force_refresh: ask for a new one even if there is a valid one.
 
+        What it has given is given again for a second (RECHECK_SECONDS) before it looks at the
+        session file and at the environment once more.
+
         Raises:
             LoginRequired: nobody is logged in, or the session has ended.
             OAuthError: Auth0 refused.
@@ -2960,20 +2981,23 @@ class Auth0(_Settings):
         force_refresh: bool,
     ) -> Record:
         """The token as a session keeps it: what get_token does beyond its memory."""
-        if not _is_number(min_ttl) or min_ttl < 0:
-            raise ConfigError("min_ttl is a number of seconds, 0 or more")
+        _check_min_ttl(min_ttl)
         _check_text("audience", audience)
         _check_text("scope", scope)
         name = self._name()
+        before: Record | None = None
         try:
-            return _Work(self, name, audience, scope).obtain(min_ttl, force_refresh)
+            work = _Work(self, name, audience, scope)
+            before = work.entry
+            return work.obtain(min_ttl, force_refresh)
         except LoginRequired:
             if not interactive:
                 raise
         # One login at a time per session: the others wait, and share what it brings.
         with self._store().lock(_session_key(*name) + "~login", 600):
             try:
-                return _Work(self, name, audience, scope).obtain(min_ttl, force_refresh)
+                work = _Work(self, name, audience, scope)
+                return work.obtain(min_ttl, force_refresh and work.entry == before)
             except LoginRequired:
                 given = self._given
                 scopes = f"{DEFAULT_SCOPE} {scope}" if scope else given["scope"]
@@ -3002,6 +3026,7 @@ class Auth0(_Settings):
         Raises:
             LoginRequired: nobody is logged in, or the login did not ask for `openid`.
         """
+        _check_min_ttl(min_ttl)
         work = _Work(self, self._name())
         record = work.record
         if not record["id_token"]:
@@ -3328,13 +3353,13 @@ class _Terminated(BaseException):
     """A signal that ends the process, as an exception: what is open is closed on the way out."""
 
 
-def _put(text: str) -> None:
+def _write(text: str) -> None:
     """The result, to stdout. Auth0Error if it could not be written as a whole."""
     try:
-        sys.stdout.write(text + "\n")
+        sys.stdout.write(text)
         sys.stdout.flush()
     except UnicodeEncodeError:
-        _put(text.encode("ascii", "backslashreplace").decode("ascii"))
+        _write(text.encode("ascii", "backslashreplace").decode("ascii"))
     except (OSError, ValueError, AttributeError) as problem:
         try:  # what is still buffered must not fail a second time when the interpreter ends
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -3342,6 +3367,10 @@ def _put(text: str) -> None:
             pass
         reason = getattr(problem, "strerror", None) or "it is closed"
         raise Auth0Error(f"the result could not be written to stdout: {reason}") from None
+
+
+def _put(line: str) -> None:
+    _write(line + "\n")
 
 
 def _put_json(value: object) -> None:
@@ -3356,7 +3385,7 @@ def _read_secret_file(path: str) -> str:
         if path == "-":
             text = sys.stdin.readline(1 << 16)  # a password may follow
         else:
-            with open(path, encoding="utf-8", newline="") as file:
+            with open(path, encoding="utf-8-sig", newline="") as file:
                 text = file.read(1 << 16)
     except (OSError, ValueError, AttributeError) as problem:
         reason = getattr(problem, "strerror", None) or "it is not UTF-8 text"
@@ -3813,7 +3842,8 @@ def _parser(prog: str | None, defaults: Auth0 | None) -> ArgumentParser:
                 known = [line.split()[0] for line in sum(_FLAGS.values(), _COMMON_FLAGS)]
                 near = get_close_matches(flag, known, 1)
                 message = f"unknown option {flag}" if flag else "unrecognized arguments"
-                message += f": did you mean {near[0]}?" if near else ""
+                other = near and near[0] != flag  # else it is an option of another command
+                message += f": did you mean {near[0]}?" if other else ""
             raise ConfigError(f"{_clean(message)} (see {self.prog} -h)")
 
     name = prog or _program_name()
@@ -3863,6 +3893,7 @@ def main(
         try:
             args = parser.parse_args(arguments)
         except SystemExit:  # after --help and --version
+            _write("")  # what they have written may not be flushed
             return 0
         return int(args.run(args))
 

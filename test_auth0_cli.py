@@ -1944,9 +1944,12 @@ class TestMachineToMachine:
         assert machine.token() != first
         assert tenant.count("client_credentials") == 2
 
-    @pytest.mark.parametrize(("name", "end"), [("secret", ""), ("secret", "\r\n"), ("-", "\n")])
-    def test_secret_comes_from_a_file_or_stdin(self, machine, tmp_path, name, end):
-        secret = machine.env.pop("AUTH0_CLIENT_SECRET") + end
+    @pytest.mark.parametrize(
+        ("name", "begin", "end"),
+        [("secret", "", ""), ("secret", "\ufeff", "\r\n"), ("-", "", "\n")],
+    )
+    def test_secret_comes_from_a_file_or_stdin(self, machine, tmp_path, name, begin, end):
+        secret = begin + machine.env.pop("AUTH0_CLIENT_SECRET") + end
         path = tmp_path / name
         path.write_bytes(secret.encode())
         machine.run(
@@ -2752,7 +2755,9 @@ class TestCommandLine:
         call("login", "--flow", "browser", "--port", f"1{ESCAPES}", code=2)
 
     @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-    @pytest.mark.parametrize("arguments", [["token"], ["token", "--json"], ["status"]])
+    @pytest.mark.parametrize(
+        "arguments", [["token"], ["token", "--json"], ["status"], ["-h"], ["token", "-h"]]
+    )
     def test_a_result_that_can_not_be_printed_is_told_once(self, logged_in, arguments):
         with open("/dev/full", "w") as full:
             done = subprocess.run(
@@ -4070,6 +4075,33 @@ class TestLibrary:
         auth0.logout()
         assert auth0.session() is None
 
+    def test_of_many_who_force_a_login_one_asks_for_it_too(self, cli, tenant, desk, capsys):
+        tenant.clients["practice-native"].grants.discard("refresh_token")
+        clients = [client(tenant, cli.cache, scope="openid") for _ in range(3)]
+        begin = threading.Barrier(3)
+
+        def work(one):
+            begin.wait(10)
+            return one.get_token(interactive=True, force_refresh=True)
+
+        with ThreadPoolExecutor() as pool:
+            tokens = set(pool.map(work, clients))
+        assert len(tokens) == tenant.count("authorization_code") == 1
+
+    def test_parameters_that_are_none_are_left_out(self, tenant):
+        params = {"login_hint": None, "max_age": None, "ui_locales": "de"}
+        log_in(client(tenant, MemoryCache(), params=params), tenant)
+        (asked,) = [r.params for r in tenant.requests if r.path == "/authorize"]
+        assert asked["ui_locales"] == "de"
+        assert not {"login_hint", "max_age"} & set(asked)
+
+    @pytest.mark.parametrize("min_ttl", [None, "x", -1, float("nan")])
+    def test_min_ttl_that_is_no_number_of_seconds_is_told(self, auth0, tenant, min_ttl):
+        log_in(auth0, tenant)
+        for get in (auth0.get_token, auth0.get_id_token):
+            with pytest.raises(ConfigError, match="min_ttl"):
+                get(min_ttl=min_ttl)
+
     def test_a_reader_sees_no_token_that_is_not_kept_yet(self, tenant):
         class SlowCache(DictCache):
             def write(self, key, data):
@@ -4398,11 +4430,14 @@ def token_with(**changes):
 class TestSessionFiles:
     def test_are_private_whole_and_without_litter(self, cli):
         before = os.umask(0)
+        cli.env["AUTH0_CLI_CACHE"] = str(cli.cache / "below")
+        cli.cache = cli.cache / "below"
         try:
             cli.login()
             cli.token("--force-refresh")
         finally:
             os.umask(before)
+        assert stat.S_IMODE(cli.cache.parent.stat().st_mode) == 0o700
         modes = {path.suffix: stat.S_IMODE(path.stat().st_mode) for path in cli.cache.iterdir()}
         assert modes == {".json": 0o600, ".lock": 0o600}
         assert stat.S_IMODE(cli.cache.stat().st_mode) == 0o700
