@@ -6838,6 +6838,7 @@ class TestFaults:
         tenant.break_next("/oauth/token", status=400, body={"error": code})
         assert code in call("token", code=5, by=machine(tenant.domain)).err
         waiting.get(f"/callback?error={code}&state={waiting.state}")
+        waiting.get("/done")
         with pytest.raises(NetworkError, match="try again later") as caught:
             waiting.result()
         assert caught.value.error == code
