@@ -6826,6 +6826,16 @@ class TestFaults:
         assert logged_in.session_file.read_bytes() == before
 
     def test_a_tenant_that_never_answers_is_said_not_to(self, tenant, call, monkeypatch):
+        end = auth0_cli._Exchange.abandon
+
+        def abandon(exchange):
+            end(exchange)
+            for _ in range(5000):  # until our own end of the connection has broken it
+                if exchange.problem:
+                    return
+                time.sleep(0.001)
+
+        monkeypatch.setattr(auth0_cli._Exchange, "abandon", abandon)
         monkeypatch.setattr(auth0_cli, "REQUEST_SECONDS", 0.4)
         tenant.break_next("/oauth/token", drip=5)
         err = call("token", code=5, by=machine(tenant.domain)).err
