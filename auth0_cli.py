@@ -550,7 +550,9 @@ def _make_private(path: str) -> None:
         try:
             os.mkdir(path, 0o700)
         except FileExistsError:
-            pass  # another process was faster, or it is no directory
+            if os.path.islink(path) and not os.path.isdir(path):  # such as an unmounted volume
+                raise
+            # else another process was faster, or it is a file, which is refused when it is checked
 
 
 class FileCache:
@@ -2567,7 +2569,8 @@ class _Settings:
     def _names(self, any_profile: bool = False) -> list[list[str]]:
         """The stored sessions that match what is given."""
         domain, client_id, profile = map(self._get, _NAME)
-        wanted = (domain and _normal_domain(domain), client_id, None if any_profile else profile)
+        domain = _normal_domain(domain) if domain else None
+        wanted = (domain, client_id, None if any_profile else profile)
         names = filter(None, map(_split_key, self._store().all_keys()))
         return [n for n in names if all(w in (None, part) for w, part in zip(wanted, n))]
 

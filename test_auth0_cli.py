@@ -4086,6 +4086,22 @@ class TestLibrary:
             tokens = set(pool.map(work, clients))
         assert len(tokens) == tenant.count("authorization_code") == 1
 
+    def test_an_empty_domain_is_one_that_is_not_given(self, auth0, tenant, cli):
+        log_in(auth0, tenant)
+        unnamed = Auth0("", cache=cli.cache)
+        assert unnamed.get_token() == auth0.get_token()
+        unnamed.logout()
+        assert tenant.count("/oauth/revoke") == 1
+        assert not list(cli.cache.glob("*.json"))
+
+    @posix_only
+    def test_a_directory_behind_a_dead_link_is_refused_before_a_request(self, tenant, tmp_path):
+        (tmp_path / "link").symlink_to(tmp_path / "gone")
+        machine = {"client_secret": MACHINE_SECRET, "audience": API, "cache": tmp_path / "link"}
+        with pytest.raises(auth0_cli.CacheError):
+            Auth0(tenant.domain, "practice-machine", **machine).get_token()
+        assert tenant.requests == []
+
     def test_parameters_that_are_none_are_left_out(self, tenant):
         params = {"login_hint": None, "max_age": None, "ui_locales": "de"}
         log_in(client(tenant, MemoryCache(), params=params), tenant)
