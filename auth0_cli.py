@@ -1069,6 +1069,7 @@ class _Exchange:
         except ValueError:
             pass
         self.headers = {name.lower(): value for name, value in response.getheaders()}
+        self._left()  # a body that ended because it was abandoned is not the whole answer
         self.status = response.status
 
     def retry_after(self) -> float:
@@ -1633,7 +1634,7 @@ def _is_usable(entry: Record, min_ttl: float) -> bool:
 
 
 def _find_token(
-    record: Record | None, audience: str | None, organization: str | None, scope: str | None
+    record: Record, audience: str | None, organization: str | None, scope: str | None
 ) -> Record | None:
     """The token of a session for an API that was granted, or at least asked for, every scope.
 
@@ -1646,7 +1647,7 @@ def _find_token(
         has = f"{entry['scope']} {entry['requested'] or ''}".split()
         return set(scope.split()) <= set(has) if scope else entry["default"]
 
-    found = filter(matches, record["tokens"] if record else ())
+    found = filter(matches, record["tokens"])
     return max(found, key=lambda entry: entry["expires_at"], default=None)
 
 
