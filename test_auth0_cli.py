@@ -6834,7 +6834,7 @@ class TestFaults:
     def test_a_drip_ends_with_the_time_for_a_request(
         self, logged_in, tenant, call, monkeypatch, what
     ):
-        monkeypatch.setattr(auth0_cli, "REQUEST_SECONDS", 0.4)
+        monkeypatch.setattr(auth0_cli, "REQUEST_SECONDS", 0.2)
         before = logged_in.session_file.read_bytes()
         fault = {"drip": 0.05} if what == "headers" else {"body": b" " * 9999, "drip": 0.001}
         tenant.break_next("/oauth/token", **fault)
@@ -6860,7 +6860,7 @@ class TestFaults:
                 time.sleep(0.001)
 
         monkeypatch.setattr(auth0_cli._Exchange, "abandon", abandon)
-        monkeypatch.setattr(auth0_cli, "REQUEST_SECONDS", 0.4)
+        monkeypatch.setattr(auth0_cli, "REQUEST_SECONDS", 0.2)
         over = threading.Event()
 
         def stall(_):
