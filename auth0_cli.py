@@ -50,7 +50,7 @@ import time
 TYPE_CHECKING = False  # the typing module would cost as much as the rest of a start
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
-    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
     from http.server import BaseHTTPRequestHandler
     from typing import Any, NoReturn, Protocol, TypeVar, Union
@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     Show = Callable[[Json], object]
     Password = Union[str, Callable[[], str], None]
     Request = TypeVar("Request")
+    Function = TypeVar("Function", bound=Callable[..., Any])
     CacheSetting = Union[str, os.PathLike[str], "Cache"]
 
     class Cache(Protocol):
@@ -97,10 +98,13 @@ JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 FLOWS = "auto browser device client-credentials password".split()
 SESSION_VERSION = 1
 MAX_BYTES = 1 << 20  # of an answer, and of a session file
+MAX_DEPTH = 100  # of nested arrays and objects in JSON
 REQUEST_SECONDS = 30.0  # for one request, retries included
+FALLBACK_SECONDS = 4.0  # for a request while there is a valid token at hand
 LOCK_SECONDS = 60.0  # as long as a refresh with a request for keys may take: twice the above
 LEEWAY = 60  # seconds that the clocks of this machine and of Auth0 may differ
 RECHECK_SECONDS = 1.0  # how long a token is used without a look at the session file
+MAX_WAIT = 3600  # seconds to wait at most before the next request, whatever the server asks for
 MAX_LIFETIME = 366 * 86400  # Auth0 issues no token that lives longer than 30 days
 _SAFE = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._-")  # of a host and of a file name
 _VARIABLES = """\
@@ -303,6 +307,12 @@ def _json_scanner() -> Callable[[str, int], tuple[Any, int]]:
 def _parse_json(data: bytes) -> Json:
     """The object of a JSON text (RFC 8259): UTF-8, no name twice, no NaN; ValueError otherwise."""
     text = data.decode("utf-8").strip(" \t\r\n")
+    if text.count("[") + text.count("{") > MAX_DEPTH:  # only then it can be nested so deeply
+        depth = 0
+        for character in text:
+            depth += (character in "[{") - (character in "]}")
+            if depth > MAX_DEPTH:  # the scanner recurses: a thread's stack may be small
+                raise ValueError("nested too deeply")
     try:
         value, end = _json_scanner()(text, 0)
     except (StopIteration, RecursionError, SystemError):  # the last: 3.10 without json.decoder
@@ -342,7 +352,10 @@ def _is_number(value: object) -> bool:
 def _is_loopback(host: str) -> bool:
     """Whether a host (no port) names this machine: localhost, [::1] or 127.0.0.0/8."""
     octets = host.split(".")
-    numbers = all(o.isdecimal() and len(o) < 4 and int(o) < 256 for o in octets)
+    # Some resolvers read an octet with a leading zero as octal, others look it up in the DNS.
+    numbers = all(
+        o.isdecimal() and len(o) < 4 and str(int(o)) == o and int(o) < 256 for o in octets
+    )
     return (numbers and len(octets) == 4 and octets[0] == "127") or host in ("localhost", "[::1]")
 
 
@@ -362,8 +375,9 @@ def _normal_domain(value: str) -> str:
     host, port = _split_port(rest.removesuffix("/"))
     host = host.removesuffix(".")
     usual_port = {"https": "443", "http": "80"}.get(scheme)
-    plain = host == "[::1]" or (host and set(host) <= _SAFE and host[0] not in "-.")
-    usable = not port or (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536)
+    plain = host == "[::1]" or (set(host) <= _SAFE and host[:1] != "-" and all(host.split(".")))
+    digits = port.lstrip("0")
+    usable = not port or (port.isascii() and port.isdigit() and 0 < int(digits[:6] or 0) < 65536)
     if not usual_port or not plain or not usable:
         raise ConfigError(
             f"{_clean(value, 80)!r} is not a domain: give it as in acme.eu.auth0.com "
@@ -371,8 +385,7 @@ def _normal_domain(value: str) -> str:
         )
     if scheme == "http" and not _is_loopback(host):
         raise ConfigError(f"plain http to {host} is refused: give the domain without http://")
-    port = port.lstrip("0")
-    netloc = host if port in ("", usual_port) else f"{host}:{port}"
+    netloc = host if digits in ("", usual_port) else f"{host}:{digits}"
     return netloc if scheme == "https" else f"http://{netloc}"
 
 
@@ -394,12 +407,13 @@ def _check_params(params: Form) -> dict[str, str]:
     """The further parameters of /authorize, none of which the client itself owns."""
     given = {str(name): str(value) for name, value in params.items() if value is not None}
     for name in given:
-        if name in OWN_PARAMETERS:
+        if name.partition("[")[0].strip().lower() in OWN_PARAMETERS:  # also State, scope[]
             raise ConfigError(
-                f"the parameter {name!r} is set by the login itself: use its own option if it has "
-                "one, and leave it out of --param"
+                f"the parameter {_clean(name, 60)!r} is set by the login itself: use its own "
+                "option if it has one, and leave it out of --param"
             )
-    if not given.get("max_age", "0").isdecimal():
+    max_age = given.get("max_age", "0")
+    if not (max_age.isascii() and max_age.isdigit() and len(max_age) < 10):
         raise ConfigError("max_age takes a number of seconds, as in --param max_age=3600")
     return given
 
@@ -410,34 +424,35 @@ def _callback_urls(ports: Iterable[int]) -> str:
 
 
 def _state_directory() -> str:
-    """The platform's directory for the sessions of this program."""
+    """The platform's directory for the sessions of this program; "" without a home directory."""
+    home = os.path.expanduser("~")
+    base = ""
     if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
+        base = os.environ.get("LOCALAPPDATA") or os.path.join(home, "AppData", "Local")
     elif sys.platform == "darwin":
-        base = "~/Library/Application Support"
+        base = os.path.join(home, "Library", "Application Support")
+    elif os.path.isabs(os.environ.get("XDG_STATE_HOME", "")):  # a relative one is invalid (XDG)
+        return os.path.join(os.environ["XDG_STATE_HOME"], "auth0_cli")
     else:
-        base = os.environ.get("XDG_STATE_HOME", "")
-        if not os.path.isabs(base):  # as the XDG specification says: a relative one is ignored
-            base = "~/.local/state"
-    base = os.path.expanduser(base)
-    if not os.path.isabs(base):  # an account without a home: nothing is kept, and `save` says so
-        base = os.devnull
-    return os.path.join(base, "auth0_cli")
+        base = os.path.join(home, ".local", "state")
+    return os.path.join(base, "auth0_cli") if os.path.isabs(base) and os.path.isdir(home) else ""
 
 
 # ---- Session files -------------------------------------------------------------------------------
 
 _posix: Any = os  # for what the os module lacks on Windows
-_stores: dict[str, _Store] = {}  # directory -> its sessions, also those that could not be written
-_mutexes: dict[object, Any] = {}  # what is locked -> the mutex of this process's threads
-_lock_files: set[int] = set()  # the descriptors of what it holds or waits for
+_held_locks: dict[str, Any] = {}  # name -> weak reference to the `_Lock` that holds it
+# Sessions that could not be written: (cache, key) -> record, the bytes that it replaces, cache.
+_unsaved: dict[tuple[object, str], tuple[Record, bytes | None, Cache]] = {}
 
 
 def _after_fork() -> None:
-    """A child has none of the threads that hold locks, and must not keep their files open."""
-    _mutexes.clear()
-    while _lock_files:
-        os.close(_lock_files.pop())
+    """In a forked child: forget the parent's locks and close their files, which stay locked."""
+    for reference in list(_held_locks.values()):
+        lock = reference()
+        if lock is not None:
+            lock.close_files()
+    _held_locks.clear()
 
 
 if hasattr(os, "register_at_fork"):
@@ -445,7 +460,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _session_key(*parts: str) -> str:
-    """The name of a session: domain, client and profile, also where a file system ignores case."""
+    """File name for a session. Lower-case letters only, for file systems that ignore case."""
     return "~".join(
         "".join(chr(b) if chr(b) in _SAFE else f"%{b:02x}" for b in part.encode("utf-8"))
         for part in parts
@@ -453,7 +468,7 @@ def _session_key(*parts: str) -> str:
 
 
 def _split_key(key: str) -> list[str]:
-    """Domain, client and profile of a session's name; [] if it is not one."""
+    """Domain, client and profile of a session's file name; [] if it is not one."""
     parts: list[str] = []
     try:
         for part in key.split("~"):
@@ -461,8 +476,9 @@ def _split_key(key: str) -> list[str]:
             data = head.encode() + b"".join(bytes.fromhex(r[:2]) + r[2:].encode() for r in rest)
             parts.append(data.decode("utf-8"))
         domain, _, _ = parts
+        # A planted file name must not choose the host that gets a refresh token.
         sound = _session_key(*parts) == key and _normal_domain(domain) == domain
-    except (ValueError, ConfigError):  # whoever wrote it, a refresh token is not sent there
+    except (ValueError, ConfigError):
         return []
     return parts if sound else []
 
@@ -488,7 +504,7 @@ def _try_file_lock(fd: int, lock: bool) -> bool:
     except (BlockingIOError, PermissionError):
         return False
     except OSError as problem:
-        if lock:
+        if lock and problem.errno is not None:
             raise CacheError(
                 f"this file system has no locks ({problem.strerror}): give a directory of another "
                 "one with --cache or AUTH0_CLI_CACHE"
@@ -496,49 +512,103 @@ def _try_file_lock(fd: int, lock: bool) -> bool:
     return True
 
 
-def _lock(name: object, timeout: float, path: str = "") -> AbstractContextManager[object]:
-    """Excludes the threads of this process and, with a path, all other processes.
+class _Lock:
+    """Excludes the other threads of this process and, with a path, all other processes.
 
-    The file is never deleted, and its lock dies with the process. The mutex is there because some
-    file systems (NFS) grant one process the same lock twice.
+    It is held until it is left, or until this object is gone: an exception at any point, such as
+    one of a signal handler, leaves nothing locked. The lock file is never deleted, and the
+    operating system's lock on it ends with the process.
+
+    Args:
+        name: of what is locked; threads need it where one process gets the same lock twice (NFS).
+        timeout: seconds; then entering raises NetworkError.
+        path: of the lock file.
+        session_path: of the session file, which is locked as well while it exists. So two
+            processes exclude each other also if a cleaner of old files removes the lock file.
     """
-    from _thread import allocate_lock
-    from contextlib import contextmanager
 
-    mutex = _mutexes.setdefault(name, allocate_lock())
+    def __init__(self, name: str, timeout: float, path: str = "", session_path: str = "") -> None:
+        self._name = name
+        self._timeout = timeout
+        self._paths = [p for p in (path, session_path) if p]
+        self._files: list[Any] = []
 
-    @contextmanager
-    def hold() -> Generator[None, None, None]:
+    def __enter__(self) -> None:
         begun = time.monotonic()
-        told = False
-        busy = NetworkError(
-            f"something else has been busy with this session for {timeout:.0f} s: "
-            "try again, or end that process"
-        )
-        if not mutex.acquire(timeout=timeout):
-            raise busy
-        fd = -1
+        hint_shown = False
         try:
-            if path:
-                fd = _open(path, os.O_RDWR | os.O_CREAT)
-                _lock_files.add(fd)
-            while path and not _try_file_lock(fd, True):
+            while not (self._take_name() and self._take_files()):
                 waited = time.monotonic() - begun
-                if waited > timeout:
-                    raise busy
-                if waited > 3 and not told:
-                    told = True
+                if waited >= self._timeout:
+                    raise NetworkError(
+                        "another process or thread has held this session's lock for "
+                        f"{waited:.0f} s: try again, or end that process"
+                    )
+                if waited > 3 and not hint_shown:
+                    hint_shown = True
                     _say_waiting("another process that is busy with this session")
                 time.sleep(0.01)
-            yield
-        finally:
-            if fd in _lock_files:  # in a forked child it is not, and the lock is its parent's
-                _lock_files.discard(fd)
-                _try_file_lock(fd, False)  # a child may have a copy of the descriptor
-                os.close(fd)
-            mutex.release()
+        except BaseException:
+            self.__exit__()
+            raise
 
-    return hold()
+    def __exit__(self, *exc: object) -> None:
+        for file in self._files:
+            if not file.closed:  # in a forked child it is: the lock is the parent's
+                _try_file_lock(file.fileno(), False)  # a child may have a copy of the descriptor
+        self.close_files()
+        if self._has_name():
+            _held_locks.pop(self._name, None)
+
+    def close_files(self) -> None:
+        """Closes the files. The operating system's lock ends with the last copy of each."""
+        for file in self._files:
+            file.close()
+
+    def _has_name(self) -> bool:
+        reference = _held_locks.get(self._name)
+        return reference is not None and reference() is self
+
+    def _take_name(self) -> bool:
+        """Excludes threads. Each call here is atomic; so nothing is left if one is the last."""
+        from _weakref import _remove_dead_weakref, ref  # type: ignore[attr-defined]
+
+        _remove_dead_weakref(_held_locks, self._name)
+        _held_locks.setdefault(self._name, ref(self))
+        return self._has_name()
+
+    def _take_files(self) -> bool:
+        """Excludes processes, as far as there are files."""
+        self.close_files()
+        self._files = []
+        for number, path in enumerate(self._paths):
+            try:
+                flags = os.O_RDWR | (0 if number else os.O_CREAT)
+                file = open(path, "r+b", buffering=0, opener=lambda p, _, f=flags: _open(p, f))  # type: ignore[misc]  # noqa: SIM115
+            except OSError:
+                if number:  # there is no session yet, or one that its reader will refuse
+                    break
+                raise
+            self._files.append(file)
+            if not _try_file_lock(file.fileno(), True):
+                return False
+            if number == 0:
+                self._touch(file.fileno())
+            try:
+                if not os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                    return False  # the file was replaced or removed meanwhile
+            except FileNotFoundError:
+                return False
+        return True
+
+    def _touch(self, fd: int) -> None:
+        """Keeps the lock file young, so that cleaners of old files leave it alone."""
+        try:
+            if hasattr(os, "fchmod"):
+                _posix.fchmod(fd, 0o600)  # whatever the umask left of it
+            os.utime(fd if os.utime in os.supports_fd else self._paths[0])
+        except OSError:
+            pass
 
 
 def _make_private(path: str) -> None:
@@ -549,6 +619,8 @@ def _make_private(path: str) -> None:
             _make_private(above)
         try:
             os.mkdir(path, 0o700)
+            if os.name == "posix" and not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+                os.chmod(path, 0o700)  # the umask took a permission of the owner
         except FileExistsError:
             if os.path.islink(path) and not os.path.isdir(path):  # such as an unmounted volume
                 raise
@@ -563,21 +635,28 @@ class FileCache:
     The methods raise OSError as the os module does, and CacheError for what they refuse.
 
     Args:
-        directory: where; the platform's state directory if None.
+        directory: where (`~` is the home directory); the platform's state directory if None.
     """
 
-    repairs = True  # closes what others can read; False says so instead
+    repairs = True  # fix permissions that are too loose; False (doctor) only reports them
 
     def __init__(self, directory: str | os.PathLike[str] | None = None) -> None:
+        place = os.path.expanduser(directory) if directory else _state_directory()
         try:
-            self.directory = os.path.abspath(directory or _state_directory())
+            self.directory = os.path.abspath(place) if place else ""
         except OSError:  # a relative one, and the working directory has gone
             raise CacheError("the current directory is gone: give --cache from the root") from None
 
-    def path(self, key: str, suffix: str = ".json") -> str:
-        """The file of a session."""
+    def path(self, key: str, suffix: str = "") -> str:
+        """The file of a session; what is kept beside one (`KEY~NAME`) is no `.json` file."""
+        suffix = suffix or (".json" if key.count("~") < 3 else ".state")
         if len(key) > 220 or os.path.basename(key) != key or key.startswith("."):
             raise CacheError("the session's name is too long for a file: give a shorter --profile")
+        if not self.directory:
+            raise CacheError(
+                "there is no home directory to keep sessions in (HOME is not set, or is not a "
+                "directory): give a directory with --cache or AUTH0_CLI_CACHE"
+            )
         return os.path.join(self.directory, key + suffix)
 
     def read(self, key: str) -> bytes | None:
@@ -596,37 +675,35 @@ class FileCache:
     def write(self, key: str, data: bytes) -> None:
         """Replaces the file by one with these bytes: afterwards it is the old or the new one.
 
-        The caller holds the lock, so the temporary file can have one fixed name, and what a killed
-        process left of it is swept by the next write.
+        The caller holds the lock. So a temporary file of this session is the leftover of a killed
+        process, and is removed.
         """
-        temporary = self.path(key, ".tmp")
         self._make_directory()
-        _unlink(temporary)
-        try:
-            with open(temporary, "xb", opener=_open) as file:
-                if hasattr(os, "fchmod"):
-                    _posix.fchmod(file.fileno(), 0o600)  # whatever the umask left of it
-                file.write(data)
-                file.flush()
-                _flush(file.fileno())
-            _patiently(os.replace, temporary, self.path(key))
-        except BaseException:
-            _unlink(temporary)
-            raise
+        self._remove(key, ".tmp-")
+        self._write_temporary(key, data, replace=True)
         self._flush_directory()
 
+    def check_space(self, key: str, size: int) -> None:
+        """Raises OSError or CacheError unless a file of `size` bytes can be written here."""
+        self._make_directory()
+        self._write_temporary(key, bytes(size), replace=False)
+
     def delete(self, key: str) -> None:
-        """Removes the file, if there is one; the lock file stays for those who wait for it."""
-        _unlink(self.path(key, ".tmp"))
+        """Removes the file and the damaged ones of this name, which may hold a live refresh token.
+
+        The lock file stays for those who wait for it.
+        """
         _unlink(self.path(key))
+        self._remove(key, ".tmp-", ".damaged-")
         self._flush_directory()
 
     def list(self) -> list[str]:
         """The keys of all sessions."""
         try:
-            return [name[:-5] for name in os.listdir(self.directory) if name.endswith(".json")]
+            names = os.listdir(os.path.dirname(self.path("x")))
         except (FileNotFoundError, NotADirectoryError):
             return []
+        return [name[:-5] for name in names if name.endswith(".json")]
 
     def lock(self, key: str, timeout: float) -> AbstractContextManager[object]:
         """Excludes other processes and threads from one session.
@@ -635,7 +712,8 @@ class FileCache:
         """
         self._make_directory()
         path = self.path(key, ".lock")
-        return _lock(path, timeout, path)
+        # Windows locks are mandatory: a locked session file could not be read.
+        return _Lock(path, timeout, path, self.path(key) if os.name == "posix" else "")
 
     def set_aside(self, key: str) -> str:
         """Keeps a damaged file under another name, and returns that."""
@@ -643,7 +721,34 @@ class FileCache:
         _patiently(os.replace, self.path(key), kept)
         return kept
 
+    def _write_temporary(self, key: str, data: bytes, replace: bool) -> None:
+        # The name is unique: a second writer can exist where locks do not work.
+        temporary = self.path(key, f".tmp-{os.getpid()}-{time.time_ns()}")
+        try:
+            with open(temporary, "xb", opener=_open) as file:
+                if hasattr(os, "fchmod"):
+                    _posix.fchmod(file.fileno(), 0o600)  # whatever the umask left of it
+                file.write(data)
+                file.flush()
+                _flush(file.fileno())
+            if replace:
+                _patiently(os.replace, temporary, self.path(key))
+        finally:
+            _unlink(temporary)
+
+    def _remove(self, key: str, *suffixes: str) -> None:
+        """Removes the files of a session whose names go on with one of these."""
+        starts = tuple(key + suffix for suffix in suffixes)
+        try:
+            names = os.listdir(self.directory)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        for name in names:
+            if name.startswith(starts):
+                _unlink(os.path.join(self.directory, name))
+
     def _make_directory(self) -> None:
+        self.path("x")  # raises where there is no directory
         _make_private(self.directory)
         self._check(self.directory)
 
@@ -658,37 +763,63 @@ class FileCache:
         except OSError:
             pass
 
+    def _keeps_modes(self) -> bool:
+        """False on a file system without permissions, such as exFAT or a mounted Windows drive."""
+        try:
+            with open(self.path(f"modes-{time.time_ns()}", ".tmp"), "xb", opener=_open) as file:
+                mode = os.fstat(file.fileno()).st_mode
+            os.unlink(file.name)
+        except OSError:
+            return True
+        return not mode & 0o077
+
     def _check(self, path: str, fd: int | None = None) -> None:
-        """Refuses what others could have written, and closes to them what they could read."""
+        """Refuses a path that others could have written; closes one that they can read."""
         from stat import S_ISDIR, S_ISREG
 
         at = path if fd is None else fd
         info = os.stat(at)
-        mode, path = info.st_mode, _clean(path, 400)
+        mode, shown = info.st_mode, _clean(path, 400)
         if fd is None:
             if not S_ISDIR(mode):
-                raise CacheError(f"{path} is not a directory: give one with --cache")
+                raise CacheError(f"{shown} is not a directory: give one with --cache")
         elif not S_ISREG(mode):
-            raise CacheError(f"{path} is not a regular file: move it away and log in again")
+            raise CacheError(f"{shown} is not a regular file: move it away and log in again")
         if os.name != "posix":
             return  # a profile directory of Windows is private by its access-control list
-        if info.st_uid != _posix.geteuid():
-            raise CacheError(f"{path} belongs to another user: use a directory of your own")
+        me = _posix.geteuid()
+        if fd is None and os.lstat(path).st_uid not in (me, 0, info.st_uid):
+            raise CacheError(
+                f"{shown} is a link that belongs to another user, who chooses where it leads: "
+                "give a directory of your own with --cache"
+            )
+        if info.st_uid != me:
+            within = os.path.join(shown, "auth0_cli")
+            usable = fd is None and os.access(path, os.W_OK | os.X_OK)
+            advice = "a directory of your own with --cache"
+            if usable:
+                advice = f"a directory within it, as in --cache {within}"
+            raise CacheError(f"{shown} belongs to another user: give {advice}")
         if fd is not None and info.st_nlink > 1:
-            raise CacheError(f"{path} has a second name (a hard link): remove it and log in again")
+            raise CacheError(f"{shown} has a second name (a hard link): remove it and log in again")
+        if mode & 0o022 and not self._keeps_modes():
+            raise CacheError(
+                f"the file system of {shown} keeps no permissions, so others could read and write "
+                "there: give a directory of another one with --cache or AUTH0_CLI_CACHE"
+            )
         if mode & 0o022:
             raise CacheError(
-                f"{path} can be written by other users, who may have changed it: check it, then "
+                f"{shown} can be written by other users, who may have changed it: check it, then "
                 "take their permission away (chmod go-rwx)"
             )
         if mode & 0o077:
             if not self.repairs:
-                raise CacheError(f"{path} can be read by other users: the next command closes it")
+                raise CacheError(f"{shown} can be read by other users: the next command closes it")
             try:
                 os.chmod(at, mode & 0o700)
-                _warn(f"{path} could be read by other users: closed to them now")
+                _warn(f"{shown} could be read by other users: closed to them now")
             except OSError:
-                _warn(f"{path} can be read by other users, and that can't be changed")
+                _warn(f"{shown} can be read by other users, and that can't be changed")
 
 
 def _unlink(path: str) -> None:
@@ -746,11 +877,22 @@ class MemoryCache:
 
     def lock(self, key: str, timeout: float) -> AbstractContextManager[object]:
         """Excludes other threads; entering it raises NetworkError after `timeout` seconds."""
-        return _lock((id(self), key), timeout)
+        return _Lock(f"{id(self)} {key}", timeout)
 
 
 def _new_record(domain: str = "", client_id: str = "", profile: str = "") -> Record:
-    """A session with nothing in it; it is also the pattern of what a file must hold."""
+    """An empty session; also the schema that files are checked against.
+
+    domain, client_id, profile: the name of the session.
+    id_token: the last ID token, as Auth0 has sent it, or null.
+    refresh_token: null where Auth0 gave none, or has refused the last one.
+    organization, audience, scope: what the login asked for, or null.
+    tokens: the access tokens, see `_new_entry`.
+    jwks: the tenant's signing keys (RFC 7517), as far as this program can use them.
+    jwks_refetched_at: epoch seconds of the last request for them because of an unknown key.
+    user: `sub`, `name`, `email` of who logged in; `sub` is "" if the login did not ask for
+        `openid`; the whole object is empty for a machine (see `_is_machine_session`).
+    """
     return {
         "version": SESSION_VERSION,
         "domain": domain,
@@ -774,9 +916,13 @@ def _new_entry(
     organization: str | None = None,
     scope: str | None = None,
 ) -> Record:
-    """The access token of an answer as a session keeps it; `scope` is what was asked for.
+    """The access token of a token response as a session keeps it.
 
-    Without a scope in the answer what was asked for is what was granted (RFC 6749 section 5.1).
+    audience, organization, requested: what the request asked for, or null.
+    scope: what was granted. A response without `scope` means: what was requested (RFC 6749
+        section 5.1).
+    obtained_at, expires_at: epoch seconds, counted from before the request was sent.
+    default: whether a call that names no scope gets this token.
     """
     granted = scope if reply.get("scope") is None else reply["scope"]
     return {
@@ -792,19 +938,28 @@ def _new_entry(
     }
 
 
-def _fits(value: object, pattern: Record) -> bool:
-    """Whether it has each member of the pattern, of its type; None stands for a text or null."""
+def _is_machine_session(record: Record) -> bool:
+    """Whether client credentials made it; a user's session has at least an empty `sub`."""
+    return not record["user"]
+
+
+def _matches(value: object, schema: Record) -> bool:
+    """Whether it has each member of the schema, of its type; None stands for a text or null."""
     if not _is_object(value):
         return False
-    for name, sample in pattern.items():
+    for name, example in schema.items():
         found = value.get(name, ...)
-        if type(sample) is int:
-            fits = _is_number(found)
+        if type(example) is int:
+            matches = _is_number(found)
         else:
-            fits = type(found) is type(sample) or (sample is None and type(found) is str)
-        if not fits:
+            matches = type(found) is type(example) or (example is None and type(found) is str)
+        if not matches:
             return False
     return True
+
+
+class _NewerSession(CacheError):
+    """A newer version of this file wrote the session: it is left alone."""
 
 
 def _parse_record(data: bytes, key: str) -> Record:
@@ -819,15 +974,15 @@ def _parse_record(data: bytes, key: str) -> Record:
     record = _parse_json(data)
     version = record.get("version")
     if type(version) is int and version > SESSION_VERSION:
-        raise CacheError(
+        raise _NewerSession(
             "the stored session was written by a newer version of auth0_cli and is left alone: "
             "update this copy, or give another directory with --cache"
         )
     entry = _new_entry(dict.fromkeys(("access_token", "scope"), ""))
     sound = (
         version == SESSION_VERSION
-        and _fits(record, _new_record())
-        and all(_fits(t, entry) and _is_token(t["access_token"]) for t in record["tokens"])
+        and _matches(record, _new_record())
+        and all(_matches(t, entry) and _is_token(t["access_token"]) for t in record["tokens"])
         and (record["refresh_token"] is None or _is_token(record["refresh_token"]))
         and (not record["user"] or type(record["user"].get("sub")) is str)
         and key == _session_key(record["domain"], record["client_id"], record["profile"])
@@ -837,154 +992,237 @@ def _parse_record(data: bytes, key: str) -> Record:
     return record
 
 
-class _Store:
-    """The sessions of one cache: parsed, and not lost where they can't be written."""
+def _is_from_signal_handler(problem: BaseException) -> bool:
+    """Whether a signal handler raised it, such as that of a task queue's soft time limit."""
+    import signal
 
-    def __init__(self, cache: Cache) -> None:
+    handlers = map(signal.getsignal, signal.valid_signals())
+    codes = {getattr(handler, "__code__", None) for handler in handlers}
+    trace = problem.__traceback__
+    while trace and trace.tb_frame.f_code not in codes:
+        trace = trace.tb_next
+    return trace is not None
+
+
+def _call_cache(cache: Cache, method: str, *args: object, lock: Any = None) -> Any:
+    """Calls a method of a cache, or of a lock of it; a failure of it becomes a CacheError."""
+    try:
+        return getattr(lock or cache, method)(*args)
+    except Auth0Error:
+        raise
+    except Exception as problem:
+        if _is_from_signal_handler(problem):
+            raise
+        strerror, path = (getattr(problem, name, None) for name in ("strerror", "filename"))
+        reason = _clean(strerror or type(problem).__name__)
+        if not isinstance(cache, FileCache):
+            name = method.strip("_")
+            raise CacheError(f"the program's cache failed ({name}: {reason})") from problem
+        raise CacheError(
+            f"sessions can't be kept in {_clean(path or cache.directory, 500)} ({reason}): correct "
+            "that, or give another directory with --cache or AUTH0_CLI_CACHE"
+        ) from problem
+
+
+class _SessionLock:
+    """The lock of a stored session, as a context manager.
+
+    Args:
+        required: False goes on where the cache can't lock, with this process's threads excluded.
+    """
+
+    def __init__(self, cache: Cache, key: str, timeout: float, required: bool) -> None:
+        self._cache, self._key, self._timeout, self._required = cache, key, timeout, required
+
+    def __enter__(self) -> None:
+        begun = time.monotonic()
+        try:
+            self._lock: Any = _call_cache(self._cache, "lock", self._key, self._timeout)
+            _call_cache(self._cache, "__enter__", lock=self._lock)
+        except CacheError as problem:
+            if self._required and time.monotonic() - begun >= self._timeout:
+                raise NetworkError(
+                    f"the lock of this session was busy for {self._timeout:.0f} s: try again"
+                ) from problem  # such as LockError of a redis lock
+            if self._required:
+                raise
+            self._lock = _Lock(f"{id(self._cache)} {self._key}", self._timeout)
+            self._lock.__enter__()
+
+    def __exit__(self, *exc: object) -> None:
+        try:
+            _call_cache(self._cache, "__exit__", None, None, None, lock=self._lock)
+        except CacheError as problem:  # it costs nobody the result
+            _warn(str(problem))
+
+
+class _StoredSession:
+    """One session of a cache: its name, and how it is read, locked, saved and deleted.
+
+    Attributes:
+        domain, client_id, profile: the name.
+        key: the same as the cache knows it.
+    """
+
+    def __init__(self, cache: Cache, domain: str, client_id: str, profile: str) -> None:
         self.cache = cache
-        self._seen: dict[str, bytes | None] = {}
-        self._unsaved: dict[str, tuple[Record, bytes | None]] = {}
+        self.domain, self.client_id, self.profile = domain, client_id, profile
+        self.key = _session_key(domain, client_id, profile)
+        is_file = isinstance(cache, FileCache)
+        self._place = (cache.directory if is_file else id(cache), self.key)  # type: ignore[attr-defined]
+        self._data: bytes | None = None  # as last read or written
+        self.had_failure = False
+        self._failures = 0.0  # in a row
 
-    def load(self, key: str, locked: bool = False) -> Record | None:
+    def flags(self) -> str:
+        """The command line's flags that name it."""
+        from shlex import quote
+
+        named = [("domain", self.domain), ("client-id", self.client_id)]
+        named += [("profile", self.profile)] * (self.profile != "default")
+        return _clean(" ".join(f"--{name} {quote(value)}" for name, value in named))
+
+    def file(self) -> str | None:
+        """Where it is, if it is in a file."""
+        return self.cache.path(self.key) if isinstance(self.cache, FileCache) else None
+
+    def lock(self, timeout: float = LOCK_SECONDS, required: bool = True) -> _SessionLock:
+        """Excludes other writers and refreshers of this session."""
+        return _SessionLock(self.cache, self.key, timeout, required)
+
+    def read(self) -> bytes | None:
+        """The stored bytes, or None."""
+        data = _call_cache(self.cache, "read", self.key)
+        if type(data) not in (bytes, type(None)):
+            raise CacheError(f"the cache gave {type(data).__name__}, not bytes: correct it")
+        return data  # type: ignore[no-any-return]
+
+    def load(self, locked: bool = False) -> Record | None:
         """The session, or None. A damaged one is set aside under its lock, with a warning."""
-        data: Any = self.call("read", key)
-        unsaved = self._unsaved.get(key)
-        if unsaved and unsaved[1] == data:
-            self._save_again(key, unsaved[0], locked)
-            return unsaved[0]
-        if locked:  # someone has written since, and theirs is the newer
-            self._unsaved.pop(key, None)
-            self._seen[key] = None
+        record, replaced, _ = _unsaved.get(self._place, (None, None, None))
+        try:
+            self._data = data = self.read()
+        except CacheError:
+            if record:
+                return record
+            raise
+        if record and data == replaced:
+            return record
+        if locked:  # somebody has written since, so this process's record is out of date
+            _unsaved.pop(self._place, None)
         if data is None:
             return None
-        if type(data) is not bytes:
-            raise CacheError(f"the cache gave {type(data).__name__}, not bytes: correct it")
         try:
-            record = _parse_record(data, key)
-            if locked:
-                self._seen[key] = data
-            return record
+            return _parse_record(data, self.key)
         except ValueError:
-            if locked:
-                _warn(f"a stored session was damaged: it is kept as {self._set_aside(key, data)}")
-                return None
-        with self.lock(key):
-            return self.load(key, True)
-
-    def _set_aside(self, key: str, data: bytes) -> str:
-        """Keeps damaged data under a name that is no session's, and returns that."""
+            if not locked:
+                with self.lock():
+                    return self.load(True)
+        kept = ""
         if isinstance(self.cache, FileCache):
-            return str(self.call("set_aside", key))
-        kept = f"{key}~damaged"
-        self.call("write", kept, data)
-        self.call("delete", key)
-        return kept
+            kept = f": it is kept as {_clean(_call_cache(self.cache, 'set_aside', self.key), 400)}"
+        _warn(f"a stored session was damaged{kept}")
+        return None
 
-    def all_keys(self) -> list[str]:
-        """The names in the cache, and of new sessions that could not be written to it, sorted."""
-        keys: Any = self.call("list")
-        if not _is_array(keys) or not all(type(key) is str for key in keys):
-            raise CacheError("the cache's list is not one of texts: correct it")
-        unsaved = [key for key, (_, seen) in [*self._unsaved.items()] if seen is None]
-        return sorted({*keys, *unsaved})
+    def check_writable(self) -> None:
+        """Raises CacheError if the next session can't be saved. The lock is held."""
+        size = len(self._data or b"") + (1 << 15)
+        if isinstance(self.cache, FileCache):
+            _call_cache(self.cache, "check_space", self.key, size)
+        else:
+            _call_cache(self.cache, "write", self.key + "~check", bytes(size))
+            _call_cache(self.cache, "delete", self.key + "~check")
 
-    def save(self, key: str, record: Record, old: Record | None = None) -> None:
-        """Writes a session that was loaded before, its lock held.
+    def save(self, record: Record, old: Record | None = None) -> None:
+        """Writes the session. The lock is held, and the session was loaded under it.
 
         With `old` only while that session's refresh token is the stored one: a session that was
         removed or replaced meanwhile stays so.
 
         Raises:
-            CacheError: it could not be written; this process goes on with it, and tries again.
+            CacheError: it could not be written. This process goes on with it.
         """
         import json
 
-        # What is too large would be found damaged, so the oldest tokens go.
+        # A file that is too large would count as damaged, so the oldest tokens go.
         while len(data := json.dumps(record, indent=1).encode()) > MAX_BYTES and record["tokens"]:
             record = {**record, "tokens": record["tokens"][1:]}
         try:
             if old:
-                current = self.load(key, True)
+                current = self.load(True)
                 if not current or current["refresh_token"] != old["refresh_token"]:
                     return
-            self.call("write", key, data)
-            self._seen[key] = data
+            _call_cache(self.cache, "write", self.key, data)
         except BaseException:
-            self._unsaved[key] = (record, self._seen.get(key))
+            if len(_unsaved) > 63:  # a program with many users, and a disk that stays full
+                _unsaved.clear()
+            _unsaved[self._place] = (record, self._data, self.cache)
             raise
-        self._unsaved.pop(key, None)
+        self._data = data
+        _unsaved.pop(self._place, None)
 
-    def _save_again(self, key: str, record: Record, locked: bool) -> None:
-        """Writes what could not be written before, if that is possible now without waiting."""
-        try:
-            if locked:
-                self.save(key, record)
-            else:
-                with self.lock(key, 0):
-                    self.load(key, True)
-        except Auth0Error:
-            pass  # the next time, then
+    def delete(self) -> None:
+        """Removes the session, and what is kept beside it."""
+        _unsaved.pop(self._place, None)
+        _call_cache(self.cache, "delete", self.key)
+        self.delete_failure()
 
-    def delete(self, key: str) -> None:
-        """Removes a session."""
-        self._unsaved.pop(key, None)
-        self.call("delete", key)
+    # After a failed request all processes of a session wait before the next one.
 
-    def file(self, key: str) -> str | None:
-        """Where the session is, if it is in a file."""
-        return self.cache.path(key) if isinstance(self.cache, FileCache) else None
+    def check_failure(self, since: float) -> None:
+        """Raises the failure of another process, if it is newer than `since` or asks to wait.
 
-    def lock(self, key: str, timeout: float = LOCK_SECONDS) -> AbstractContextManager[object]:
-        """Excludes other writers and refreshers of this session.
-
-        Where nothing can be written there is nothing to exclude, and `save` will say so. A lock
-        that can't be released costs nobody what was done under it.
+        Args:
+            since: epoch seconds at which the caller began to wait for the lock.
         """
-        from contextlib import contextmanager
-
-        @contextmanager
-        def hold() -> Generator[None, None, None]:
-            try:
-                lock = self.call("lock", key, timeout)
-                self.call("__enter__", of=lock)
-            except CacheError as problem:
-                if not self._is_read_only(problem.__cause__):
-                    raise
-                lock = _lock((id(self), key), timeout)
-                lock.__enter__()
-            try:
-                yield
-            finally:
-                try:
-                    self.call("__exit__", None, None, None, of=lock)
-                except CacheError as problem:
-                    _warn(str(problem))
-
-        return hold()
-
-    def _is_read_only(self, problem: object) -> bool:
-        """Whether a lock failed because nothing can be written to the directory at all."""
-        import errno
-
-        if not isinstance(problem, OSError) or not isinstance(self.cache, FileCache):
-            return False
-        if isinstance(problem, PermissionError):  # of the directory, or of one file in it?
-            return not os.access(self.cache.directory, os.W_OK)
-        full_or_gone = (errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.ENOSPC, errno.EDQUOT)
-        return problem.errno in full_or_gone
-
-    def call(self, method: str, *args: object, of: object = None) -> Any:
-        """A method of the cache, or of its lock; whatever goes wrong in it is a CacheError."""
         try:
-            return getattr(self.cache if of is None else of, method)(*args)
-        except Auth0Error:
-            raise
-        except Exception as problem:
-            what = _clean(problem) if isinstance(problem, OSError) else type(problem).__name__
-            raise CacheError(
-                f"the session can't be used, {method.strip('_')} failed: {what}. Free or allow "
-                "what is named, or give another directory with --cache or AUTH0_CLI_CACHE"
-            ) from problem
+            failure = _parse_json(_call_cache(self.cache, "read", self.key + "~failure") or b"")
+            names = ("at", "until", "count")
+            at, until, self._failures = (float(failure[name]) for name in names)
+            message = _clean(failure["message"], 600)
+        except (CacheError, ValueError, KeyError, TypeError):
+            return
+        self.had_failure = True
+        if at < time.time() - MAX_WAIT:
+            self._failures = 0.0
+        now = time.time()
+        if at <= now and (at > since or now < until):
+            error = failure.get("error")
+            problem = NetworkError(message, error if isinstance(error, str) else None)
+            problem.retry_after = max(0.0, until - now)
+            raise problem
+
+    def keep_failure(self, problem: NetworkError) -> None:
+        """Stores a failure, and until when to wait.
+
+        That is as long as the server asks for. Else the first two failures in a row cost nothing,
+        and the next ones 1 s, 2 s, 4 s, ...
+        """
+        import json
+
+        now = time.time()
+        wait = problem.retry_after or 0.0
+        if not wait and self._failures > 1:
+            wait = 2.0 ** min(self._failures - 2, 5)
+        failure = {
+            "at": now,
+            "until": now + min(wait, MAX_WAIT),
+            "count": self._failures + 1,
+            "message": str(problem),
+            "error": problem.error,
+        }
+        try:
+            data = json.dumps(failure).encode()
+            _call_cache(self.cache, "write", self.key + "~failure", data)
+        except CacheError:
+            pass  # each process has to find out by itself
+
+    def delete_failure(self) -> None:
+        """Removes the failure, since a request has succeeded or the session has ended."""
+        try:
+            _call_cache(self.cache, "delete", self.key + "~failure")
+        except CacheError:
+            pass
 
 
 # ---- HTTP ----------------------------------------------------------------------------------------
@@ -1167,12 +1405,13 @@ class _Tenant:
         names = ("client_secret", "client_assertion", "trace")
         self._secret, self._assertion, self._trace = map(setting, names)
 
-    def post(self, path: str, form: Form, again: str) -> Json:
+    def post(self, path: str, form: Form, again: str, seconds: float | None = None) -> Json:
         """POSTs a form with the client's authentication (RFC 6749 section 2.3.1: in the body).
 
         Args:
             path: of the endpoint.
             form: parameters; one that is None is left out.
+            seconds: for the request, with all that is made again.
             again: when a request that has failed is made again: `never`; `unsent`, if it can't
                 have been received; `lost`, once more if the connection broke before its answer;
                 `always`, after each failure that may pass.
@@ -1185,7 +1424,7 @@ class _Tenant:
             NetworkError: no answer, or one that no token endpoint gives.
         """
         wanted = {name: value for name, value in form.items() if value is not None}
-        answer = self._send(path, wanted, again)
+        answer = self._send(path, wanted, again, seconds)
         if path == "/oauth/revoke" and 200 <= answer.status < 300:
             return {}
         refusal = _refusal(answer, self._host, wanted)
@@ -1226,7 +1465,9 @@ class _Tenant:
         elif self._secret:
             form["client_secret"] = self._secret
 
-    def _send(self, path: str, form: dict[str, str] | None, again: str) -> _Exchange:
+    def _send(
+        self, path: str, form: dict[str, str] | None, again: str, seconds: float | None = None
+    ) -> _Exchange:
         """One request, made again as `post` says, within REQUEST_SECONDS in total.
 
         After a 429 it is made again too: it has not been processed.
@@ -1234,7 +1475,7 @@ class _Tenant:
         from http.client import IncompleteRead
         from ssl import SSLCertVerificationError
 
-        deadline = time.monotonic() + REQUEST_SECONDS
+        deadline = time.monotonic() + (seconds or REQUEST_SECONDS)
         pauses = [] if again == "never" else [0.3, 1.0]
         while True:
             answer = self._try(path, form, deadline)
@@ -1405,16 +1646,18 @@ _SHA256_PREFIX = bytes.fromhex("3031300d060960864801650304020105000420")
 
 
 def _usable_keys(keys: list[Any]) -> list[Json]:
-    """The RSA keys for RS256 among those of a JWKS, others are skipped."""
-    return [
+    """The RSA keys for RS256 among those of a JWKS: at most 32, to fit in a session file."""
+    usable = [
         {name: key.get(name, "") for name in ("kty", "kid", "n", "e")}
         for key in keys
         if _is_object(key)
         and (key.get("kty"), key.get("use", "sig")) == ("RSA", "sig")
         and key.get("alg", "RS256") == "RS256"
         and type(key.get("kid", "")) is str
+        and len(key.get("kid", "")) <= 1024
         and _rsa_numbers(key)
     ]
+    return usable[:32]
 
 
 def _rsa_numbers(key: Json) -> tuple[int, int] | None:
@@ -1466,16 +1709,23 @@ class _IdToken:
             raise InvalidToken("the ID token is not a signed JWT: log in again", "form") from None
         self._signed = f"{header}.{payload}".encode("ascii")
 
-    def candidates(self, keys: list[Json]) -> list[Json]:
+    def _candidates(self, keys: list[Json]) -> list[Json]:
         """The keys that may have signed it: those of its `kid`, or the only one if it has none."""
         kid = self.header.get("kid")
         if kid is None:
             return keys if len(keys) == 1 else []
         return [key for key in keys if key["kid"] == kid]
 
-    def check_signature(self, keys: list[Json]) -> None:
-        """InvalidToken unless one of the keys has signed it (no key of its header is used)."""
-        candidates = self.candidates(keys)
+    def check_signature(self, keys: list[Json], fetch: Callable[[], list[Json]] | None) -> None:
+        """InvalidToken unless one of the keys has signed it. No key of its header is used.
+
+        Args:
+            keys: of the tenant, as far as known; changed in place by what `fetch` returns.
+            fetch: requests the keys again, once, if none of these has its `kid`.
+        """
+        if fetch and not self._candidates(keys):
+            keys[:] = fetch()
+        candidates = self._candidates(keys)
         if not candidates:
             what = "the ID token is signed with a key that is not among the tenant's: log in again"
             raise InvalidToken(what, "kid")
@@ -1483,7 +1733,16 @@ class _IdToken:
             raise InvalidToken("the signature of the ID token is wrong: log in again", "signature")
 
     def check_parties(self, tenant: _Tenant) -> None:
-        """Whose it is and for whom; InvalidToken names the claim that is wrong."""
+        """Algorithm, issuer, subject, audience; InvalidToken names what is wrong."""
+        alg = self.header.get("alg")
+        if alg != "RS256":
+            raise InvalidToken(
+                f"the ID token is signed with {_clean(alg, 20)}, not RS256: choose RS256 "
+                "(Dashboard > the application > Advanced Settings > OAuth)",
+                "alg",
+            )
+        if "crit" in self.header:  # RFC 7515 section 4.1.11
+            raise InvalidToken("the ID token needs an extension: update this program", "crit")
         domain, again = "correct the domain", "correct the client id, or log in again"
         iss, sub, aud, azp = map(self.claims.get, ("iss", "sub", "aud", "azp"))
         _check(
@@ -1498,26 +1757,17 @@ class _IdToken:
         alone = len(audiences) == 1 and azp is None
         _check(alone or azp == tenant.client_id, "azp", f"it is of another client: {again}")
 
-    def check_claims(
+    def check_login(
         self,
         tenant: _Tenant,
         access_token: str,
         organization: str | None,
-        nonce: str | None = None,
-        max_age: int | None = None,
+        nonce: str | None,
+        max_age: int | None,
     ) -> None:
-        """The checks of OIDC Core 3.1.3.7; InvalidToken names the one that fails."""
+        """The checks of OIDC Core 3.1.3.7 at a login; InvalidToken names the one that fails."""
         from hashlib import sha256
 
-        alg = self.header.get("alg")
-        if alg != "RS256":
-            raise InvalidToken(
-                f"the ID token is signed with {_clean(alg, 20)}, not RS256: choose RS256 "
-                "(Dashboard > the application > Advanced Settings > OAuth)",
-                "alg",
-            )
-        if "crit" in self.header:  # RFC 7515 section 4.1.11
-            raise InvalidToken("the ID token needs an extension: update this program", "crit")
         self.check_parties(tenant)
 
         now = time.time()
@@ -1539,14 +1789,29 @@ class _IdToken:
         half = _b64url(sha256(access_token.encode("ascii")).digest()[:16])
         same = claims.get("at_hash", half) == half
         _check(same, "at_hash", f"it is of another access token: {again}")
+        self.check_organization(organization)
+
+    def check_organization(self, organization: str | None) -> None:
+        """InvalidToken unless it is for the organization, where one was asked for."""
         if organization is not None:
             by_id = organization.startswith("org_")
             name, wanted = ("org_id", organization) if by_id else ("org_name", organization.lower())
-            _check(
-                claims.get(name) == wanted,
-                name,
-                f"it is not for {_clean(wanted, 60)}: {again} there",
-            )
+            same = self.claims.get(name) == wanted
+            _check(same, name, f"it is not for {_clean(wanted, 60)}: log in again there")
+
+    def check_refresh(self, tenant: _Tenant, record: Record) -> None:
+        """The checks of OIDC Core 12.2 that are the client's duty.
+
+        The times are the provider's duty. A refusal because of them would end a good session.
+        """
+        self.check_parties(tenant)
+        again = "log in again"
+        same = record["user"].get("sub") in (None, "", self.claims["sub"])
+        _check(same, "sub", f"it is for another user than the session: {again}")
+        nonce = _claims_of(record["id_token"]).get("nonce")
+        same = nonce is None or self.claims.get("nonce", nonce) == nonce
+        _check(same, "nonce", f"it belongs to a different login: {again}")
+        self.check_organization(record["organization"])
 
 
 def _claims_of(id_token: str | None) -> Json:
@@ -1569,14 +1834,14 @@ def _invalid_reply(what: str) -> OAuthError:
     return OAuthError(f"Auth0's answer {what}: try again, or report it")
 
 
-def _ask(tenant: _Tenant, form: Form, again: str = "unsent") -> Json:
+def _ask(tenant: _Tenant, form: Form, again: str = "unsent", seconds: float | None = None) -> Json:
     """A request to the token endpoint (RFC 6749 section 3.2), and its answer once it is checked.
 
     Raises:
         OAuthError: a refusal, or what `_checked_reply` raises.
     """
     asked_at = time.time()
-    return _checked_reply(tenant.post("/oauth/token", form, again), asked_at)
+    return _checked_reply(tenant.post("/oauth/token", form, again, seconds), asked_at)
 
 
 def _checked_reply(reply: Json, asked_at: float) -> Json:
@@ -1591,10 +1856,13 @@ def _checked_reply(reply: Json, asked_at: float) -> Json:
     if not _is_token(reply.get("access_token")):
         raise _invalid_reply("holds no usable access_token")
     if kind.lower() != "bearer":
-        raise _invalid_reply(
-            f"holds a token of type {_clean(kind, 20)}, not Bearer (switch off sender "
-            "constraining for this application)"
+        dpop = kind.lower() == "dpop"
+        why = (
+            "switch off sender constraining for this application"
+            if dpop
+            else ("it is not an access token for an API")
         )
+        raise _invalid_reply(f"holds a token of type {_clean(kind, 20)}, not Bearer ({why})")
     if reply.get("refresh_token") is not None and not _is_token(reply["refresh_token"]):
         raise _invalid_reply("holds no usable refresh_token")
     if not isinstance(reply.get("scope"), (str, type(None))):
@@ -1615,10 +1883,17 @@ def _lifetime(expires_in: Any) -> float:
     return min(seconds, MAX_LIFETIME)
 
 
-def _is_token_for(access_token: str, audience: str) -> bool:
-    """Whether a token that was asked for one API names it: a look, not a check of its signature."""
+def _audiences_of(access_token: str) -> list[Any]:
+    """The `aud` of an access token that is a signed JWT: a look, not a check of its signature."""
     aud = _claims_of(access_token).get("aud")
-    return aud == audience or (_is_array(aud) and audience in aud)
+    return aud if _is_array(aud) else [aud]
+
+
+def _is_token_for(reply: Json, audience: str) -> bool:
+    """Whether a token response is for the API. Nobody but that can look into an encrypted token."""
+    token = reply["access_token"]
+    encrypted = token.count(".") == 4  # a JWE (RFC 7516 section 7.1)
+    return encrypted or reply.get("resource") == audience or audience in _audiences_of(token)
 
 
 def _is_usable(entry: Record, min_ttl: float) -> bool:
@@ -2414,6 +2689,7 @@ def _device_refused(problem: OAuthError) -> Auth0Error:
 
 _NAME = ("domain", "client_id", "profile")  # which make the name of a session, in this order
 _GOAL = ("audience", "organization", "scope")  # what a token is asked for
+_OF_APPLICATION = ("client_secret", *_GOAL)  # variables that count for one application only
 
 
 class Session:
@@ -2436,11 +2712,11 @@ class Session:
         self.client_id: str = record["client_id"]
         self.profile: str = record["profile"]
         user: dict[str, str | None] = record["user"]
-        self._is_machine = not user
+        self._is_machine = _is_machine_session(record)
         self.user = dict(user) if user.get("sub") else None
         self.refreshable = record["refresh_token"] is not None
         self.organization: str | None = record["organization"]
-        self.tokens = [_without_token(entry) for entry in record["tokens"]]
+        self.tokens = [_token_summary(entry) for entry in record["tokens"]]
 
     def __repr__(self) -> str:
         return f"<Session of {self.who()} at {self.domain}, profile {self.profile}>"
@@ -2459,10 +2735,18 @@ class Session:
         return {name: getattr(self, name) for name in names}
 
 
-def _without_token(entry: Record) -> Json:
-    """What may be shown of a stored token."""
+def _token_summary(entry: Record) -> Json:
+    """A stored token without the token itself.
+
+    Without an audience in the request, `audience` is that of the token if it is a JWT: the
+    tenant's Default Audience. It is shown only, nothing relies on it.
+    """
+    audience = entry["audience"]
+    if not audience:
+        named = [a for a in _audiences_of(entry["access_token"]) if isinstance(a, str)]
+        audience = next((a for a in named if not a.endswith("/userinfo")), None)
     return {
-        "audience": entry["audience"],
+        "audience": audience,
         "scope": entry["scope"],
         "expires_at": int(entry["expires_at"]),
         "expires_in": max(0, int(entry["expires_at"] - time.time())),
@@ -2480,47 +2764,56 @@ def _program_name() -> str:
     return _clean(f"{os.path.basename(sys.executable or 'python')} {module}")
 
 
-def _finish(work: Callable[[Callable[[], None]], Record]) -> Record:
-    """The result of work that calls what it is given when it begins with what must be finished.
+_refreshing: set[object] = set()  # refreshes of threads other than the main one
 
-    From there on Ctrl-C or a signal ends the wait for it only after 5 seconds, else the answer to
-    a refresh would be lost, and with it the rotated refresh token; a second one ends it at once.
-    In a process that lives on the work goes on in its thread, and keeps the lock that it holds.
+
+def _wait_for_refreshes() -> None:
+    """At the end of the main thread: waits for refreshes of daemon threads, for up to 5 s."""
+    deadline = time.monotonic() + 5
+    while _refreshing and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+class _Shield:
+    """Holds the first signal back for as long as a rotated refresh token could be lost.
+
+    The second one takes effect at once. In a thread, where no signal arrives, it is the end of
+    the process that waits.
     """
-    from threading import Event, Lock
 
-    turn, done = Lock(), Event()  # the turn is taken once: to begin, or to end before
-    results: list[Record | BaseException] = []
+    def __enter__(self) -> None:
+        import atexit
+        import signal
 
-    def begin() -> None:
-        if not turn.acquire(False):
-            raise InterruptedError
+        self._held: list[int] = []
+        self._handlers: dict[int, Any] = {}
+        for number in signal.valid_signals():
+            handler = signal.getsignal(number)
+            if callable(handler):  # else it ends the process, is ignored, or is not of Python
+                try:
+                    signal.signal(number, self._hold)
+                except ValueError:  # not the main thread
+                    break
+                self._handlers[number] = handler
+        if not self._handlers:
+            if not _refreshing:
+                atexit.unregister(_wait_for_refreshes)
+                atexit.register(_wait_for_refreshes)
+            _refreshing.add(self)
 
-    def run() -> None:
-        try:
-            results.append(work(begin))
-        except BaseException as problem:  # noqa: BLE001 - raised again by who waits
-            results.append(problem)
-        done.set()
+    def _hold(self, number: int, frame: Any) -> None:
+        self._held.append(number)
+        if len(self._held) > 1:
+            self._handlers[number](number, frame)
 
-    try:
-        _in_background(run)
-        while not done.wait(0.5):
-            pass
-    except BaseException:
-        if not turn.acquire(False):
-            done.wait(5)
-        raise
-    (result,) = results
-    if isinstance(result, BaseException):
-        raise result
-    return result
+    def __exit__(self, *exc: object) -> None:
+        import signal
 
-
-def _options(name: Sequence[str]) -> str:
-    """The flags that name a session, given as domain, client and profile."""
-    profile = f" --profile {name[2]}" if name[2] != "default" else ""
-    return _clean(f"--domain {name[0]} --client-id {name[1]}{profile}")
+        _refreshing.discard(self)
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        if len(self._held) == 1:
+            self._handlers[self._held[0]](self._held[0], None)
 
 
 def _check_text(name: str, value: object) -> None:
@@ -2534,140 +2827,72 @@ def _check_min_ttl(min_ttl: object) -> None:
         raise ConfigError("min_ttl is a number of seconds, 0 or more")
 
 
-class _Settings:
-    """What an `Auth0` was given, the environment behind it, and the stored sessions that match."""
-
-    _given: dict[str, Any]
-    _program: str | None = None
-    _current: tuple[object, _Store] | None = None
-
-    def _get(self, name: str) -> Any:
-        """An argument, else the environment variable; one that is empty is not set."""
-        value = self._given[name]
-        if value is None and name in ENVIRONMENT:
-            value = os.environ.get(ENVIRONMENT[name]) or None
-        if name in _NAME + _GOAL:
-            _check_text(name, value)
-        return value
-
-    def _ports(self) -> tuple[int, ...]:
-        """The callback ports."""
-        ports = self._get("ports")
-        return DEFAULT_PORTS if ports is None else _parse_ports(ports)
-
-    def _store(self) -> _Store:
-        """The sessions of the cache that is set."""
-        cache: CacheSetting | None = self._get("cache")
-        if self._current is None or self._current[0] != cache:
-            if isinstance(cache, (str, os.PathLike, type(None))):
-                files = FileCache(cache)
-                store = _stores.setdefault(files.directory, _Store(files))
-            else:
-                store = _Store(cache)
-            self._current = (cache, store)
-        return self._current[1]
-
-    def _names(self, any_profile: bool = False) -> list[list[str]]:
-        """The stored sessions that match what is given."""
-        domain, client_id, profile = map(self._get, _NAME)
-        domain = _normal_domain(domain) if domain else None
-        wanted = (domain, client_id, None if any_profile else profile)
-        names = filter(None, map(_split_key, self._store().all_keys()))
-        return [n for n in names if all(w in (None, part) for w, part in zip(wanted, n))]
-
-    def _name(self, new: bool = False) -> list[str]:
-        """The session that is meant; with `new` one that need not be stored.
-
-        Raises:
-            ConfigError: several match, or nothing says which tenant and client.
-        """
-        domain, client_id, profile = map(self._get, _NAME)
-        exact = []
-        if domain and client_id:
-            exact = [_normal_domain(domain), client_id, profile or "default"]
-            if profile or new or self._store().call("read", _session_key(*exact)) is not None:
-                return exact
-        names = self._names()
-        if len({(name[0], name[1]) for name in names}) == 1:  # profiles of one application
-            names = [name for name in names if name[2] == "default"] or names
-        if len(names) == 1:
-            return names[0]
-        if names:
-            listed = "; ".join(map(_options, names[:8]))
-            raise ConfigError(f"several sessions match, say which one: {listed}")
-        if exact:
-            return exact
-        applications = {(name[0], name[1]) for name in self._names(any_profile=True)}
-        if new and len(applications) == 1:
-            return [*applications.pop(), profile or "default"]
-        if applications:
-            raise ConfigError(f"no session has the profile {profile}: log in to it, or see status")
-        missing = [] if domain else ["AUTH0_DOMAIN (or --domain)"]
-        missing += [] if client_id else ["AUTH0_CLIENT_ID (or --client-id)"]
-        raise ConfigError(
-            f"nobody is logged in here and nothing says where to: set {' and '.join(missing)}; "
-            "both are on the Settings page of your application in the Auth0 Dashboard"
-        )
-
-    def _stored_name(self) -> list[str] | None:
-        """The session that is meant, or None where nothing is set and none is stored."""
-        try:
-            return self._name()
-        except ConfigError:
-            if self._names():
-                raise
-            return None
-
-    def _tenant(self, name: Sequence[str]) -> _Tenant:
-        """The tenant, asked in the name of the client with its authentication."""
-        return _Tenant(name[0], name[1], self._get)
-
-    def _is_machine(self) -> bool:
-        """Whether client credentials can be asked for."""
-        return bool(self._get("client_secret") or self._get("client_assertion"))
+def _from_environment(name: str) -> str | None:
+    """The environment variable of a setting; one that is empty is not set."""
+    return os.environ.get(ENVIRONMENT[name], "").strip() or None
 
 
-class _Work:
-    """One session while a call works on it: what is stored, and the token that is wanted of it.
+def _is_domain(value: str, domain: str) -> bool:
+    try:
+        return _normal_domain(value) == domain
+    except ConfigError:
+        return False
+
+
+class _TokenRequest:
+    """One call for a token: the session that it uses, and the token that it asks for.
 
     Args:
-        auth0: that is called.
-        name: of the session.
+        auth0: the caller, with its settings.
+        stored: the session.
         audience: of the call, if it names one.
         scope: of the call, if it names one.
     """
 
     def __init__(
         self,
-        auth0: _Settings,
-        name: list[str],
+        auth0: Auth0,
+        stored: _StoredSession,
         audience: str | None = None,
         scope: str | None = None,
     ) -> None:
         self._auth0 = auth0
-        self._store = auth0._store()
-        self._tenant = auth0._tenant(name)
-        self._name = name
-        self._key = _session_key(*name)
+        self._stored = stored
+        self._tenant = auth0._tenant(stored)
         self._asked_audience = audience
         self._asked_scope = scope
+        self._seconds: float | None = None  # for a request; None: as long as any may take
         self._warned = False
         self.load()
 
     def load(self, locked: bool = False) -> None:
         """Reads the session, or begins one, and finds in it the token that is wanted."""
-        get = self._auth0._get
-        record = self._store.load(self._key, locked) or _new_record(*self._name)
-        self.record = record
-        self.organization = get("organization") or record["organization"]
-        if record["user"] and self.organization != record["organization"]:
+        stored = self._stored
+        try:
+            record = stored.load(locked)
+        except CacheError as problem:
+            # A machine needs no session: its token comes from the network.
+            if isinstance(problem, _NewerSession) or not self._auth0._has_secret(stored):
+                raise
+            record = None
+        self.record = record or _new_record(stored.domain, stored.client_id, stored.profile)
+        self._find()
+
+    def _find(self) -> None:
+        record = self.record
+        audience, organization, scope = (self._auth0._get(n, self._stored) for n in _GOAL)
+        self.organization = organization or record["organization"]
+        if not _is_machine_session(record) and self.organization != record["organization"]:
             name = _clean(self.organization, 60)
             raise self.login_required(f"the session is not for the organization {name}")
-        self.audience = self._asked_audience or get("audience") or record["audience"]
-        self.scope = self._asked_scope or get("scope")
+        self.audience = self._asked_audience or audience or record["audience"]
+        self.scope = self._asked_scope or scope
         self.entry = _find_token(record, self.audience, self.organization, self.scope)
+        self._is_login_api = (
+            self.audience == record["audience"]
+        )  # which is its API if none is named
 
-    def login_required(self, what: str, error: str | None = None) -> LoginRequired:
+    def login_required(self, what: str, error: str | None = None, scope: str = "") -> LoginRequired:
         """The error whose next step is a login."""
         from shlex import quote
 
@@ -2679,10 +2904,17 @@ class _Work:
             for name in ("audience", "organization", "cache")
             if isinstance(given[name], str) and given[name]
         )
-        return LoginRequired(f"{what}: run {program} login {_options(self._name)}{flags}", error)
+        login = "login"
+        if scope:
+            scopes = dict.fromkeys(f"{self.record['scope'] or DEFAULT_SCOPE} {scope}".split())
+            login += f" --scope {_clean(quote(' '.join(scopes)), 1000)}"
+        secret = ENVIRONMENT["client_secret"]
+        if os.environ.get(secret, "x").strip() == "":
+            what += f" ({secret} is set but empty)"
+        return LoginRequired(f"{what}: run {program} {login} {self._stored.flags()}{flags}", error)
 
     def valid_id_token(self, min_ttl: float) -> str | None:
-        """The stored ID token, if it is valid for longer than that, or never was."""
+        """The stored ID token, if `_is_usable` says so of its times."""
         id_token: str | None = self.record["id_token"]
         exp, iat = map(_claims_of(id_token).get, ("exp", "iat"))
         if not (_is_number(exp) and _is_number(iat)):
@@ -2693,58 +2925,116 @@ class _Work:
     def obtain(self, min_ttl: float, force_refresh: bool) -> Record:
         """The token as the session keeps it: the stored one, else a new one.
 
-        Whoever holds the lock asks for it; all who waited for the lock take what that has brought.
+        The holder of the lock requests it; others that wait for the lock use its result.
         """
         before = self.entry
         if before and not force_refresh and _is_usable(before, min_ttl):
-            return before
-        fallback = before and not force_refresh and _is_usable(before, 0)
-
-        def renew(begin: Callable[[], None]) -> Record:
-            with self._store.lock(self._key, 5 if fallback else LOCK_SECONDS):
+            return self._with_scope(before)
+        left = before["expires_at"] - time.time() if before and _is_usable(before, 0) else 0.0
+        lock_seconds = LOCK_SECONDS
+        if left > 2 and not force_refresh:  # a request that hangs must not cost this token
+            self._seconds = min(FALLBACK_SECONDS, left - 1)
+            lock_seconds = FALLBACK_SECONDS
+        since = time.time()
+        try:
+            with self._stored.lock(lock_seconds, required=not self._is_machine()):
                 self.load(True)
                 entry = self.entry
-                new = entry != before  # so another has asked for it meanwhile
-                left = 0 if new else min_ttl
-                if entry and (new or not force_refresh) and _is_usable(entry, left):
-                    return entry
-                begin()
-                return self._renew()
-
-        try:
-            return _finish(renew)
-        except NetworkError:
-            self.load()  # the session may have ended meanwhile
+                is_new = entry != before  # another process or thread has requested it
+                usable = entry and _is_usable(entry, 0 if is_new else min_ttl)
+                if entry and usable and (is_new or not force_refresh):
+                    return self._with_scope(entry)
+                return self._with_scope(self._renew(since))
+        except (NetworkError, CacheError):
+            self._find_valid_again(before)
             if self.entry and not force_refresh and _is_usable(self.entry, 0):
-                return self.entry
+                return self._with_scope(self.entry)
             raise
 
-    def _renew(self) -> Record:
+    def _find_valid_again(self, before: Record | None) -> None:
+        """Reads the session once more: it may have ended, or got another token, meanwhile."""
+        try:
+            self.load()
+        except CacheError:
+            self.entry = before
+
+    def _with_scope(self, entry: Record) -> Record:
+        """The token, if it was granted the scope that this call asked for."""
+        missing = set((self._asked_scope or "").split()) - set(entry["scope"].split())
+        if not missing:
+            return entry
+        names = _clean(" ".join(sorted(missing)))
+        if not _is_machine_session(self.record):
+            self._require_login_scope()
+        api = _clean(self.audience or "the API", 200)
+        raise OAuthError(
+            f"Auth0 did not grant the scope {names} for {api}: give the "
+            + ("application" if _is_machine_session(self.record) else "user")
+            + " that permission (Dashboard > Applications > APIs > the API), and log in again",
+            "insufficient_scope",
+        )
+
+    def _require_login_scope(self) -> None:
+        """LoginRequired if the scope was not requested at the login: no refresh can add it."""
+        missing = set((self.scope or "").split()) - set((self.record["scope"] or "").split())
+        if missing:
+            names = _clean(" ".join(sorted(missing)))
+            what = f"the login did not ask for the scope {names}"
+            raise self.login_required(what, "invalid_scope", scope=names)
+
+    def _is_machine(self) -> bool:
+        """Whether client credentials answer: there is a secret, and no user is logged in."""
+        return _is_machine_session(self.record) and self._auth0._has_secret(self._stored)
+
+    def _renew(self, since: float) -> Record:
         """A new token, with the session's lock held: a user's, or that of a machine.
 
         A user's session is refreshed even where a client secret is configured: that secret is
         then the confidential application's own, and a machine's token another identity.
         """
-        if self.record["refresh_token"]:
-            return self._refresh()
-        if self.record["user"]:
-            raise self.login_required("the session has no refresh token to renew it with")
-        if not self._auth0._is_machine():
-            raise self.login_required("nobody is logged in")
-        # The client credentials grant (RFC 6749 section 4.4).
+        stored = self._stored
+        if not self.record["refresh_token"] and not self._is_machine():
+            empty = _is_machine_session(self.record)
+            what = "nobody is logged in" if empty else "the session has no refresh token"
+            raise self.login_required(what)
+        if self.record["refresh_token"] and self._is_login_api:
+            self._require_login_scope()
+        stored.check_failure(since)
+        try:
+            if self.record["refresh_token"]:
+                stored.check_writable()  # else the new refresh token would be lost
+                with _Shield():
+                    entry = self._refresh()
+            else:
+                entry = self._request_client_credentials()
+        except NetworkError as problem:
+            stored.keep_failure(problem)
+            raise
+        if stored.had_failure:
+            stored.delete_failure()
+        return entry
+
+    def _request_client_credentials(self) -> Record:
+        """The client credentials grant (RFC 6749 section 4.4)."""
         record = self.record
         scope = self.entry["requested"] if self.entry else self.scope or record["scope"]
         goal = {"audience": self.audience, "organization": self.organization, "scope": scope}
-        reply = _ask(self._tenant, {"grant_type": "client_credentials", **goal}, "always")
+        form = {"grant_type": "client_credentials", **goal}
+        reply = _ask(self._tenant, form, "always", self._seconds)
         if not record["tokens"]:
-            record.update(goal, scope=self._auth0._get("scope"))
-        entry = self._keep(record, reply, scope)
+            record.update(goal, scope=self._auth0._get("scope", self._stored))
+        entry = self._store_token(record, reply, scope)
         self._save(record)
         return entry
 
-    def _keep(self, record: Record, reply: Json, scope: str | None) -> Record:
-        """Adds a new token to the session; a call without a scope gets the one of its own scope."""
-        own = self._asked_scope is None and self._auth0._get("scope") in (None, record["scope"])
+    def _store_token(self, record: Record, reply: Json, scope: str | None) -> Record:
+        """Adds a new token to the session.
+
+        It becomes the default token unless this call asked for a special scope.
+        """
+        setting = self._auth0._get("scope", self._stored)
+        own = self._asked_scope is None and setting in (None, record["scope"])
+        own = own or scope == record["scope"]
         entry = _new_entry(reply, self.audience, self.organization, scope)
         _put_token(record, entry, own or bool(self.entry and self.entry["default"]))
         return entry
@@ -2752,16 +3042,14 @@ class _Work:
     def _refresh(self) -> Record:
         """The refresh grant (RFC 6749 section 6) with rotation (RFC 9700 section 4.14.2).
 
-        If the connection breaks before the answer, Auth0 may have rotated the token. The old one
-        is then sent once more, at once: within Auth0's overlap period that saves the session, and
-        without one (the default) nothing could, for the next command would send it too, later.
-
-        What has been rotated is on the disk before anything else is done with the answer, except
-        for the check that it is this user's: the old token is dead by then.
+        If the connection breaks before the response, Auth0 may have rotated the token. The old
+        one is then sent once more, at once: within Auth0's overlap period that saves the session.
         """
         record = self.record
-        scope = self.entry["requested"] if self.entry else self.scope
-        other_api = self.audience != record["audience"]  # which is its API if none is named
+        other_api = not self._is_login_api
+        scope = record["scope"]
+        if other_api:
+            scope = self.entry["requested"] if self.entry else self.scope
         form = {
             "grant_type": "refresh_token",
             "refresh_token": record["refresh_token"],
@@ -2770,53 +3058,52 @@ class _Work:
         }
         asked_at = time.time()
         try:
-            reply = self._tenant.post("/oauth/token", form, "lost")
+            reply = self._tenant.post("/oauth/token", form, "lost", self._seconds)
         except OAuthError as problem:
-            return self._refused(problem)
-        id_token = None
-        if reply.get("id_token") is not None:
-            id_token = _IdToken(reply["id_token"])
-            id_token.check_parties(self._tenant)
-            same = record["user"].get("sub") in (None, "", id_token.claims["sub"])
-            _check(same, "sub", "it is for another user than the session: log in again")
+            return self._after_refused_refresh(problem)
+
+        sub, user = _claims_of(reply.get("id_token")).get("sub"), record["user"].get("sub")
+        if sub and user:  # before the save: a refresh token of somebody else is not kept
+            _check(sub == user, "sub", "it is for another user than the session: log in again")
         renewed = {**record}
         if _is_token(reply.get("refresh_token")):
             renewed["refresh_token"] = reply["refresh_token"]
-            self._save(renewed, record)
+        try:
+            return self._accept_refresh(renewed, reply, asked_at, scope)
+        finally:  # whatever is wrong with the response: the old refresh token is dead by now
+            self._replace(renewed)
+
+    def _accept_refresh(
+        self, renewed: Record, reply: Json, asked_at: float, scope: str | None
+    ) -> Record:
+        """Checks the response to a refresh, and puts it into the session."""
         reply = _checked_reply(reply, asked_at)
-        if id_token:
-            self._check_renewed(id_token, reply["access_token"], renewed)
+        if reply.get("id_token") is not None:
+            id_token = _IdToken(reply["id_token"])
+            id_token.check_refresh(self._tenant, renewed)
+            self._check_signature(id_token, renewed)
             renewed["id_token"] = reply["id_token"]
-        if other_api and not _is_token_for(reply["access_token"], self.audience):
-            self._save(renewed, renewed)
+        if not self._is_login_api and not _is_token_for(reply, self.audience):
             raise self.login_required(
                 "the refresh token of this session is not good for the API "
                 f"{_clean(self.audience, 200)} (multi-resource refresh tokens are not set up)"
             )
-        entry = self._keep(renewed, reply, scope)
-        self._save(renewed, renewed)
-        return entry
+        return self._store_token(renewed, reply, scope)
 
-    def _check_renewed(self, token: _IdToken, access_token: str, renewed: Record) -> None:
-        """The checks of OIDC Core section 12.2 of the ID token that a refresh has brought.
-
-        The keys that are stored with the session need no request, unless an unknown one signs.
-        """
-        token.check_claims(self._tenant, access_token, renewed["organization"])
-        first = _claims_of(renewed["id_token"])
-        for name in ("auth_time", "nonce"):
-            same = name not in first or token.claims.get(name, first[name]) == first[name]
-            _check(same, name, "it tells of another login than the session's: log in again")
+    def _check_signature(self, id_token: _IdToken, renewed: Record) -> None:
+        """Checks it with the stored keys. An unknown one is requested at most once a minute."""
         keys = _usable_keys(renewed["jwks"])
-        recent = 0 <= time.time() - renewed["jwks_refetched_at"] <= LEEWAY
-        if not token.candidates(keys) and not recent:
-            keys = self._tenant.keys()
-            renewed.update(jwks=keys, jwks_refetched_at=time.time())
-            self._save(renewed, renewed)
-        token.check_signature(keys)
 
-    def _refused(self, problem: OAuthError) -> Record:
-        """After a refused refresh: only `invalid_grant` ends a session (RFC 6749 section 5.2)."""
+        def fetch() -> list[Json]:
+            self._replace(renewed)  # the request may take a while, or fail
+            renewed.update(jwks=self._tenant.keys(), jwks_refetched_at=time.time())
+            return [*renewed["jwks"]]
+
+        recent = 0 <= time.time() - renewed["jwks_refetched_at"] <= LEEWAY
+        id_token.check_signature(keys, None if recent else fetch)
+
+    def _after_refused_refresh(self, problem: OAuthError) -> Record:
+        """Only an error that names the grant ends a session (RFC 6749 section 5.2)."""
         needs_user = ("login_required", "interaction_required", "consent_required", "mfa_required")
         what = "the session has expired or was revoked"
         if problem.error == "invalid_grant":
@@ -2828,21 +3115,28 @@ class _Work:
                 return self._refresh()
         elif problem.error in needs_user:
             what = f"Auth0 wants the user to log in again ({problem.error})"
+        elif problem.error == "invalid_scope" and self.scope:
+            what = f"the login did not ask for the scope {_clean(self.scope)}"
+            raise self.login_required(what, problem.error, scope=self.scope) from None
         else:
             raise problem
         raise self.login_required(what, problem.error) from None
 
-    def _save(self, record: Record, old: Record | None = None) -> None:
-        """Saves, with `old` only while its refresh token is the stored one.
+    def _replace(self, renewed: Record) -> None:
+        """Saves a refreshed session, unless it was removed or replaced meanwhile."""
+        self._save(renewed, self.record)
+        self.record = renewed
 
-        A failure costs nobody the token that has just been issued.
-        """
+    def _save(self, record: Record, old: Record | None = None) -> None:
+        """Saves the session as `_StoredSession.save`; a failure is a warning: the token is good."""
         try:
-            self._store.save(self._key, record, old)
+            self._stored.save(record, old)
         except CacheError as problem:
             if not self._warned:
                 self._warned = True
-                _warn(f"the session was not saved, so the next run may need a login: {problem}")
+                user = not _is_machine_session(record)
+                then = ", so the next run may need a login" if user else ""
+                _warn(f"the session was not saved{then}: {problem}")
 
 
 def _password_login(
@@ -2873,18 +3167,55 @@ def _revoke(tenant: _Tenant, refresh_token: str) -> Auth0Error | None:
         return None
     except Auth0Error as problem:
         error = problem
-    except Exception as problem:  # noqa: BLE001 - whatever it was, the session is deleted
+    except Exception as problem:  # whatever it was, the session is deleted
+        if _is_from_signal_handler(problem):
+            raise
         error = Auth0Error(type(problem).__name__)
     text = f"logged out here, but the token was not revoked ({error}): end it in the Dashboard "
     error.args = (text + "(User Management > the user > Authorized Applications)",)
     return error
 
 
-class Auth0(_Settings):
+def _drop_frames(problem: BaseException) -> BaseException:
+    """Takes the inner frames off an error, since their locals hold secrets.
+
+    Of an error that is none of ours it keeps the places, which hold no values.
+    """
+    places: list[str] = []
+    trace = problem.__traceback__
+    while trace:
+        places.append(f"{trace.tb_frame.f_code.co_name}:{trace.tb_lineno}")
+        trace = trace.tb_next
+    if isinstance(problem, Exception) and not isinstance(problem, Auth0Error):
+        problem.__dict__.setdefault("auth0_cli_places", places)
+    for link in (problem, problem.__cause__):
+        if link is not None:
+            link.__traceback__ = None
+            link.__context__ = None
+    return problem
+
+
+def _public(method: Function) -> Function:
+    """A public method whose errors show no frame of what it has called."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(*args, **kwargs)
+        except BaseException as problem:  # noqa: BLE001 - it is raised again
+            args, kwargs = (), {}  # this frame stays in the traceback
+            raise _drop_frames(problem)  # noqa: B904
+
+    for name in ("__module__", "__name__", "__qualname__", "__doc__", "__annotations__"):
+        setattr(call, name, getattr(method, name))
+    call.__wrapped__ = method  # type: ignore[attr-defined]
+    return call  # type: ignore[return-value]
+
+
+class Auth0:
     """One session of one application at one tenant: log in, get tokens, log out.
 
     What is not given comes from the environment, then from the stored session that matches.
-    Safe to share between threads and across a fork.
+    Safe to share between threads and across a fork. A copy or a pickle carries the arguments only.
 
     Args:
         domain: as in `acme.eu.auth0.com`.
@@ -2904,6 +3235,8 @@ class Auth0(_Settings):
         ConfigError: from the methods, if a value is wrong or missing.
     """
 
+    _program: str | None = None
+
     def __init__(
         self,
         domain: str | None = None,
@@ -2922,12 +3255,132 @@ class Auth0(_Settings):
     ) -> None:
         self._given = dict(locals())
         del self._given["self"]
-        self._hot: dict[object, tuple[str, float, float]] = {}
+        # What get_token gives without a look at the session: token, from when, until when.
+        self._recent: dict[object, tuple[str, float, float]] = {}
 
     def __repr__(self) -> str:
         given = self._given
         names = [name for name in _NAME if given[name] is not None]
         return f"Auth0({', '.join(f'{name}={given[name]!r}' for name in names)})"
+
+    def __getstate__(self) -> Json:
+        return {**self.__dict__, "_recent": {}}
+
+    # The settings, and the session that they mean.
+
+    def _get(self, name: str, stored: _StoredSession | None = None) -> Any:
+        """An argument, else the environment variable, without white space around it.
+
+        Args:
+            name: of the setting.
+            stored: the application in use. The variables describe one application: the secret,
+                audience, scope and organization of another one are not used.
+        """
+        value = self._given[name]
+        if isinstance(value, str) and name != "cache":
+            value = value.strip()
+        counts = name not in _OF_APPLICATION or (stored and self._is_environments(stored, name))
+        if value is None and name in ENVIRONMENT and counts:
+            value = _from_environment(name)
+        if name in _NAME + _GOAL:
+            _check_text(name, value)
+        return value
+
+    def _is_environments(self, stored: _StoredSession, name: str) -> bool:
+        """Whether the environment describes this application; a secret needs its client id."""
+        domain, client_id = _from_environment("domain"), _from_environment("client_id")
+        if name == "client_secret" and not (client_id or self._given["client_id"]):
+            return False
+        same = client_id in (None, stored.client_id)
+        return same and (domain is None or _is_domain(domain, stored.domain))
+
+    def _ports(self) -> tuple[int, ...]:
+        """The callback ports."""
+        ports = self._get("ports")
+        return DEFAULT_PORTS if ports is None else _parse_ports(ports)
+
+    def _cache(self) -> Cache:
+        """The cache that is set; a directory is looked up anew, as HOME may have changed."""
+        cache: CacheSetting | None = self._get("cache")
+        if cache is None or isinstance(cache, (str, os.PathLike)):
+            return FileCache(cache)
+        return cache
+
+    def _matching(self, any_profile: bool = False) -> list[_StoredSession]:
+        """The stored sessions that match what is given."""
+        domain, client_id, profile = map(self._get, _NAME)
+        domain = _normal_domain(domain) if domain else None
+        wanted = (domain, client_id, None if any_profile else profile)
+        cache = self._cache()
+        keys: Any = _call_cache(cache, "list")
+        if not _is_array(keys) or not all(type(key) is str for key in keys):
+            raise CacheError("the cache's list is not one of texts: correct it")
+        names = filter(None, map(_split_key, sorted(keys)))
+        return [
+            _StoredSession(cache, *name)
+            for name in names
+            if all(w in (None, part) for w, part in zip(wanted, name))
+        ]
+
+    def _find(self, new: bool = False) -> _StoredSession:
+        """The session that is meant; with `new` one that need not be stored.
+
+        Raises:
+            ConfigError: several match, or nothing says which tenant and client.
+        """
+        domain, client_id, profile = map(self._get, _NAME)
+        exact = None
+        if domain and client_id:
+            domain = _normal_domain(domain)
+            exact = _StoredSession(self._cache(), domain, client_id, profile or "default")
+            try:
+                if profile or new or exact.read() is not None:
+                    return exact
+            except CacheError:  # what uses the session reports it
+                return exact
+        found = self._matching()
+        applications = {(stored.domain, stored.client_id) for stored in found}
+        if len(applications) == 1:
+            found = [stored for stored in found if stored.profile == "default"] or found
+        if len(found) == 1:
+            return found[0]
+        if found:
+            listed = "; ".join(stored.flags() for stored in found[:8])
+            raise ConfigError(f"several sessions match, say which one: {listed}")
+        if exact:
+            return exact
+        others = self._matching(any_profile=True)
+        applications = {(stored.domain, stored.client_id) for stored in others}
+        if new and len(applications) == 1:
+            return _StoredSession(self._cache(), *applications.pop(), profile or "default")
+        if applications:
+            name = _clean(profile, 80)
+            raise ConfigError(f"no session has the profile {name!r}: log in to it, or see status")
+        missing = [] if domain else ["AUTH0_DOMAIN (or --domain)"]
+        missing += [] if client_id else ["AUTH0_CLIENT_ID (or --client-id)"]
+        raise ConfigError(
+            f"not logged in, and no application is named: set {' and '.join(missing)}; "
+            "both are on the Settings page of your application in the Auth0 Dashboard"
+        )
+
+    def _find_stored(self) -> _StoredSession | None:
+        """The session that is meant, or None where nothing is set and none is stored."""
+        try:
+            return self._find()
+        except ConfigError:
+            if self._matching():
+                raise
+            return None
+
+    def _tenant(self, stored: _StoredSession) -> _Tenant:
+        """The session's tenant, with the authentication of its client."""
+        return _Tenant(stored.domain, stored.client_id, lambda name: self._get(name, stored))
+
+    def _has_secret(self, stored: _StoredSession) -> bool:
+        """Whether client credentials can be requested for its application."""
+        return bool(self._get("client_secret", stored) or self._get("client_assertion"))
+
+    # Tokens.
 
     def get_token(
         self,
@@ -2943,7 +3396,7 @@ class Auth0(_Settings):
         Args:
             audience: the API, if not that of the login. With one refresh token for several APIs
                 (Auth0's multi-resource refresh tokens) each gets its own access token.
-            scope: that the token must have, if not that of the login.
+            scope: that the token must have.
             min_ttl: seconds that it must be valid for; a shorter-lived one is used while valid.
             interactive: log in if nothing else helps; otherwise no browser is ever opened.
             force_refresh: ask for a new one even if there is a valid one.
@@ -2952,30 +3405,32 @@ class Auth0(_Settings):
         session file and at the environment once more.
 
         Raises:
-            LoginRequired: nobody is logged in, or the session has ended.
-            OAuthError: Auth0 refused.
+            LoginRequired: nobody is logged in, the session has ended, or its login did not ask
+                for the scope.
+            OAuthError: Auth0 refused; `insufficient_scope` if it does not grant the scope.
             NetworkError: it was not reached, and no valid token is left.
             ConfigError, CacheError, InvalidToken, LoginFailed: as their names say.
         """
         wanted = (audience, scope, min_ttl)
         if not force_refresh:
             try:
-                hot = self._hot.get(wanted)
-            except TypeError:  # no text, which is told below
-                hot = None
-            if hot is not None and hot[1] <= time.time() < hot[2]:
-                return hot[0]
+                recent = self._recent.get(wanted)
+            except TypeError:  # not a text: reported below
+                recent = None
+            if recent is not None and recent[1] <= time.time() < recent[2]:
+                return recent[0]
         entry = self._obtain(audience, scope, min_ttl, interactive, force_refresh)
         now = time.time()
         until = entry["expires_at"]
         if until - now > min_ttl:
             until -= min_ttl
         token: str = entry["access_token"]
-        if len(self._hot) > 64:  # a caller that never asks the same twice
-            self._hot.clear()
-        self._hot[wanted] = (token, now, min(now + RECHECK_SECONDS, until))
+        if len(self._recent) > 64:  # a caller that never asks the same twice
+            self._recent.clear()
+        self._recent[wanted] = (token, now, min(now + RECHECK_SECONDS, until))
         return token
 
+    @_public
     def _obtain(
         self,
         audience: str | None,
@@ -2988,37 +3443,31 @@ class Auth0(_Settings):
         _check_min_ttl(min_ttl)
         _check_text("audience", audience)
         _check_text("scope", scope)
-        name = self._name()
+        stored = self._find()
         before: Record | None = None
         try:
-            work = _Work(self, name, audience, scope)
-            before = work.entry
-            return work.obtain(min_ttl, force_refresh)
+            request = _TokenRequest(self, stored, audience, scope)
+            before = request.entry
+            return request.obtain(min_ttl, force_refresh)
         except LoginRequired:
+            self._recent.clear()
             if not interactive:
                 raise
         # One login at a time per session: the others wait, and share what it brings.
-        with self._store().lock(_session_key(*name) + "~login", 600):
+        with _SessionLock(stored.cache, stored.key + "~login", 600, required=True):
             try:
-                work = _Work(self, name, audience, scope)
-                return work.obtain(min_ttl, force_refresh and work.entry == before)
+                request = _TokenRequest(self, stored, audience, scope)
+                return request.obtain(min_ttl, force_refresh and request.entry == before)
             except LoginRequired:
-                given = self._given
-                scopes = f"{DEFAULT_SCOPE} {scope}" if scope else given["scope"]
-                goal = {"audience": audience or given["audience"], "scope": scopes}
                 try:
-                    self._at(name, **goal).login()
+                    self._log_in(stored, audience=audience, scope=scope)
                 except CacheError as problem:
+                    if stored.load() is None:  # not even in memory: nobody has logged in
+                        raise
                     _warn(f"the session was not saved: {problem}")
-        return _Work(self, name, audience, scope).obtain(0, False)
+        return _TokenRequest(self, stored, audience, scope).obtain(0, False)
 
-    def _at(self, name: Sequence[str], **others: Any) -> Auth0:
-        """The same for one session, given as domain, client and profile."""
-        others.update(zip(_NAME, name))
-        auth0 = Auth0(**{**self._given, **others})
-        auth0._current = self._current  # what can't be written is remembered there
-        return auth0
-
+    @_public
     def get_id_token(self, *, min_ttl: float = 0, force_refresh: bool = False) -> str:
         """The ID token of the login or of the last refresh; refreshed if it has expired.
 
@@ -3031,22 +3480,22 @@ class Auth0(_Settings):
             LoginRequired: nobody is logged in, or the login did not ask for `openid`.
         """
         _check_min_ttl(min_ttl)
-        work = _Work(self, self._name())
-        record = work.record
+        request = _TokenRequest(self, self._find())
+        record = request.record
         if not record["id_token"]:
             somebody = record["user"] or record["tokens"]
             none = "no ID token is stored (scope openid)" if somebody else "nobody is logged in"
-            raise work.login_required(none)
-        if force_refresh or not work.valid_id_token(min_ttl):
+            raise request.login_required(none)
+        if force_refresh or not request.valid_id_token(min_ttl):
             try:
-                work.obtain(min_ttl, True)
-            except (LoginRequired, NetworkError):
-                if force_refresh or not work.valid_id_token(0):
+                request.obtain(min_ttl, True)
+            except (LoginRequired, NetworkError, CacheError):
+                if force_refresh or not request.valid_id_token(0):
                     raise
-            work.load()
-        id_token = work.valid_id_token(0)
+            request.load()
+        id_token = request.valid_id_token(0)
         if not id_token:
-            raise work.login_required("no valid ID token is stored (scope openid)")
+            raise request.login_required("no valid ID token is stored (scope openid)")
         return id_token
 
     def bearer(self, request: Request) -> Request:
@@ -3054,10 +3503,15 @@ class Auth0(_Settings):
         request.headers["Authorization"] = f"Bearer {self.get_token()}"  # type: ignore[attr-defined]
         return request
 
+    # Login and logout.
+
+    @_public
     def login(
         self,
         *,
         flow: str = "auto",
+        audience: str | None = None,
+        scope: str | None = None,
         show: Show | None = None,
         open_browser: bool = True,
         timeout: float = 300,
@@ -3070,6 +3524,8 @@ class Auth0(_Settings):
 
         Args:
             flow: `auto`, `browser`, `device`, `client-credentials` or `password`.
+            audience: the API, if not that of this object or of the last login.
+            scope: to request in addition to that of this object or of the last login.
             show: called with the prompt, a dict as `login --json` prints it; default: stderr.
             open_browser: whether to open the authorization URL, or only to show it.
             timeout: seconds to wait for the user.
@@ -3083,23 +3539,38 @@ class Auth0(_Settings):
             InvalidToken: the ID token fails a check.
             OAuthError, NetworkError, ConfigError, CacheError: as their names say.
         """
-        from functools import partial
-
-        name = self._name(new=True)
-        ports = self._ports()
         if not _is_number(timeout) or timeout <= 0:
             raise ConfigError("the timeout is a number of seconds greater than 0")
-        tenant = self._tenant(name)
-        wanted = self._wanted(name)
-        flow = self._choose(flow)
-
+        _check_text("audience", audience)
+        _check_text("scope", scope)
+        stored = self._find(new=True)
         prompt = _Prompt(show, open_browser, qr)
-        establish = partial(self._establish, name, wanted)
+        credentials = (username, password, realm)
+        return self._log_in(stored, flow, audience, scope, prompt, timeout, credentials)
 
+    def _log_in(
+        self,
+        stored: _StoredSession,
+        flow: str = "auto",
+        audience: str | None = None,
+        scope: str | None = None,
+        prompt: _Prompt | None = None,
+        timeout: float = 300,
+        credentials: tuple[str | None, Password, str | None] = (None, None, None),
+    ) -> Session:
+        """What `login` does, for one session."""
+        prompt = prompt or _Prompt(None, True, None)
+        ports = self._ports()
+        tenant = self._tenant(stored)
+        record = self._load_replaced(stored)
+        flow = self._choose_flow(flow, stored, record)
+        wanted = self._authorization_parameters(stored, record, audience, scope)
         if flow == "client-credentials":
-            wanted = {key: self._get(key) for key in _GOAL}
+            wanted = {key: self._get(key, stored) for key in _GOAL}
+            wanted.update({k: v for k, v in (("audience", audience), ("scope", scope)) if v})
             reply = _ask(tenant, {"grant_type": "client_credentials", **wanted}, "always")
-            return self._establish(name, wanted, reply, machine=True)
+            return self._create_session(stored, wanted, reply, machine=True)
+
         if flow != "browser" and wanted["organization"]:
             raise ConfigError(
                 f"Auth0 has no organizations in the {flow} flow: use --flow browser, or leave the "
@@ -3107,17 +3578,38 @@ class Auth0(_Settings):
             )
         if wanted["organization"] and "openid" not in str(wanted["scope"]).split():
             raise ConfigError("an organization is checked by the ID token: add the scope openid")
+        with stored.lock():  # before a person is asked: can the session be saved?
+            stored.check_writable()
         if flow == "password":
-            return establish(_password_login(tenant, wanted, username, password, realm))
+            return self._create_session(
+                stored, wanted, _password_login(tenant, wanted, *credentials)
+            )
         try:
             session = None
             if flow == "browser":
+                from functools import partial
+
+                establish = partial(self._create_session, stored, wanted)
                 session = _browser_login(tenant, wanted, ports, timeout, prompt, establish)
-            return session or establish(_device_login(tenant, wanted, timeout, prompt))
+            if session:
+                return session
+            reply = _device_login(tenant, wanted, timeout, prompt)
+            return self._create_session(stored, wanted, reply)
         finally:
             prompt.end()
 
-    def grant(self, grant_type: str, *, store: bool = False, **parameters: str) -> str:
+    def _load_replaced(self, stored: _StoredSession) -> Record:
+        """The session that a login replaces; for a machine an unreadable one counts as none."""
+        try:
+            record = stored.load()
+        except CacheError as problem:
+            if isinstance(problem, _NewerSession) or not self._has_secret(stored):
+                raise
+            record = None
+        return record or _new_record(stored.domain, stored.client_id, stored.profile)
+
+    @_public
+    def grant(self, grant_type: str, *, store: bool = False, **parameters: object) -> str:
         """The access token of any other grant, such as token exchange (RFC 8693).
 
         Args:
@@ -3129,65 +3621,77 @@ class Auth0(_Settings):
         Raises:
             OAuthError, NetworkError, InvalidToken, ConfigError, CacheError: as their names say.
         """
-        name = self._name(new=True)
-        wanted = self._wanted(name)
-        goal = {key: self._get(key) for key in _GOAL}
+        stored = self._find(new=True)
+        wanted = self._authorization_parameters(stored, self._load_replaced(stored))
+        goal = {key: self._get(key, stored) for key in _GOAL}
         goal["organization"] = wanted["organization"]
-        form = {"grant_type": grant_type, **goal, **parameters}
-        reply = _ask(self._tenant(name), form)
+        texts = {name: None if v is None else str(v) for name, v in parameters.items()}
+        form = {"grant_type": grant_type, **goal, **texts}
+        reply = _ask(self._tenant(stored), form)
         if store:
             wanted.update({key: form[key] for key in _GOAL})
-            self._establish(name, wanted, reply, machine=grant_type == "client_credentials")
+            machine = grant_type == "client_credentials"
+            self._create_session(stored, wanted, reply, machine=machine)
         return str(reply["access_token"])
 
-    def _wanted(self, name: list[str]) -> dict[str, str | None]:
-        """What to ask for; what is not given is asked for as at the last login."""
-        get = self._get
-        record = self._store().load(_session_key(*name))
-        stored = record if record and record["user"] else _new_record()
+    def _authorization_parameters(
+        self,
+        stored: _StoredSession,
+        record: Record,
+        audience: str | None = None,
+        scope: str | None = None,
+    ) -> dict[str, str | None]:
+        """What to ask a user's login for. Missing values come from the last login."""
+        last = _new_record() if _is_machine_session(record) else record
+        scopes = str(self._get("scope", stored) or last["scope"] or DEFAULT_SCOPE).split()
         return {
-            **_check_params(get("params") or {}),
-            "scope": get("scope") or stored["scope"] or DEFAULT_SCOPE,
-            "audience": get("audience") or stored["audience"],
-            "organization": get("organization") or stored["organization"],
+            **_check_params(self._get("params") or {}),
+            "scope": " ".join(dict.fromkeys([*scopes, *(scope or "").split()])),
+            "audience": audience or self._get("audience", stored) or last["audience"],
+            "organization": self._get("organization", stored) or last["organization"],
         }
 
-    def _choose(self, flow: str) -> str:
+    def _choose_flow(self, flow: str, stored: _StoredSession, record: Record) -> str:
         if flow not in FLOWS:
-            raise ConfigError(f"the flow {_clean(flow, 40)!r} is none of {', '.join(FLOWS)}")
-        machine = self._is_machine()
-        if flow == "client-credentials" and not machine:
-            raise ConfigError("client credentials need AUTH0_CLIENT_SECRET or --client-secret-file")
+            name = _clean(flow, 40)
+            raise ConfigError(f"unknown flow {name!r}: choose one of {', '.join(FLOWS)}")
+        has_secret = self._has_secret(stored)
+        if flow == "client-credentials" and not has_secret:
+            empty = os.environ.get(ENVIRONMENT["client_secret"]) is not None
+            why = " (AUTH0_CLIENT_SECRET is set, but empty or for another application)" * empty
+            raise ConfigError(
+                f"client credentials need AUTH0_CLIENT_SECRET or --client-secret-file{why}"
+            )
         if flow != "auto":
             return flow
-        if machine:
+        if has_secret and _is_machine_session(record):  # a user does not become the machine
             return "client-credentials"
         return "browser" if _user_sits_here() and _find_browser() else "device"
 
-    def _establish(
+    def _create_session(
         self,
-        name: list[str],
+        stored: _StoredSession,
         wanted: Form,
         reply: Json,
         nonce: str | None = None,
         machine: bool = False,
     ) -> Session:
-        """Makes a session of a login's answer: first every check, then the save."""
-        record = _new_record(*name)
+        """Makes a session of a login's token response: first every check, then the save."""
+        record = _new_record(stored.domain, stored.client_id, stored.profile)
         if not machine:  # whose session has no user at all
             record["user"] = {"sub": ""}
         id_token = reply.get("id_token")
         if id_token is None:
             if not machine and "openid" in str(wanted["scope"]).split():
-                raise InvalidToken("Auth0's answer holds no ID token: log in again", "form")
+                raise self._no_id_token(stored)
         else:
-            tenant = self._tenant(name)
+            tenant = self._tenant(stored)
             token = _IdToken(id_token)
             max_age = wanted.get("max_age")
             age = None if max_age is None else int(max_age)  # 0 is a value too (Core 3.1.2.1)
-            token.check_claims(tenant, reply["access_token"], wanted["organization"], nonce, age)
+            token.check_login(tenant, reply["access_token"], wanted["organization"], nonce, age)
             keys = tenant.keys()
-            token.check_signature(keys)
+            token.check_signature(keys, tenant.keys)
             user = {"sub": token.claims["sub"]}
             for claim in ("name", "email"):
                 text = token.claims.get(claim)
@@ -3196,23 +3700,34 @@ class Auth0(_Settings):
         goal = {key: wanted[key] for key in _GOAL}
         record.update(goal, refresh_token=reply.get("refresh_token"))
         _put_token(record, _new_entry(reply, **goal), True)
-        store, key = self._store(), _session_key(*name)
-        with store.lock(key):
-            store.load(key, True)  # what can't be replaced is refused, or set aside
-            store.save(key, record)
-        self._hot.clear()
+        with stored.lock():
+            stored.load(True)  # what can't be replaced is refused, or set aside
+            stored.save(record)
+            stored.delete_failure()
+        self._recent.clear()
         return Session(record)
 
+    def _no_id_token(self, stored: _StoredSession) -> InvalidToken:
+        what = "the token response holds no ID token: log in again"
+        if stored.client_id.startswith("tpc_"):
+            what = (
+                "a third-party application (its client id begins with tpc_) gets no ID token: "
+                'leave openid out, as in login --scope "offline_access read:reports"'
+            )
+        return InvalidToken(what, "form")
+
+    @_public
     def session(self) -> Session | None:
         """Who is logged in, to what and until when: None if nobody is. Makes no request.
 
         Raises:
             ConfigError: several sessions match.
         """
-        name = self._stored_name()
-        record = self._store().load(_session_key(*name)) if name else None
+        stored = self._find_stored()
+        record = stored.load() if stored else None
         return Session(record) if record else None
 
+    @_public
     def logout(self, *, local: bool = False, browser: bool = False) -> None:
         """Revokes the refresh token at Auth0 (RFC 7009), and deletes the session in any case.
 
@@ -3223,29 +3738,32 @@ class Auth0(_Settings):
         Raises:
             NetworkError, OAuthError: deleted, but not revoked.
         """
-        name = self._stored_name()
-        if name is None:
-            return
-        store, key = self._store(), _session_key(*name)
-        tenant = self._tenant(name)
+        stored = self._find_stored()
+        if stored is not None:
+            self._log_out(stored, self._tenant(stored), local, browser)
+
+    def _log_out(self, stored: _StoredSession, tenant: _Tenant, local: bool, browser: bool) -> bool:
+        """What `logout` does, for one session; False if there was none."""
         problem: Auth0Error | None = None
-        with store.lock(key):
-            record = store.load(key, True)  # what is refused is left alone
+        with stored.lock(required=False):
+            record = stored.load(True)  # what is refused is left alone
             if record and record["refresh_token"] and not local:
                 problem = _revoke(tenant, record["refresh_token"])
             try:
-                store.delete(key)
+                stored.delete()
             except CacheError as undeleted:  # so it is still there, revoked or not
                 problem = undeleted
-        self._hot.clear()
+        for auth0 in (self, *_instances.values()):
+            auth0._recent.clear()
         if browser:
             from urllib.parse import quote
 
-            page = f"{tenant.origin}/v2/logout?client_id={quote(name[1], '')}"
+            page = f"{tenant.origin}/v2/logout?client_id={quote(stored.client_id, '')}"
             if not _open_browser(page):
                 _say(f"To log out there too, open this page in the browser:\n\n{page}\n")
         if problem:
             raise problem
+        return record is not None
 
 
 _instances: dict[object, Auth0] = {}
@@ -3267,9 +3785,12 @@ def get_token(
     """
     try:
         names = tuple(sorted(config.items())) if config else ()
+        if len(_instances) > 64:  # a program with many configurations
+            _instances.clear()
         auth0 = _instances.get(names) or _instances.setdefault(names, Auth0(**config))
     except TypeError:  # an argument that can't be a key, such as params={...}, or an unknown one
         auth0 = Auth0(**config)
+    names, config = (), {}  # a traceback shows the locals of this frame
     return auth0.get_token(
         audience=audience,
         scope=scope,
@@ -3403,7 +3924,7 @@ def _read_secret_file(path: str) -> str:
 def _auth0_of(args: Namespace, prog: str | None, defaults: Auth0 | None) -> Auth0:
     """The flags on top of what the host program has set."""
     given = dict(defaults._given) if defaults else {}
-    names = "domain client_id audience scope organization profile cache ports".split()
+    names = "domain client_id audience organization profile cache ports".split()
     given.update((name, getattr(args, name)) for name in names if getattr(args, name))
     if args.client_secret_file:
         given["client_secret"] = _read_secret_file(args.client_secret_file)
@@ -3420,6 +3941,7 @@ def _auth0_of(args: Namespace, prog: str | None, defaults: Auth0 | None) -> Auth
 
 
 def _command_login(auth0: Auth0, args: Namespace) -> None:
+    auth0._given["scope"] = args.scope or auth0._given["scope"]
     session = auth0.login(
         flow=args.flow,
         show=_put_json if args.json else None,
@@ -3460,14 +3982,14 @@ def _read_password() -> str:
 def _command_token(auth0: Auth0, args: Namespace) -> None:
     if args.exec_credential or args.id_token:
         if args.login:
-            auth0._obtain(None, None, args.min_ttl, True, False)
+            auth0._obtain(None, args.scope, args.min_ttl, True, False)
         token = auth0.get_id_token(min_ttl=args.min_ttl, force_refresh=args.force_refresh)
         shown: Json = {"id_token": token}
     else:
-        entry = auth0._obtain(None, None, args.min_ttl, args.login, args.force_refresh)
+        entry = auth0._obtain(None, args.scope, args.min_ttl, args.login, args.force_refresh)
         token = entry["access_token"]
         names = "access_token token_type expires_at expires_in audience scope".split()
-        values = {**entry, **_without_token(entry)}
+        values = {**entry, **_token_summary(entry)}
         shown = {name: values[name] for name in names}
     if args.exec_credential:
         last = 253402300799  # of the year 9999, which is the last that this format can tell
@@ -3483,22 +4005,20 @@ def _command_token(auth0: Auth0, args: Namespace) -> None:
 
 
 def _command_status(auth0: Auth0, args: Namespace) -> None:
-    store = auth0._store()
-    found: dict[str, Session] = {}
+    found: list[tuple[Session, str | None]] = []
     problem: CacheError | None = None
-    for name in auth0._names():
-        key = _session_key(*name)
+    for stored in auth0._matching():
         try:
-            record = store.load(key)
+            record = stored.load()
             if record:
-                found[key] = Session(record)
+                found.append((Session(record), stored.file()))
         except CacheError as unread:  # it hides none of the others
-            problem = problem or CacheError(f"{_options(name)}: {unread}")
+            problem = problem or CacheError(f"{stored.flags()}: {unread}")
     if args.json:
-        _put_json([session.to_dict() for session in found.values()])
+        _put_json([session.to_dict() for session, _ in found])
     else:
-        for key, session in found.items():
-            _put(_describe(session, store.file(key)))
+        for session, file in found:
+            _put(_describe(session, file))
     if problem:
         raise problem
     if not found:
@@ -3510,10 +4030,11 @@ def _describe(session: Session, file: str | None) -> str:
     colour = _can_rewrite(sys.stdout) and not os.environ.get("NO_COLOR")
     bold, plain = ("\x1b[1m", "\x1b[0m") if colour else ("", "")
     renewed = session.refreshable or session._is_machine
+    lasts = "renews automatically" if renewed else "ends when the access token expires"
     lines = [
         f"{bold}{session.who()}{plain} at {session.domain}",
         f"  application  {_clean(session.client_id, 80)}, profile {_clean(session.profile, 80)}",
-        f"  session      {'is renewed without a login' if renewed else 'ends with its token'}",
+        f"  session      {lasts}",
         *(f"  token        {_describe_token(token)}" for token in session.tokens),
         *([f"  file         {_clean(file, 400)}"] if file else []),
     ]
@@ -3533,24 +4054,23 @@ class _Advice(Auth0Error):
     exit_code = 0
 
 
-class _Doctor(_Settings):
+class _Doctor:
     """The checks of `doctor`: each method says what is fine, or raises what is not."""
 
     checks = "settings network tenant keys clock device_flow ports browser directory session"
 
     def __init__(self, auth0: Auth0) -> None:
-        self._given = auth0._given
-        cache = self._store().cache
-        if type(cache) is FileCache:  # what others can read is told here, and left as it is
-            files = FileCache(cache.directory)
-            files.repairs = False
-            self._current = (self._get("cache"), _Store(files))
+        self._auth0 = Auth0(**auth0._given)
+        cache = auth0._cache()
+        if type(cache) is FileCache:  # too loose permissions are reported here, and not changed
+            cache.repairs = False
+            self._auth0._given["cache"] = cache
 
     def settings(self) -> str:
         """Domain and client."""
-        name = self._name(new=True)
-        self._server = self._tenant(name)
-        return f"{name[0]}, application {_clean(name[1], 80)}"
+        self._stored = self._auth0._find(new=True)
+        self._server = self._auth0._tenant(self._stored)
+        return f"{self._stored.domain}, application {_clean(self._stored.client_id, 80)}"
 
     def network(self) -> str:
         """Name, connection, certificate, proxy."""
@@ -3597,9 +4117,9 @@ class _Doctor(_Settings):
 
     def device_flow(self) -> str:
         """Whether the grant is on: asks for a code that nobody will use."""
-        if self._is_machine():
+        if self._auth0._has_secret(self._stored):
             return "not asked for a machine, nor a token, since each counts against the quota"
-        form = {"scope": DEFAULT_SCOPE, "audience": self._get("audience")}
+        form = {"scope": DEFAULT_SCOPE, "audience": self._auth0._get("audience", self._stored)}
         try:
             self._server.post("/oauth/device/code", form, "never")
         except OAuthError as problem:
@@ -3609,7 +4129,7 @@ class _Doctor(_Settings):
 
     def ports(self) -> str:
         """The callback ports."""
-        ports = self._ports()
+        ports = self._auth0._ports()
         with _Listener(ports) as listener:
             free = listener.redirect_uri
         return f"{free} can be opened; to register: {_callback_urls(ports)}"
@@ -3622,28 +4142,25 @@ class _Doctor(_Settings):
         return f"{_clean(getattr(browser, 'name', '') or 'the default one', 80)} would be opened"
 
     def directory(self) -> str:
-        """Whether sessions can be kept."""
-        store = self._store()
-        store.all_keys()
-        if not isinstance(store.cache, FileCache):
+        """Whether sessions can be kept: written, locked, and read by nobody else."""
+        cache = self._auth0._cache()
+        probe = _StoredSession(cache, "doctor", "probe", str(time.time_ns()))
+        probe.read()  # refuses a directory that others could have written
+        with probe.lock():
+            probe.check_writable()
+        if not isinstance(cache, FileCache):
             return "a cache of the program's own"
-        directory = existing = store.cache.directory
-        store.call("read", "x")  # refuses a directory that others could have written
-        while not os.path.isdir(existing) and existing != os.path.dirname(existing):
-            existing = os.path.dirname(existing)
-        if not os.access(existing, os.W_OK | os.X_OK):
-            raise CacheError(f"{existing} can't be written: allow that, or give --cache")
-        return directory
+        _unlink(cache.path(probe.key, ".lock"))
+        return cache.directory
 
     def session(self) -> str:
         """Who is logged in, and whether that lasts."""
-        name = self._stored_name()
-        key = _session_key(*name) if name else ""
-        data = self._store().call("read", key) if name else None
-        if data is None:
+        stored = self._auth0._find_stored()
+        data = stored.read() if stored else None
+        if stored is None or data is None:
             raise _Advice("nobody is logged in yet")
         try:
-            session = Session(_parse_record(data, key))
+            session = Session(_parse_record(data, stored.key))
         except ValueError:
             raise CacheError("it is damaged: the next command sets it aside, then log in") from None
         if not session._is_machine and not session.refreshable:
@@ -3651,7 +4168,7 @@ class _Doctor(_Settings):
                 f"{session.who()}, but without a refresh token: it was revoked, or the login did "
                 "not ask for the scope offline_access, or the API or application does not allow it"
             )
-        return f"{session.who()}, is renewed without a login"
+        return f"{session.who()}, renews automatically"
 
 
 def _command_doctor(auth0: Auth0, args: Namespace) -> None:
@@ -3679,25 +4196,26 @@ def _command_doctor(auth0: Auth0, args: Namespace) -> None:
 
 
 def _command_logout(auth0: Auth0, args: Namespace) -> None:
-    names = auth0._names() if args.all else list(filter(None, [auth0._stored_name()]))
-    several = len({tuple(name[:2]) for name in names}) > 1  # the secret is of one of them
-    others: dict[str, Any] = {"client_secret": "", "client_assertion": None} if several else {}
-    found = False
+    found = auth0._matching() if args.all else list(filter(None, [auth0._find_stored()]))
+    several = len({(stored.domain, stored.client_id) for stored in found}) > 1
+    if several:  # the secret belongs to one of them
+        auth0._given.update(client_secret="", client_assertion=None)
+    done = False
     last: Auth0Error | None = None
-    for name in names:
+    for stored in found:
         try:
-            if auth0._store().load(_session_key(*name)) is None:
-                continue
-            found = True
-            auth0._at(name, **others).logout(local=args.local, browser=args.browser)
-            _say(f"Logged out of {name[0]}, profile {_clean(name[2], 80)}.")
+            tenant = auth0._tenant(stored)
+            if auth0._log_out(stored, tenant, args.local, args.browser):
+                _say(f"Logged out of {stored.domain}, profile {_clean(stored.profile, 80)}.")
+                done = True
         except Auth0Error as problem:
+            done = True
             if args.all:
-                _say(f"{_options(name)}: {problem}")
+                _say(f"{stored.flags()}: {problem}")
             last = problem
     if last:
         raise last
-    if not found:
+    if not done:
         _say("Nobody was logged in.")
 
 

@@ -2124,33 +2124,51 @@ class TestGetToken:
         assert cli.token() == cli.token()
         assert tenant.count("refresh_token") == 0
 
-    @pytest.mark.parametrize(
-        ("given", "secret"), [("flag", False), ("environment", False), ("flag", True)]
-    )
-    def test_one_call_with_a_scope_does_not_narrow_the_others(
-        self, logged_in, tenant, given, secret
-    ):
-        if secret:
-            machine = tenant.clients["practice-machine"]
-            logged_in.env.update(AUTH0_CLIENT_ID=machine.client_id)
-            logged_in.env.update(AUTH0_CLIENT_SECRET=machine.client_secret)
-        narrow = {"args": ["--scope", "admin:all"]} if given == "flag" else {}
-        narrow["env"] = {} if given == "flag" else {"AUTH0_SCOPE": "admin:all"}
+    @pytest.mark.parametrize("given", ["flag", "environment"])
+    def test_one_call_with_a_scope_does_not_narrow_the_others(self, cli, tenant, given):
+        client = tenant.clients["practice-machine"]
+        cli.env.update(AUTH0_CLIENT_ID=client.client_id, AUTH0_CLIENT_SECRET=client.client_secret)
+        narrow = {"args": ["--scope", "read:things"]} if given == "flag" else {}
+        narrow["env"] = {} if given == "flag" else {"AUTH0_SCOPE": "read:things"}
 
         def run(args=(), **options):
-            return json.loads(logged_in.run("token", "--json", *args, **options).out)
+            return json.loads(cli.run("token", "--json", *args, **options).out)
 
         before = run()
-        assert run(**narrow)["access_token"] != before["access_token"]
-        assert run(**narrow) == run(**narrow)
+        assert run(**narrow)["access_token"] == run(**narrow)["access_token"]
         assert run()["access_token"] == before["access_token"]
-        for path in logged_in.cache.glob("*.json"):
+        for path in cli.cache.glob("*.json"):
             record = json.loads(path.read_text())
             for token in record["tokens"]:
                 token.update(obtained_at=1, expires_at=2)
             path.write_text(json.dumps(record))
         assert run()["scope"] == before["scope"]
-        assert tenant.requests[-1].params.get("scope") in (None, auth0_cli.DEFAULT_SCOPE)
+
+    @pytest.mark.parametrize("given", ["flag", "environment"])
+    def test_a_scope_that_the_login_did_not_ask_for_needs_a_login(self, logged_in, tenant, given):
+        args, env = (["--scope", "admin:all"], {}) if given == "flag" else ([], {})
+        env = {} if args else {"AUTH0_SCOPE": "admin:all"}
+        before = logged_in.token()
+        result = logged_in.run("token", "--force-refresh", *args, env=env, exit=3)
+        assert f"login --scope '{auth0_cli.DEFAULT_SCOPE} admin:all'" in result.err
+        assert tenant.count("refresh_token") == 0
+        assert logged_in.token() == before
+
+    def test_a_scope_that_was_not_granted_is_exit_4_without_a_refresh(self, cli, tenant):
+        cli.login("--scope", f"{auth0_cli.DEFAULT_SCOPE} read:things no:such")
+        assert cli.token("--scope", "read:things") == cli.token()
+        for _ in range(2):
+            result = cli.run("token", "--scope", "read:things no:such", exit=4)
+            assert "did not grant the scope no:such" in result.err
+            assert "permission" in result.err
+        assert tenant.count("refresh_token") == 0
+
+    def test_a_call_that_may_log_in_asks_for_the_scope(self, auth0, tenant, desk):
+        log_in(auth0, tenant)
+        token = auth0.get_token(scope="read:things", interactive=True)
+        assert "read:things" in tenant.access_tokens[token][1]
+        assert auth0.session().refreshable
+        assert auth0.get_token(scope="read:things") == auth0.get_token()
 
     def test_force_refresh_gets_another(self, logged_in):
         assert logged_in.token() != logged_in.token("--force-refresh")
@@ -2197,11 +2215,6 @@ class TestGetToken:
         session.write_bytes(newer)
         access = tenant.access_tokens[running.finish().out.strip()]
         assert access[0].sub == "auth0|bob"
-
-    def test_scopes_that_are_silently_dropped_cause_one_refresh(self, logged_in, tenant):
-        scope = ["--scope", "openid read:things no:such"]
-        assert logged_in.token(*scope) == logged_in.token(*scope)
-        assert tenant.count("refresh_token") == 1
 
     def test_one_session_serves_several_apis(self, logged_in, tenant):
         tenant.mrrt = {OTHER_API: ["read:other"]}
@@ -2284,7 +2297,7 @@ class TestGetToken:
         hurried.sleeps.append(100)
         auth0.get_token(min_ttl=4950)
         auth0.get_token(force_refresh=True)
-        assert timeouts == [5, 60]
+        assert timeouts == [4, 60]
 
     def test_a_network_failure_does_not_serve_what_was_logged_out_meanwhile(self, tenant, hurried):
         cache = DictCache()
@@ -2561,12 +2574,15 @@ class TestStatusAndLogout:
         for request in tenant.requests:
             assert MACHINE_SECRET not in request.params.values()
 
-    def test_logout_of_all_revokes_with_the_secret_of_the_only_application(self, cli, tenant):
+    def test_logout_sends_no_secret_of_the_environment_for_what_the_store_names(self, cli, tenant):
         web = tenant.clients["practice-web"]
         cli.env.update(AUTH0_CLIENT_ID=web.client_id, AUTH0_CLIENT_SECRET=web.client_secret)
         cli.login()
-        cli.run("logout", "--all", env={"AUTH0_CLIENT_ID": None})
-        assert not any(session.is_alive for session in tenant.sessions)
+        before = len(tenant.requests)
+        cli.run("logout", "--all", env={"AUTH0_CLIENT_ID": None}, exit=None)
+        assert cli.status() == []
+        for request in tenant.requests[before:]:
+            assert "client_secret" not in request.params
 
     def test_logout_that_deletes_nothing_does_not_say_that_it_did(self, tenant, hurried):
         cache = DictCache()
@@ -2574,7 +2590,7 @@ class TestStatusAndLogout:
         log_in(program, tenant)
         cache.delete = lambda *_: 1 / 0
         tenant.break_all("/oauth/revoke", status=503)
-        with pytest.raises(CacheError, match="delete failed"):
+        with pytest.raises(CacheError, match="ZeroDivisionError"):
             program.logout()
 
     def test_logout_deletes_whatever_becomes_of_the_revocation(self, logged_in, tenant):
@@ -2622,7 +2638,7 @@ class TestStatusAndLogout:
         assert all(line.isprintable() for line in out.split("\n"))
         assert out.count("[31m") >= 5
         call("token", "--force-refresh", code=3, by=by)
-        call("logout", code=2, by=by)  # such a client id is none, and so is not sent anywhere
+        assert all(line.isprintable() for line in call("logout", by=by).err.split("\n"))
 
     def test_a_session_that_can_not_be_ended_stops_no_other(self, logged_in, call):
         first = logged_in.session_file
@@ -2785,11 +2801,11 @@ class TestCommandLine:
         assert "--client-secret-file" in err
         assert tenant.requests == []
 
-    def test_spaces_of_a_secret_are_sent(self, call, tmp_path, tenant):
+    def test_white_space_around_a_secret_is_not_sent(self, call, tmp_path, tenant):
         path = tmp_path / "secret"
         path.write_bytes(b"\t a-secret \r\n")
         call("token", "--client-secret-file", str(path), code=4, by=machine(tenant.domain))
-        assert tenant.requests[-1].params["client_secret"] == "\t a-secret "
+        assert tenant.requests[-1].params["client_secret"] == "a-secret"
 
     def test_a_stdin_that_is_closed_holds_no_password(self, call, monkeypatch, tenant):
         monkeypatch.setattr(sys, "stdin", None)
@@ -2822,6 +2838,10 @@ class DictCache:
 
     def list(self):
         return list(self.data)
+
+    def refuse_sessions(self, fail=lambda *_: 1 / 0):
+        """Let the writes of sessions fail, but not those of what is beside them."""
+        self.write = lambda key, data: key.count("~") == 2 and fail(key, data)
 
     @contextlib.contextmanager
     def lock(self, key, timeout):
@@ -3676,7 +3696,7 @@ class TestOtherPlatforms:
         monkeypatch.setitem(sys.modules, "fcntl", fake)
         monkeypatch.setattr(auth0_cli, "sys", self.Module(sys, platform="darwin"))
         log_in(auth0, tenant)
-        assert flushed == [51]
+        assert flushed == [51, 51]  # of the file that finds out whether there is room, too
 
     @posix_only
     def test_macos_flushes_as_it_can(self, monkeypatch, tmp_path):
@@ -4095,11 +4115,17 @@ class TestLibrary:
         assert not list(cli.cache.glob("*.json"))
 
     @posix_only
-    def test_a_directory_behind_a_dead_link_is_refused_before_a_request(self, tenant, tmp_path):
+    def test_behind_a_dead_link_a_machine_is_served_and_a_user_is_not(
+        self, tenant, tmp_path, capsys
+    ):
         (tmp_path / "link").symlink_to(tmp_path / "gone")
         machine = {"client_secret": MACHINE_SECRET, "audience": API, "cache": tmp_path / "link"}
-        with pytest.raises(auth0_cli.CacheError):
-            Auth0(tenant.domain, "practice-machine", **machine).get_token()
+        auth0 = Auth0(tenant.domain, "practice-machine", **machine)
+        assert auth0.get_token() in tenant.access_tokens
+        assert "was not saved" in capsys.readouterr().err
+        tenant.requests.clear()
+        with pytest.raises(CacheError, match="link"):
+            log_in(client(tenant, tmp_path / "link"), tenant)
         assert tenant.requests == []
 
     def test_parameters_that_are_none_are_left_out(self, tenant):
@@ -4119,12 +4145,13 @@ class TestLibrary:
     def test_a_reader_sees_no_token_that_is_not_kept_yet(self, tenant):
         class SlowCache(DictCache):
             def write(self, key, data):
-                look()
+                seeing = look if key.count("~") == 2 else str
+                seeing()
                 super().write(key, data)
-                look()
+                seeing()
 
         def look():
-            auth0._hot.clear()
+            auth0._recent.clear()
             seen.append(auth0.session() and auth0.get_token())
 
         seen, cache = [], SlowCache()
@@ -4134,7 +4161,7 @@ class TestLibrary:
         old = auth0.get_token()
         seen.clear()
         new = auth0.get_token(force_refresh=True)
-        assert seen == [old, old, old, new]  # first the rotated refresh token is written
+        assert seen == [old, new]
 
     def test_a_login_on_demand_serves_another_organization(self, cli, tenant, auth0, desk):
         log_in(auth0, tenant)
@@ -4144,7 +4171,7 @@ class TestLibrary:
 
     def test_a_login_on_demand_that_can_not_be_saved_brings_its_token(self, tenant, desk, capsys):
         cache = DictCache()
-        cache.write = lambda *_: 1 / 0
+        cache.refuse_sessions()
         auth0 = client(tenant, cache)
         assert auth0.get_token(interactive=True) in tenant.access_tokens
         assert "was not saved" in capsys.readouterr().err
@@ -4259,7 +4286,7 @@ class TestLibrary:
         cache = DictCache()
         auth0, other = client(tenant, cache), client(tenant, cache)
         log_in(auth0, tenant)
-        cache.write = lambda *_: 1 / 0
+        cache.refuse_sessions()
         auth0.get_token(force_refresh=True)
         assert "was not saved" in capsys.readouterr().err
         del cache.write
@@ -4270,7 +4297,7 @@ class TestLibrary:
     def test_what_could_not_be_saved_does_not_outlive_a_logout(self, tenant, by):
         cache = DictCache()
         auth0, other = client(tenant, cache), client(tenant, cache)
-        cache.write = lambda *_: 1 / 0
+        cache.refuse_sessions()
         with pytest.raises(auth0_cli.CacheError):
             log_in(auth0, tenant)
         assert auth0.session()
@@ -4353,7 +4380,7 @@ class TestLibrary:
         log_in(auth0, tenant)
         auth0.get_token(force_refresh=True)
         auth0.logout()
-        assert seen == [1] * 4
+        assert set(seen) == {1}
 
     def test_a_login_replaces_no_session_of_a_newer_version_that_came_meanwhile(
         self, logged_in, tenant, auth0
@@ -4375,7 +4402,7 @@ class TestLibrary:
         auth0 = client(tenant, cache)
         log_in(auth0, tenant)
         cache.delete = delete
-        with pytest.raises(auth0_cli.CacheError, match="delete failed"):
+        with pytest.raises(auth0_cli.CacheError, match="Read-only"):
             auth0.logout()
         assert tenant.count("/oauth/revoke") == 1
 
@@ -4571,15 +4598,18 @@ class TestSessionFiles:
         monkeypatch.setattr(os.path, "expanduser", lambda path: path)
         for name in ("LOCALAPPDATA", "XDG_STATE_HOME"):
             monkeypatch.delenv(name, raising=False)
-        assert FileCache().directory.startswith(os.path.abspath(os.devnull))
+        for use in (FileCache().list, lambda: FileCache().read("a~b~c")):
+            with pytest.raises(CacheError, match="HOME is not set"):
+                use()
 
-    def test_drop_old_tokens_before_they_are_too_large(self, auth0, tenant, monkeypatch):
-        log_in(auth0, tenant)
+    def test_drop_old_tokens_before_they_are_too_large(self, tenant, monkeypatch):
+        auth0 = machine(tenant.domain)
         monkeypatch.setattr(auth0_cli, "MAX_BYTES", 50_000)
         tenant.break_all("/oauth/token", change=lambda reply: {**reply, "scope": "x" * 8000})
         for number in range(8):
-            auth0.get_token(scope=f"scope:{number}")
-        assert auth0.session().user["sub"] == "auth0|alice"
+            with pytest.raises(auth0_cli.OAuthError):
+                auth0.get_token(scope=f"scope:{number}")
+        assert 1 < len(auth0.session().tokens) < 8
         assert auth0.session().tokens[-1]["scope"].startswith("x")
 
     @posix_only
@@ -4667,12 +4697,9 @@ class TestSessionFiles:
         cache, victim = FileCache(tmp_path / "sessions"), tmp_path / "victim"
         victim.write_text("mine")
         cache.write("a~b~c", b"old")
-
-        def plant(path):
-            if not os.path.exists(path):
-                os.link(victim, path)
-
-        monkeypatch.setattr(auth0_cli, "_unlink", plant)
+        monkeypatch.setattr(time, "time_ns", lambda: 7)
+        monkeypatch.setattr(cache, "_remove", lambda *_: None)  # planted after the sweep
+        os.link(victim, cache.directory + f"/a~b~c.tmp-{os.getpid()}-7")
         with pytest.raises(FileExistsError):
             cache.write("a~b~c", b"secret")
         assert victim.read_text() == "mine"
@@ -4718,8 +4745,9 @@ class TestSessionFiles:
         assert lowest() == before
 
     def test_a_logout_leaves_nothing_of_a_write_that_was_cut_off(self, logged_in, call):
-        temporary = logged_in.session_file.with_suffix(".tmp")
-        temporary.write_bytes(logged_in.session_file.read_bytes())
+        for suffix in (".tmp-7-7", ".damaged-7"):
+            kept = logged_in.session_file.with_suffix(suffix)
+            kept.write_bytes(logged_in.session_file.read_bytes())
         call("logout")
         assert {path.suffix for path in logged_in.cache.iterdir()} == {".lock"}
 
@@ -4763,9 +4791,10 @@ class TestSessionFiles:
             if key == auth0_cli._session_key(domain, "c", "default"):
                 parts = [domain, "c", "default"]
         record = {**auth0_cli._new_record(*parts[:3]), "refresh_token": "practice-refresh"}
-        FileCache(cli.cache).write(key, json.dumps(record).encode())
+        cache = FileCache(cli.cache)
+        cache.write(key, json.dumps(record).encode())
         assert "AUTH0_DOMAIN" in call("token", code=2, by=Auth0(cache=cli.cache)).err
-        assert json.loads(cli.session_file.read_text()) == record
+        assert json.loads(cache.read(key)) == record
 
     @table(
         "damage",
@@ -5554,8 +5583,6 @@ class TestIdToken(Shared):
             "user with one character more": ("sub", lambda c: jwt(changed(c, "sub", more))),
             "another issuer": ("iss", lambda claims: jwt(changed(claims, "iss", more))),
             "another client": ("aud", lambda claims: jwt(changed(claims, "aud", more))),
-            "expired": ("exp", lambda c: jwt(changed(c, "exp", in_seconds(-90)))),
-            "the user logged in anew": ("auth_time", lambda c: jwt({**c, "auth_time": 1})),
             "another organization": ("org_id", lambda c: jwt({**c, "org_id": "org_2"})),
             "alg none": FORGERIES["alg none, no signature"],
             "payload changed": FORGERIES["payload changed"],
@@ -6442,7 +6469,7 @@ class TestAttacks:
     def test_a_planted_temporary_file_leads_nowhere(self, logged_in, tmp_path, auth0):
         victim = tmp_path / "victim"
         victim.write_text("mine")
-        temporary = logged_in.session_file.with_suffix(".tmp")
+        temporary = logged_in.session_file.with_suffix(".tmp-7-7")
         temporary.symlink_to(victim)
         token = auth0.get_token(force_refresh=True)
         assert victim.read_text() == "mine"
@@ -7052,7 +7079,7 @@ class TestFaults:
         assert logged_in.session_file.read_bytes() == before
 
     @posix_only
-    def test_a_program_that_goes_on_after_a_signal_keeps_others_from_the_refresh(
+    def test_a_program_that_goes_on_after_a_signal_has_the_refreshed_session(
         self, logged_in, tenant
     ):
         script = (
@@ -7071,8 +7098,6 @@ class TestFaults:
         with subprocess.Popen(command, **options) as program:
             tenant.wait_for(lambda: tenant.count("refresh_token"))
             program.send_signal(signal.SIGINT)
-            while not select.select([program.stdout], [], [], 0.05)[0]:
-                program.send_signal(signal.SIGINT)  # the second one ends its wait
             assert program.stdout.readline() == b"interrupted\n"
             assert logged_in.token() in tenant.access_tokens
             program.stdin.close()
@@ -7168,20 +7193,38 @@ class TestFaults:
             "flush of the file": ("fsync", errno.EIO),
             "no space for it": ("fsync", errno.ENOSPC),
             "quota": ("fsync", errno.EDQUOT),
-            "rename": ("replace", errno.ENOSPC),
             "modes": ("fchmod", errno.EPERM),
         },
     )
-    def test_a_disk_that_fails_costs_no_token_and_no_session(
+    def test_a_refresh_token_is_not_sent_where_the_next_one_can_not_be_saved(
         self, logged_in, tenant, call, monkeypatch, name, number
     ):
         before = logged_in.session_file.read_bytes()
+        token = call("token").out
 
         def fail(*_, **__):
             raise OSError(number, os.strerror(number))
 
         with monkeypatch.context() as patch:
             patch.setattr(os, name, fail)
+            result = call("token", "--force-refresh", code=1)
+            assert call("token", "--min-ttl", "999999").out == token  # a valid one is served
+        assert str(logged_in.cache) in result.err
+        assert tenant.count("refresh_token") == 0
+        assert logged_in.session_file.read_bytes() == before
+        assert {path.suffix for path in logged_in.cache.iterdir()} == {".json", ".lock"}
+        assert call("token", "--force-refresh").out.strip() in tenant.access_tokens
+
+    @posix_only
+    def test_a_write_that_fails_after_the_refresh_costs_no_token(
+        self, logged_in, tenant, call, monkeypatch
+    ):
+        def fail(*_, **__):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        before = logged_in.session_file.read_bytes()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", fail)
             result = call("token", "--force-refresh")
         assert result.out.strip() in tenant.access_tokens
         assert "warning: the session was not saved" in result.err
@@ -7225,6 +7268,7 @@ class TestFaults:
         for _ in range(3):
             assert program.get_token(force_refresh=True) in tenant.access_tokens
         monkeypatch.undo()
+        assert program.get_token(force_refresh=True) in tenant.access_tokens  # and saves it
         assert logged_in.token("--force-refresh") in tenant.access_tokens
 
     def test_a_slow_reader_drops_nothing_that_could_not_be_saved(self, tenant, capsys):
@@ -7238,13 +7282,14 @@ class TestFaults:
                     go_on.wait(20)
                 return data
 
-        program = client(tenant, Cache(), profile="default")
+        cache = Cache()
+        program = client(tenant, cache, profile="default")
         log_in(program, tenant)
         reader = threading.Thread(target=program.session, name="reader")
         reader.start()
         reading.wait(20)
         program.get_token(force_refresh=True)
-        program._store().cache.write = lambda *_: 1 / 0
+        cache.refuse_sessions()
         program.get_token(force_refresh=True)
         assert "not saved" in capsys.readouterr().err
         go_on.set()
@@ -7256,7 +7301,7 @@ class TestFaults:
         known = client(tenant, cache)
         log_in(known, tenant)
         program = Auth0(cache=cache)
-        cache.write = lambda *_: 1 / 0
+        cache.refuse_sessions()
         program.get_token(force_refresh=True)
         assert "not saved" in capsys.readouterr().err
         del cache.write
@@ -7273,7 +7318,7 @@ class TestFaults:
             patch.setattr(os, "replace", fail)
             with pytest.raises(CacheError):
                 log_in(program, tenant)
-            for command, code in (("token", 0), ("status", 0), ("logout", 0), ("token", 3)):
+            for command, code in (("token", 0), ("logout", 0), ("token", 3)):
                 assert auth0_cli.main([command], defaults=program) == code
         assert not any(session.is_alive for session in tenant.sessions)
 
@@ -7284,20 +7329,21 @@ class TestFaults:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
         with monkeypatch.context() as patch:
-            patch.setattr(os, "fsync", fail)
+            patch.setattr(os, "replace", fail)
             client(tenant, logged_in.cache).get_token(force_refresh=True)
         assert "not saved" in capsys.readouterr().err
-        client(tenant, str(logged_in.cache)).get_token()  # another object, the same directory
+        other = client(tenant, str(logged_in.cache))  # another object, the same directory
+        assert other.get_token(force_refresh=True) in tenant.access_tokens
         assert logged_in.token("--force-refresh") in tenant.access_tokens
 
     @posix_only
     @pytest.mark.parametrize("limit", ["-f 0", "-f 1"], ids=["full", "nearly full"])
-    def test_a_full_disk_costs_no_token_and_no_session(self, logged_in, tenant, limit):
+    def test_a_full_disk_costs_no_session(self, logged_in, tenant, limit):
         before = logged_in.session_file.read_bytes()
         done = limited(logged_in, limit, "token", "--force-refresh")
-        assert done.returncode == 0
-        assert done.stdout.strip() in tenant.access_tokens
-        assert re.fullmatch(r"warning: .+\n", done.stderr)
+        assert done.returncode == 1
+        assert re.fullmatch(r"auth0_cli: sessions can't be kept in .+\n", done.stderr)
+        assert tenant.count("refresh_token") == 0
         assert logged_in.session_file.read_bytes() == before
         assert {path.suffix for path in logged_in.cache.iterdir()} == {".json", ".lock"}
 
@@ -7306,7 +7352,8 @@ class TestFaults:
         arguments = ["login", "--flow", "password", "--username", "alice"]
         done = limited(cli, "-f 0", *arguments, stdin="wonderland-1\n")
         assert done.returncode == 1
-        assert "auth0_cli: the session can't be used" in done.stderr
+        assert "auth0_cli: sessions can't be kept in" in done.stderr
+        assert tenant.requests == []
         assert cli.status() == []
         assert {path.suffix for path in cli.cache.iterdir()} == {".lock"}
 
@@ -7317,9 +7364,9 @@ class TestFaults:
         assert done.stdout.strip() in tenant.access_tokens
 
     @posix_only
-    @pytest.mark.parametrize(("flags", "warnings"), [([], 0), (["--force-refresh"], 1)])
-    def test_a_directory_that_can_not_be_written_costs_no_token(
-        self, logged_in, tenant, flags, warnings
+    @pytest.mark.parametrize(("flags", "code"), [([], 0), (["--force-refresh"], 1)])
+    def test_a_directory_that_can_not_be_written_costs_no_refresh_token(
+        self, logged_in, tenant, flags, code
     ):
         before = logged_in.session_file.read_bytes()
         prefix = []
@@ -7333,10 +7380,10 @@ class TestFaults:
             done = limited(logged_in, "-n 99", "token", *flags, prefix=prefix)
         finally:
             logged_in.cache.chmod(0o700)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.strip() in tenant.access_tokens
-        assert re.fullmatch(r"(warning: .+\n)*", done.stderr)
-        assert done.stderr.count("\n") == warnings
+        assert done.returncode == code, done.stderr
+        assert (done.stdout.strip() in tenant.access_tokens) == (code == 0)
+        assert (str(logged_in.cache) in done.stderr) == (code == 1)
+        assert tenant.count("refresh_token") == 0
         assert logged_in.session_file.read_bytes() == before
 
     @posix_only
@@ -7439,10 +7486,10 @@ class TestFaults:
         cache = DictCache()
         auth0 = client(tenant, cache)
         log_in(auth0, tenant)
-        cache.write = write
+        cache.refuse_sessions(write)
         auth0.get_token(force_refresh=True)
         err = capsys.readouterr().err
-        assert "write failed: ValueError" in err
+        assert "cache failed (write: ValueError)" in err
         assert not [secret for secret in tenant.secrets if secret in err]
 
     @pytest.mark.parametrize("status", [201, 403, 500])
@@ -7479,38 +7526,6 @@ class TestFaults:
         auth0.get_token()
         (token,) = auth0.session().tokens
         assert token["expires_at"] <= begun + tenant.access_ttl + 10
-
-    def test_a_signal_waits_five_seconds_for_the_answer_and_no_longer(self, monkeypatch):
-        waits = []
-
-        class Event:
-            def set(self):
-                pass
-
-            def wait(self, timeout=None):
-                waits.append(timeout)
-                if len(waits) == 1:
-                    raise KeyboardInterrupt
-
-        monkeypatch.setattr(threading, "Event", Event)
-        monkeypatch.setattr(auth0_cli, "_in_background", lambda work: work())
-        with pytest.raises(KeyboardInterrupt):
-            auth0_cli._finish(lambda begin: begin())
-        assert waits == [0.5, 5]
-
-    def test_whatever_ends_the_work_ends_the_wait(self):
-        raised = []
-
-        def wait():
-            try:
-                auth0_cli._finish(lambda *_: sys.exit(7))
-            except SystemExit as problem:
-                raised.append(problem.code)
-
-        thread = threading.Thread(target=wait, daemon=True)
-        thread.start()
-        thread.join(5)
-        assert raised == [7]
 
 
 def limited(cli, limit, *args, stdin="", prefix=()):
