@@ -102,6 +102,7 @@ MAX_DEPTH = 100  # of nested arrays and objects in JSON
 REQUEST_SECONDS = 30.0  # for one request, retries included
 FALLBACK_SECONDS = 4.0  # for a request while there is a valid token at hand
 LOCK_SECONDS = 60.0  # as long as a refresh with a request for keys may take: twice the above
+CLOCK_MARGIN = 1.2  # clocks of virtual machines run fast, and a poll too early costs a slow_down
 LEEWAY = 60  # seconds that the clocks of this machine and of Auth0 may differ
 RECHECK_SECONDS = 1.0  # how long a token is used without a look at the session file
 MAX_WAIT = 3600  # seconds to wait at most before the next request, whatever the server asks for
@@ -703,7 +704,7 @@ class FileCache:
             names = os.listdir(os.path.dirname(self.path("x")))
         except (FileNotFoundError, NotADirectoryError):
             return []
-        return [name[:-5] for name in names if name.endswith(".json")]
+        return [os.path.splitext(name)[0] for name in names if name.endswith((".json", ".state"))]
 
     def lock(self, key: str, timeout: float) -> AbstractContextManager[object]:
         """Excludes other processes and threads from one session.
@@ -1071,7 +1072,6 @@ class _StoredSession:
         is_file = isinstance(cache, FileCache)
         self._place = (cache.directory if is_file else id(cache), self.key)  # type: ignore[attr-defined]
         self._data: bytes | None = None  # as last read or written
-        self.had_failure = False
         self._failures = 0.0  # in a row
 
     def flags(self) -> str:
@@ -1086,9 +1086,17 @@ class _StoredSession:
         """Where it is, if it is in a file."""
         return self.cache.path(self.key) if isinstance(self.cache, FileCache) else None
 
-    def lock(self, timeout: float = LOCK_SECONDS, required: bool = True) -> _SessionLock:
-        """Excludes other writers and refreshers of this session."""
-        return _SessionLock(self.cache, self.key, timeout, required)
+    def lock(
+        self, timeout: float = LOCK_SECONDS, required: bool = True, of: str = ""
+    ) -> _SessionLock:
+        """Excludes other writers and refreshers of this session, or those of a login to it.
+
+        Args:
+            timeout: seconds; then entering raises NetworkError.
+            required: False goes on where the cache can't lock.
+            of: `~login` or `~pending`, which is entered before that of the session.
+        """
+        return _SessionLock(self.cache, self.key + of, timeout, required)
 
     def read(self) -> bytes | None:
         """The stored bytes, or None."""
@@ -1165,9 +1173,28 @@ class _StoredSession:
         """Removes the session, and what is kept beside it."""
         _unsaved.pop(self._place, None)
         _call_cache(self.cache, "delete", self.key)
-        self.delete_failure()
+        for name in ("failure", "pending"):
+            self.delete_note(name)
 
-    # After a failed request all processes of a session wait before the next one.
+    # Notes are small JSON objects beside the session: a failed request, a pending login.
+
+    def read_note(self, name: str) -> Json | None:
+        """A note, or None if there is none, or one that is no JSON."""
+        try:
+            return _parse_json(_call_cache(self.cache, "read", f"{self.key}~{name}") or b"")
+        except ValueError:
+            return None
+
+    def write_note(self, name: str, note: Json) -> None:
+        """Writes a note, under a lock of this session."""
+        import json
+
+        _call_cache(self.cache, "write", f"{self.key}~{name}", json.dumps(note).encode())
+
+    def delete_note(self, name: str) -> None:
+        """Removes a note, if there is one."""
+        if _call_cache(self.cache, "read", f"{self.key}~{name}") is not None:
+            _call_cache(self.cache, "delete", f"{self.key}~{name}")
 
     def check_failure(self, since: float) -> None:
         """Raises the failure of another process, if it is newer than `since` or asks to wait.
@@ -1176,19 +1203,16 @@ class _StoredSession:
             since: epoch seconds at which the caller began to wait for the lock.
         """
         try:
-            failure = _parse_json(_call_cache(self.cache, "read", self.key + "~failure") or b"")
+            failure = self.read_note("failure") or {}
             names = ("at", "until", "count")
             at, until, self._failures = (float(failure[name]) for name in names)
-            message = _clean(failure["message"], 600)
+            problem = NetworkError(_clean(failure["message"], 600), failure["error"])
         except (CacheError, ValueError, KeyError, TypeError):
             return
-        self.had_failure = True
-        if at < time.time() - MAX_WAIT:
-            self._failures = 0.0
         now = time.time()
+        if at < now - MAX_WAIT:
+            self._failures = 0.0
         if at <= now and (at > since or now < until):
-            error = failure.get("error")
-            problem = NetworkError(message, error if isinstance(error, str) else None)
             problem.retry_after = max(0.0, until - now)
             raise problem
 
@@ -1198,8 +1222,6 @@ class _StoredSession:
         That is as long as the server asks for. Else the first two failures in a row cost nothing,
         and the next ones 1 s, 2 s, 4 s, ...
         """
-        import json
-
         now = time.time()
         wait = problem.retry_after or 0.0
         if not wait and self._failures > 1:
@@ -1212,15 +1234,14 @@ class _StoredSession:
             "error": problem.error,
         }
         try:
-            data = json.dumps(failure).encode()
-            _call_cache(self.cache, "write", self.key + "~failure", data)
+            self.write_note("failure", failure)
         except CacheError:
             pass  # each process has to find out by itself
 
     def delete_failure(self) -> None:
-        """Removes the failure, since a request has succeeded or the session has ended."""
+        """Removes the failure after a success."""
         try:
-            _call_cache(self.cache, "delete", self.key + "~failure")
+            self.delete_note("failure")
         except CacheError:
             pass
 
@@ -2605,63 +2626,103 @@ def _checked_url(value: object) -> str:
     raise _invalid_reply("holds a verification_uri that is no https address")
 
 
-def _device_prompt(reply: Json, timeout: float) -> Json:
-    """What the user is shown of a device authorization answer (section 3.2), parsed strictly."""
-    user_code = reply.get("user_code")
+_PENDING: Json = {  # a pending login: the schema that a stored one is checked against
+    "device_code": None,
+    "prompt": {},
+    "interval": 0,
+    "polled_at": 0,
+    "wait": 0,
+    "expires_at": 0,
+    "wanted": {},
+}
+
+
+def _request_device_code(tenant: _Tenant, wanted: Form) -> Json:
+    """Starts a device login (section 3.1), as it can be stored until the user has approved.
+
+    device_code: for the polls.
+    prompt: the event for the user, as `login --json` prints it.
+    interval: seconds between two polls.
+    polled_at, wait: epoch seconds of the last response, and seconds until the next poll.
+    expires_at: epoch seconds.
+    """
+    asked_at = time.time()
+    try:
+        response = tenant.post("/oauth/device/code", wanted, "always")
+    except OAuthError as problem:
+        raise _device_refused(problem) from None
+    response = {"interval": 5, "expires_in": 900, **response}
+    user_code = response.get("user_code")
     if not user_code or _clean(user_code, 64) != user_code:
         raise _invalid_reply("holds no user_code that can be shown")
-    if not _is_token(reply.get("device_code")):
+    if not _is_token(response.get("device_code")):
         raise _invalid_reply("holds no device_code")
-    plain = _checked_url(reply.get("verification_uri"))
-    complete = _checked_url(reply.get("verification_uri_complete") or plain)
-    if not _is_number(reply["interval"]) or reply["interval"] < 0:
+    plain = _checked_url(response.get("verification_uri"))
+    complete = _checked_url(response.get("verification_uri_complete") or plain)
+    if not _is_number(response["interval"]) or response["interval"] < 0:
         raise _invalid_reply("holds an interval that is no number of seconds")
-    return {
+    lifetime, interval = _lifetime(response["expires_in"]), min(max(response["interval"], 1), 300)
+    prompt = {
         "event": "device_code",
         "user_code": user_code,
         "verification_uri": plain,
         "verification_uri_complete": complete,
-        "expires_in": int(min(_lifetime(reply["expires_in"]), timeout)),
+        "expires_in": int(lifetime),
+    }
+    return {
+        "device_code": response["device_code"],
+        "prompt": prompt,
+        "interval": interval,
+        "polled_at": time.time(),
+        "wait": interval,
+        "expires_at": asked_at + lifetime,
     }
 
 
-def _device_login(tenant: _Tenant, wanted: Form, timeout: float, prompt: _Prompt) -> Json:
-    """The device authorization grant: shows the code, then asks until the user has answered."""
+def _poll_device_code(tenant: _Tenant, pending: Json) -> Json | None:
+    """One token request of a device login (section 3.4); None while the user has not answered."""
+    form = {"grant_type": DEVICE_CODE, "device_code": pending["device_code"]}
     try:
-        reply: Json = {
-            "interval": 5,
-            "expires_in": 900,
-            **tenant.post("/oauth/device/code", wanted, "always"),
-        }
+        return _ask(tenant, form, "never")
+    except NetworkError as problem:  # section 3.5: back off
+        wait = max(min(2 * pending["wait"], 60), pending["interval"])
+        pending["wait"] = max(wait, problem.retry_after or 0)
+        raise
     except OAuthError as problem:
-        raise _device_refused(problem) from None
-    event = _device_prompt(reply, timeout)
+        if problem.error == "slow_down":
+            pending["interval"] += 5
+        elif problem.error != "authorization_pending":
+            raise _device_refused(problem) from None
+        pending["wait"] = max(pending["interval"], problem.retry_after or 0)
+        return None
+    finally:
+        pending["polled_at"] = time.time()
+
+
+def _device_login(tenant: _Tenant, wanted: Form, timeout: float, prompt: _Prompt) -> Json:
+    """The device authorization grant: shows the code, then polls until the user has answered."""
+    pending = _request_device_code(tenant, wanted)
+    lifetime = pending["prompt"]["expires_in"]
+    event = {**pending["prompt"], "expires_in": int(min(lifetime, timeout))}
     deadline = time.monotonic() + event["expires_in"]
     prompt.begin(event)
-    told = False
-    wait = interval = min(max(reply["interval"], 1), 300)
+    hint_shown = False
     while True:
-        left = deadline - time.monotonic()
-        # A fifth more than the wait: this clock may be the faster.
-        prompt.wait(max(0.0, min(1.2 * wait, left)), deadline)
+        left, wait = deadline - time.monotonic(), pending["wait"]
+        prompt.wait(max(0.0, min(CLOCK_MARGIN * wait, left)), deadline)
         if left < wait:
-            if timeout < _lifetime(reply["expires_in"]):
+            if timeout < lifetime:
                 raise LoginFailed(f"nobody approved the login within {timeout:.0f} s: log in again")
             raise LoginFailed("the code has expired: log in again", "expired_token")
         try:
-            form = {"grant_type": DEVICE_CODE, "device_code": reply["device_code"]}
-            return _ask(tenant, form, "never")
-        except NetworkError as problem:  # section 3.5: back off, and go on until the code expires
-            wait = max(min(2 * wait, 60), interval, problem.retry_after or 0)
-            if not told:
-                told = True
-                prompt.say(f"{problem}. Asking on until the code expires.")
-        except OAuthError as problem:
-            if problem.error == "slow_down":
-                interval += 5
-            elif problem.error != "authorization_pending":
-                raise _device_refused(problem) from None
-            wait = max(interval, problem.retry_after or 0)
+            response = _poll_device_code(tenant, pending)
+        except NetworkError as problem:
+            if not hint_shown:
+                hint_shown = True
+                prompt.say(f"{problem}. Still trying until the code expires.")
+            continue
+        if response:
+            return response
 
 
 def _is_grant_off(problem: OAuthError) -> bool:
@@ -2897,13 +2958,7 @@ class _TokenRequest:
         from shlex import quote
 
         program = self._auth0._program or _program_name()
-        given = {**self._auth0._given}
-        given["audience"] = self._asked_audience or given["audience"]
-        flags = "".join(
-            f" --{name} {_clean(quote(given[name]))}"
-            for name in ("audience", "organization", "cache")
-            if isinstance(given[name], str) and given[name]
-        )
+        flags = self._auth0._flags(self._stored, self._asked_audience)
         login = "login"
         if scope:
             scopes = dict.fromkeys(f"{self.record['scope'] or DEFAULT_SCOPE} {scope}".split())
@@ -2911,7 +2966,7 @@ class _TokenRequest:
         secret = ENVIRONMENT["client_secret"]
         if os.environ.get(secret, "x").strip() == "":
             what += f" ({secret} is set but empty)"
-        return LoginRequired(f"{what}: run {program} {login} {self._stored.flags()}{flags}", error)
+        return LoginRequired(f"{what}: run {program} {login} {flags}", error)
 
     def valid_id_token(self, min_ttl: float) -> str | None:
         """The stored ID token, if `_is_usable` says so of its times."""
@@ -3010,8 +3065,7 @@ class _TokenRequest:
         except NetworkError as problem:
             stored.keep_failure(problem)
             raise
-        if stored.had_failure:
-            stored.delete_failure()
+        stored.delete_failure()
         return entry
 
     def _request_client_credentials(self) -> Record:
@@ -3315,6 +3369,7 @@ class Auth0:
         keys: Any = _call_cache(cache, "list")
         if not _is_array(keys) or not all(type(key) is str for key in keys):
             raise CacheError("the cache's list is not one of texts: correct it")
+        keys = {key.removesuffix("~pending") for key in keys}
         names = filter(None, map(_split_key, sorted(keys)))
         return [
             _StoredSession(cache, *name)
@@ -3379,6 +3434,17 @@ class Auth0:
     def _has_secret(self, stored: _StoredSession) -> bool:
         """Whether client credentials can be requested for its application."""
         return bool(self._get("client_secret", stored) or self._get("client_assertion"))
+
+    def _flags(self, stored: _StoredSession, audience: str | None = None) -> str:
+        """The command line's flags for this session, in advice to the user."""
+        from shlex import quote
+
+        given = {**self._given, "audience": audience or self._given["audience"]}
+        return stored.flags() + "".join(
+            f" --{name} {_clean(quote(given[name]))}"
+            for name in ("audience", "organization", "cache")
+            if isinstance(given[name], str) and given[name]
+        )
 
     # Tokens.
 
@@ -3454,7 +3520,7 @@ class Auth0:
             if not interactive:
                 raise
         # One login at a time per session: the others wait, and share what it brings.
-        with _SessionLock(stored.cache, stored.key + "~login", 600, required=True):
+        with stored.lock(600, of="~login"):
             try:
                 request = _TokenRequest(self, stored, audience, scope)
                 return request.obtain(min_ttl, force_refresh and request.entry == before)
@@ -3571,13 +3637,7 @@ class Auth0:
             reply = _ask(tenant, {"grant_type": "client_credentials", **wanted}, "always")
             return self._create_session(stored, wanted, reply, machine=True)
 
-        if flow != "browser" and wanted["organization"]:
-            raise ConfigError(
-                f"Auth0 has no organizations in the {flow} flow: use --flow browser, or leave the "
-                "organization out (log out first, if the last login had one)"
-            )
-        if wanted["organization"] and "openid" not in str(wanted["scope"]).split():
-            raise ConfigError("an organization is checked by the ID token: add the scope openid")
+        self._check_organization(flow, wanted)
         with stored.lock():  # before a person is asked: can the session be saved?
             stored.check_writable()
         if flow == "password":
@@ -3597,6 +3657,118 @@ class Auth0:
             return self._create_session(stored, wanted, reply)
         finally:
             prompt.end()
+
+    def _check_organization(self, flow: str, wanted: Form) -> None:
+        if flow != "browser" and wanted["organization"]:
+            raise ConfigError(
+                f"Auth0 has no organizations in the {flow} flow: use --flow browser, or leave the "
+                "organization out (log out first, if the last login had one)"
+            )
+        if wanted["organization"] and "openid" not in str(wanted["scope"]).split():
+            raise ConfigError("an organization is checked by the ID token: add the scope openid")
+
+    @_public
+    def start_login(self, *, audience: str | None = None, scope: str | None = None) -> Json:
+        """Starts a login with a device code, which `finish_login` completes, in any process.
+
+        It is kept beside the session until it expires, or until the next one is started.
+
+        Args:
+            audience: the API, if not that of this object or of the last login.
+            scope: to request in addition to that of this object or of the last login.
+
+        Returns:
+            `event`, `user_code`, `verification_uri`, `verification_uri_complete` and `expires_in`
+            (seconds) as `login --json` prints them; `expires_at` (epoch seconds); `interval`
+            (seconds between two polls); `message` for the user; `next`, the command to run next.
+        """
+        stored = self._find(new=True)
+        record = self._load_replaced(stored)
+        wanted = self._authorization_parameters(stored, record, audience, scope)
+        self._check_organization("device", wanted)
+        with stored.lock(of="~pending"):
+            stored.check_writable()
+            pending = _request_device_code(self._tenant(stored), wanted)
+            stored.write_note("pending", {**pending, "wanted": wanted})
+        prompt = pending["prompt"]
+        return {
+            **prompt,
+            "expires_at": int(pending["expires_at"]),
+            "interval": pending["interval"],
+            "message": (
+                f"Open {prompt['verification_uri_complete']} in a browser, check that it shows "
+                f"the code {prompt['user_code']}, and approve the login."
+            ),
+            "next": f"{self._program or _program_name()} login --resume {self._flags(stored)}",
+        }
+
+    @_public
+    def finish_login(self, *, timeout: float = 300) -> Session:
+        """Waits until the user has approved the login that `start_login` began.
+
+        Args:
+            timeout: seconds to wait.
+
+        Raises:
+            LoginRequired: no login is pending.
+            LoginFailed: denied or expired.
+            NetworkError: not approved yet (`authorization_pending`), or Auth0 was not reached:
+                call it again.
+        """
+        if not _is_number(timeout) or timeout <= 0:
+            raise ConfigError("the timeout is a number of seconds greater than 0")
+        stored = self._find(new=True)
+        deadline = time.monotonic() + timeout
+        seen = False
+        while True:
+            with stored.lock(of="~pending"):
+                pending = stored.read_note("pending")
+                if not _matches(pending, _PENDING):
+                    pending = None
+                record = stored.load() if seen and not pending else None
+                if record:  # another process has finished it
+                    return Session(record)
+                if not pending:
+                    again = f"run {self._program or _program_name()} login --no-wait"
+                    raise LoginRequired(f"no login is pending: {again} {self._flags(stored)}")
+                seen = True
+                session, problem = self._poll_pending(stored, pending)
+            if session:
+                return session
+            wait = pending["polled_at"] + CLOCK_MARGIN * pending["wait"] - time.time()
+            wait = min(max(wait, 0.1), CLOCK_MARGIN * pending["wait"], 0.5)
+            if time.monotonic() + wait > deadline:
+                raise problem
+            time.sleep(wait)
+
+    def _poll_pending(
+        self, stored: _StoredSession, pending: Json
+    ) -> tuple[Session | None, NetworkError]:
+        """Polls for a pending login if it is time to, its lock held."""
+        resume = f"{self._program or _program_name()} login --resume {self._flags(stored)}"
+        not_yet = NetworkError(
+            f"nobody has approved the login yet: approve it, then run {resume}", "authorization_pending"
+        )
+        try:
+            now = time.time()
+            not_yet.retry_after = float(pending["interval"])
+            due = pending["polled_at"] + CLOCK_MARGIN * pending["wait"]
+            if now > pending["expires_at"]:
+                raise LoginFailed("the code has expired: log in again", "expired_token")
+            if pending["polled_at"] <= now < due:
+                return None, not_yet
+            try:
+                response = _poll_device_code(self._tenant(stored), pending)
+            except NetworkError as problem:
+                stored.write_note("pending", pending)
+                return None, problem
+            if response:
+                return self._create_session(stored, pending["wanted"], response), not_yet
+            stored.write_note("pending", pending)
+            return None, not_yet
+        except (LoginFailed, OAuthError, InvalidToken):
+            stored.delete_note("pending")
+            raise
 
     def _load_replaced(self, stored: _StoredSession) -> Record:
         """The session that a login replaces; for a machine an unreadable one counts as none."""
@@ -3704,6 +3876,7 @@ class Auth0:
             stored.load(True)  # what can't be replaced is refused, or set aside
             stored.save(record)
             stored.delete_failure()
+            stored.delete_note("pending")
         self._recent.clear()
         return Session(record)
 
@@ -3745,7 +3918,8 @@ class Auth0:
     def _log_out(self, stored: _StoredSession, tenant: _Tenant, local: bool, browser: bool) -> bool:
         """What `logout` does, for one session; False if there was none."""
         problem: Auth0Error | None = None
-        with stored.lock(required=False):
+        # The pending login first: what it brings is logged out, too.
+        with stored.lock(required=False, of="~pending"), stored.lock(required=False):
             record = stored.load(True)  # what is refused is left alone
             if record and record["refresh_token"] and not local:
                 problem = _revoke(tenant, record["refresh_token"])

@@ -1929,6 +1929,80 @@ class TestLoginWithDeviceCode:
         assert clock.sleeps == [pytest.approx(seconds) for seconds in sleeps]
 
 
+class TestLoginInTwoSteps:
+    """A device login that one process starts and another finishes."""
+
+    @pytest.fixture(autouse=True)
+    def quick(self, tenant):
+        tenant.device_interval = 1
+
+    def test_is_kept_until_it_is_approved(self, auth0, tenant, cli):
+        event = auth0.start_login(scope="read:things")
+        assert event["user_code"] in event["message"]
+        assert "login --resume" in event["next"]
+        with pytest.raises(NetworkError, match="nobody has approved"):
+            auth0.finish_login(timeout=0.1)
+        assert auth0.session() is None
+        tenant.approve(event["user_code"])
+        assert auth0.finish_login(timeout=20).user["name"] == "Alice Liddell"
+        assert auth0.get_token(scope="read:things") in tenant.access_tokens
+        with pytest.raises(LoginRequired, match="no login is pending"):
+            auth0.finish_login(timeout=0.1)
+
+    def test_its_files_are_private(self, auth0, tenant, cli):
+        auth0.start_login()
+        (path,) = cli.cache.glob("*.state")
+        assert os.name != "posix" or stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert cli.status() == []
+
+    def test_a_second_start_replaces_the_first(self, auth0, tenant):
+        first, second = auth0.start_login(), auth0.start_login()
+        tenant.approve(second["user_code"])
+        assert first["user_code"] != second["user_code"]
+        assert auth0.finish_login(timeout=20).user
+
+    def test_two_that_finish_it_make_one_session_and_no_slow_down(self, auth0, tenant, cli):
+        event, sessions = auth0.start_login(), []
+
+        def finish():
+            sessions.append(client(tenant, cli.cache).finish_login(timeout=30))
+
+        threads = [threading.Thread(target=finish) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        tenant.wait_for(lambda: tenant.count("device_code"))
+        tenant.approve(event["user_code"])
+        for thread in threads:
+            thread.join()
+        assert [session.user["sub"] for session in sessions] == ["auth0|alice"] * 2
+        assert len(tenant.sessions) == 1
+        errors = [getattr(request, "error", None) for request in tenant.requests]
+        assert "slow_down" not in errors
+
+    def test_a_denial_ends_it(self, auth0, tenant):
+        event = auth0.start_login()
+        tenant.deny(event["user_code"])
+        with pytest.raises(auth0_cli.LoginFailed):
+            auth0.finish_login(timeout=20)
+        with pytest.raises(LoginRequired):
+            auth0.finish_login(timeout=0.1)
+
+    def test_a_logout_drops_it(self, auth0, tenant):
+        event = auth0.start_login()
+        auth0.logout()
+        tenant.approve(event["user_code"])
+        with pytest.raises(LoginRequired):
+            auth0.finish_login(timeout=0.1)
+        assert auth0.session() is None
+
+    def test_a_damaged_one_is_none(self, auth0, cli):
+        auth0.start_login()
+        for path in cli.cache.glob("*.state"):
+            path.write_text('{"device_code": 7}')
+        with pytest.raises(LoginRequired):
+            auth0.finish_login(timeout=0.1)
+
+
 class TestMachineToMachine:
     @pytest.fixture
     def machine(self, cli, tenant):
