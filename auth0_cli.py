@@ -1173,7 +1173,7 @@ class _StoredSession:
         """Removes the session, and what is kept beside it."""
         _unsaved.pop(self._place, None)
         _call_cache(self.cache, "delete", self.key)
-        for name in ("failure", "pending"):
+        for name in ("failure", "pending", "application"):
             self.delete_note(name)
 
     # Notes are small JSON objects beside the session: a failed request, a pending login.
@@ -3360,8 +3360,8 @@ class Auth0:
             return FileCache(cache)
         return cache
 
-    def _matching(self, any_profile: bool = False) -> list[_StoredSession]:
-        """The stored sessions that match what is given."""
+    def _matching(self, any_profile: bool = False, note: str = "") -> list[_StoredSession]:
+        """The stored sessions that match what is given, or those that have such a note."""
         domain, client_id, profile = map(self._get, _NAME)
         domain = _normal_domain(domain) if domain else None
         wanted = (domain, client_id, None if any_profile else profile)
@@ -3369,7 +3369,7 @@ class Auth0:
         keys: Any = _call_cache(cache, "list")
         if not _is_array(keys) or not all(type(key) is str for key in keys):
             raise CacheError("the cache's list is not one of texts: correct it")
-        keys = {key.removesuffix("~pending") for key in keys}
+        keys = [key.removesuffix(f"~{note}") for key in keys if key.endswith(note)]
         names = filter(None, map(_split_key, sorted(keys)))
         return [
             _StoredSession(cache, *name)
@@ -3393,7 +3393,8 @@ class Auth0:
                     return exact
             except CacheError:  # what uses the session reports it
                 return exact
-        found = self._matching()
+        found = self._matching() or self._matching(note="pending")
+        found = found or self._matching(note="application")
         applications = {(stored.domain, stored.client_id) for stored in found}
         if len(applications) == 1:
             found = [stored for stored in found if stored.profile == "default"] or found
@@ -3746,9 +3747,8 @@ class Auth0:
     ) -> tuple[Session | None, NetworkError]:
         """Polls for a pending login if it is time to, its lock held."""
         resume = f"{self._program or _program_name()} login --resume {self._flags(stored)}"
-        not_yet = NetworkError(
-            f"nobody has approved the login yet: approve it, then run {resume}", "authorization_pending"
-        )
+        what = f"nobody has approved the login yet: approve it, then run {resume}"
+        not_yet = NetworkError(what, "authorization_pending")
         try:
             now = time.time()
             not_yet.retry_after = float(pending["interval"])
@@ -3814,7 +3814,11 @@ class Auth0:
         scope: str | None = None,
     ) -> dict[str, str | None]:
         """What to ask a user's login for. Missing values come from the last login."""
-        last = _new_record() if _is_machine_session(record) else record
+        last = {} if _is_machine_session(record) else record
+        note = {} if last else stored.read_note("application")
+        if _matches(note, dict.fromkeys(_GOAL)):
+            last = note or {}
+        last = {**dict.fromkeys(_GOAL), **last}
         scopes = str(self._get("scope", stored) or last["scope"] or DEFAULT_SCOPE).split()
         return {
             **_check_params(self._get("params") or {}),
@@ -3877,8 +3881,15 @@ class Auth0:
             stored.save(record)
             stored.delete_failure()
             stored.delete_note("pending")
+            self._forget_applications(stored.cache)
         self._recent.clear()
         return Session(record)
+
+    def _forget_applications(self, cache: Cache) -> None:
+        """Removes what logouts have kept, since a login has named the application in use."""
+        for key in _call_cache(cache, "list"):
+            if str(key).endswith("~application"):
+                _call_cache(cache, "delete", key)
 
     def _no_id_token(self, stored: _StoredSession) -> InvalidToken:
         what = "the token response holds no ID token: log in again"
@@ -3915,8 +3926,18 @@ class Auth0:
         if stored is not None:
             self._log_out(stored, self._tenant(stored), local, browser)
 
-    def _log_out(self, stored: _StoredSession, tenant: _Tenant, local: bool, browser: bool) -> bool:
-        """What `logout` does, for one session; False if there was none."""
+    def _log_out(
+        self,
+        stored: _StoredSession,
+        tenant: _Tenant,
+        local: bool,
+        browser: bool,
+        remember: bool = False,
+    ) -> bool:
+        """What `logout` does, for one session; False if there was none.
+
+        With `remember` it keeps what the login asked for, so that the next one needs no flags.
+        """
         problem: Auth0Error | None = None
         # The pending login first: what it brings is logged out, too.
         with stored.lock(required=False, of="~pending"), stored.lock(required=False):
@@ -3925,6 +3946,8 @@ class Auth0:
                 problem = _revoke(tenant, record["refresh_token"])
             try:
                 stored.delete()
+                if remember and record:
+                    stored.write_note("application", {key: record[key] for key in _GOAL})
             except CacheError as undeleted:  # so it is still there, revoked or not
                 problem = undeleted
         for auth0 in (self, *_instances.values()):
@@ -4370,7 +4393,10 @@ def _command_doctor(auth0: Auth0, args: Namespace) -> None:
 
 
 def _command_logout(auth0: Auth0, args: Namespace) -> None:
-    found = auth0._matching() if args.all else list(filter(None, [auth0._find_stored()]))
+    if args.all:
+        found = [s for note in ("", "pending", "application") for s in auth0._matching(note=note)]
+    else:
+        found = list(filter(None, [auth0._find_stored()]))
     several = len({(stored.domain, stored.client_id) for stored in found}) > 1
     if several:  # the secret belongs to one of them
         auth0._given.update(client_secret="", client_assertion=None)
@@ -4379,8 +4405,11 @@ def _command_logout(auth0: Auth0, args: Namespace) -> None:
     for stored in found:
         try:
             tenant = auth0._tenant(stored)
-            if auth0._log_out(stored, tenant, args.local, args.browser):
-                _say(f"Logged out of {stored.domain}, profile {_clean(stored.profile, 80)}.")
+            if auth0._log_out(stored, tenant, args.local, args.browser, remember=not args.all):
+                client = f", client {_clean(stored.client_id, 80)}" if several else ""
+                _say(
+                    f"Logged out of {stored.domain}{client}, profile {_clean(stored.profile, 80)}."
+                )
                 done = True
         except Auth0Error as problem:
             done = True
