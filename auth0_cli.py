@@ -2332,11 +2332,13 @@ _PAGE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Connection": "close",
 }
+_RESPONSE_PARAMETERS = "state code error error_description iss".split()
 _PAGES = {  # by HTTP status
-    303: ("The login has its answer", "Return to the terminal."),
-    400: ("This did not log you in", "It is not the answer to the login that waits."),
+    303: ("The login has its response", "Return to the terminal."),
+    400: ("This did not log you in", "It is not the response that the login waits for."),
+    403: ("Another account started this login", "Paste this page's address in its terminal."),
     404: ("Nothing is here", "This address is for a login only."),
-    410: ("The login has had its answer", "Return to the terminal, which says how it ended."),
+    410: ("The login has had its response", "Return to the terminal, which says how it ended."),
 }
 
 
@@ -2354,116 +2356,33 @@ def _page(title: str, *texts: str) -> bytes:
     ).encode()
 
 
-class _Listener:
-    """The loopback end of one login: only the answer that carries its `state` can end it.
+def _is_foreign(connection: Any, client: tuple[str, int]) -> bool:
+    """True if another account of this machine made the connection, as far as Linux tells.
 
-    Whatever else arrives (RFC 8252 section 8.3: any program of this machine can connect) gets a
-    short answer in a thread of its own and changes nothing.
-
-    Args:
-        ports: to draw from; a busy one is skipped.
-
-    Raises:
-        ConfigError: every port is busy.
+    Another account can read the URL of the login, and so its `state`, in the process list.
     """
+    import re
+    import select
+    from contextlib import suppress
+    from socket import inet_aton
 
-    def __init__(self, ports: Sequence[int]) -> None:
-        from secrets import token_urlsafe
-        from threading import Event, Lock
-
-        self.state = token_urlsafe(32)
-        self.answer: dict[str, str] = {}  # the parameters of the one true answer
-        self._once = Lock()  # taken by it, and never released
-        self.answered, self.finished, self.shown = Event(), Event(), Event()
-        self.result = b""  # the page that the browser is shown at the end
-        self._server = self._bind(ports)
-        host = f"127.0.0.1:{self._server.server_address[1]}"
-        self.host = host.removesuffix(":80")  # as a browser spells it
-        self.redirect_uri = f"http://{host}/callback"
-
-    def _bind(self, ports: Sequence[int]) -> Any:
-        import random
-        from socketserver import ThreadingTCPServer
-
-        connections: list[Any] = []
-
-        class Server(ThreadingTCPServer):
-            daemon_threads = True  # an idle connection must not hold the end of a login
-            request_queue_size = 128
-            allow_reuse_address = os.name == "posix"  # elsewhere it lets two programs share a port
-
-            def process_request(self, request: Any, client_address: Any) -> None:
-                """Serves it; of too many the oldest goes, so that nobody can fill the place."""
-                connections.append(request)
-                if len(connections) > 64:
-                    try:
-                        connections.pop(0).shutdown(2)
-                    except OSError:
-                        pass  # it has gone before
-                super().process_request(request, client_address)
-
-            def handle_error(self, request: object, client_address: object) -> None:
-                """A connection that breaks is the business of its other end."""
-
-        for port in random.sample(ports, len(ports)):
-            try:
-                return Server(("127.0.0.1", port), _handler_of(self))
-            except OSError:
-                continue
-        raise ConfigError(
-            "every callback port is in use: end the other login, or choose ports with --port and "
-            f"register them as Allowed Callback URLs: {_callback_urls(ports)}"
-        )
-
-    def __enter__(self) -> _Listener:
-        _in_background(self._server.serve_forever, 0.01)
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-    def finish(self, title: str, *texts: str) -> None:
-        """Tells the browser how the login ended, and waits a moment until it shows that."""
-        self.result = _page(title, *texts, "Close this page and return to the terminal.")
-        self.finished.set()
-        self.shown.wait(2)
-
-    def take(self, pasted: str) -> bool:
-        """Takes the address that a browser ended on, or its query, from the user's own hand."""
-        address = pasted.strip(" \t<>[]()\"'").partition("#")[0]
-        taken = self.take_query(address.partition("?")[2] or address) == 303
-        if taken:
-            self.shown.set()  # no page waits for the result
-        return taken
-
-    def take_query(self, query: str) -> int:
-        """Ends the wait by the first answer to this attempt (RFC 6749 section 4.1.2).
-
-        Returns the HTTP status for it: 303, for one that is not 400, for a second one 410.
-        """
-        from hmac import compare_digest
-        from urllib.parse import parse_qsl
-
-        try:
-            pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=32)
-        except ValueError:
-            return 400
-        answer = dict(pairs)
-        state = answer.get("state", "")
-        if len(answer) != len(pairs) or not compare_digest(state.encode(), self.state.encode()):
-            return 400
-        if bool(answer.get("code")) == bool(answer.get("error")):
-            return 400
-        if not self._once.acquire(False):
-            return 410
-        self.answer = answer
-        self.answered.set()
-        return 303
+    ends = (client, connection.getsockname())
+    peer, here = (f"{int.from_bytes(inet_aton(h), sys.byteorder):08X}:{p:04X}" for h, p in ends)
+    tables = ""
+    for name in ("tcp", "tcp6"):  # an IPv6 socket reaches 127.0.0.1 as well
+        with suppress(OSError), open(f"/proc/net/{name}", encoding="ascii") as file:
+            tables += file.read()
+    found = re.search(rf"{peer} \w*{here}(?: +\S+){{4}} +(\d+) +\d+ +(\d+)", tables)
+    if found:
+        user, inode = found.groups()  # inode 0: the peer has closed it, and root is listed
+        return inode == "0" or user not in ("0", str(os.getuid()), os.environ.get("SUDO_UID"))
+    poll = select.poll()
+    poll.register(connection, select.POLLRDHUP)
+    return bool(tables and poll.poll(0))  # has gone; else it lives in another namespace
 
 
-def _handler_of(listener: _Listener) -> type[BaseHTTPRequestHandler]:
-    """What a listener answers over HTTP."""
+def _make_handler(listener: _Listener) -> type[BaseHTTPRequestHandler]:
+    """The HTTP side of a listener."""
     from http.server import BaseHTTPRequestHandler
 
     class Handler(BaseHTTPRequestHandler):
@@ -2473,16 +2392,18 @@ def _handler_of(listener: _Listener) -> type[BaseHTTPRequestHandler]:
             path, _, query = self.path.partition("?")
             if self.headers.get_all("Host") != [listener.host]:  # a page that rebinds a name (DNS)
                 self.send_page(400)
-            elif path == "/done" and not query and listener.result:
+            elif listener.connections[self.connection]:
+                self.send_page(403)
+            elif path == listener.result_path and not query:
                 self.send_page(200, listener.result)
-                listener.shown.set()
+                listener.page_shown.release()
             elif path != "/callback":
                 self.send_page(404)
-            elif (status := listener.take_query(query)) != 303:
+            elif (status := listener.accept_response(query)) != 303:
                 self.send_page(status)
             else:
-                listener.finished.wait(2 * REQUEST_SECONDS + LOCK_SECONDS)
-                self.send_page(303, Location="/done")
+                listener.result_ready.wait()
+                self.send_page(303, Location=listener.result_path)
 
         def send_page(self, status: int, page: bytes = b"", **headers: str) -> None:
             """Sends a page, or that of the status, with the headers that every page has."""
@@ -2496,9 +2417,9 @@ def _handler_of(listener: _Listener) -> type[BaseHTTPRequestHandler]:
                 self.wfile.write(page)
 
         def send_error(self, code: int, *_: object, **__: object) -> None:
-            """The answer to what is not a GET; none to what is not HTTP, or HTTP/0.9.
+            """Refuses other methods than GET; HTTP/0.9 and other protocols get no page.
 
-            The words that come with the code are left out: they may hold what was sent.
+            The words that come with the code may hold parts of the request, and are left out.
             """
             if self.request_version != "HTTP/0.9":
                 self.send_page(405 if code == 501 else code, Allow="GET")
@@ -2509,100 +2430,221 @@ def _handler_of(listener: _Listener) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
+class _Listener:
+    """The loopback end of one login: only a response with its `state` can end the wait.
+
+    Any program of this machine can connect (RFC 8252 section 8.3). Every other request gets a
+    short answer in a thread of its own, and changes nothing. As a context manager it tells the
+    browser how its block ended.
+
+    Args:
+        ports: to draw from; a busy one is skipped.
+
+    Raises:
+        ConfigError: every port is busy, or no thread can be started.
+    """
+
+    def __init__(self, ports: Sequence[int]) -> None:
+        from secrets import token_urlsafe
+        from threading import Event, Semaphore
+
+        # Each has 256 bits in 43 characters (RFC 7636 section 7.1).
+        self.state, self.nonce, self.code_verifier = (token_urlsafe(32) for _ in range(3))
+        self.responses: list[dict[str, str]] = []  # the first one counts
+        self.response_arrived, self.result_ready, self.page_shown = Event(), Event(), Semaphore(0)
+        # The result page. Only the senders of the response learn its path.
+        self.result, self.result_path = b"", f"/{token_urlsafe(32)}"
+        self.connections: dict[Any, bool] = {}  # the open ones; True: of another account
+        self._server = self._bind(ports)
+        host = f"127.0.0.1:{self._server.server_address[1]}"
+        self.host = host.removesuffix(":80")  # as a browser spells it
+        self.redirect_uri = f"http://{host}/callback"
+
+    def _bind(self, ports: Sequence[int]) -> Any:
+        import random
+        from socketserver import ThreadingTCPServer
+
+        connections = self.connections
+
+        class Server(ThreadingTCPServer):
+            daemon_threads = True  # an idle connection must not hold the end of a login
+            request_queue_size = 128
+            allow_reuse_address = os.name == "posix"  # elsewhere it lets two programs share a port
+
+            def process_request(self, request: Any, client_address: Any) -> None:
+                """Closes a connection too many. Another account gets few, for the page 403."""
+                foreign = sys.platform == "linux" and _is_foreign(request, client_address)
+                connections[request] = foreign
+                if len(connections) > (8 if foreign else 64):
+                    return self.shutdown_request(request)
+                return super().process_request(request, client_address)
+
+            def shutdown_request(self, request: Any) -> None:
+                """Closes a connection, which then counts no more."""
+                connections.pop(request, None)
+                super().shutdown_request(request)
+
+            def handle_error(self, request: object, client_address: object) -> None:
+                """A connection that breaks is the business of its other end."""
+
+        for port in random.sample(ports, len(ports)):
+            try:
+                return Server(("127.0.0.1", port), _make_handler(self))
+            except OSError:
+                continue
+        raise ConfigError(
+            "every callback port is in use: end the other login, or choose ports with --port and "
+            f"register them as Allowed Callback URLs: {_callback_urls(ports)}"
+        )
+
+    def __enter__(self) -> _Listener:
+        try:
+            _in_background(self._server.serve_forever, 0.01)
+        except RuntimeError:
+            self._server.server_close()
+            raise ConfigError("this process can start no thread: use --flow device") from None
+        return self
+
+    def __exit__(self, kind: object, problem: BaseException | None, trace: object) -> None:
+        """Tells the browser how the block ended, and waits a moment until it shows that."""
+        try:
+            texts = ["You are logged in"]
+            if problem:
+                # The text of any other error may hold a secret.
+                said = str(problem) if isinstance(problem, Auth0Error) else "the login was stopped"
+                texts = ["You are not logged in", f"{said[:1].upper()}{said[1:]}."]
+            self.result = _page(*texts, "Close this page and return to the terminal.")
+            self.result_ready.set()
+            end = time.monotonic() + 2
+            for _ in self.responses:
+                self.page_shown.acquire(timeout=max(0, end - time.monotonic()))
+        finally:
+            self._server.shutdown()
+            self._server.server_close()
+
+    def claim(self, response: dict[str, str]) -> bool:
+        """Ends the wait; False if another response has ended it. {} ends it without a response."""
+        self.responses.append(response)  # atomic: of two threads one is the first
+        self.response_arrived.set()
+        accepted = self.responses[0] == response
+        if not (accepted and response):
+            self.page_shown.release()  # nobody is waiting for the result page
+        return accepted
+
+    def accept_pasted(self, pasted: str) -> bool:
+        """Takes the address that a browser ended on, or its query; False if it is another one."""
+        address = pasted.strip(" \t<>[]()\"'").partition("#")[0]
+        accepted = self.accept_response(address.partition("?")[2] or address) == 303
+        if accepted:
+            self.page_shown.release()  # nobody waits, either
+        return accepted
+
+    def accept_response(self, query: str) -> int:
+        """Ends the wait with the first response to this attempt (RFC 6749 section 4.1.2).
+
+        Returns the HTTP status: 303; for a query that is no response 400; after another one 410.
+        """
+        from hmac import compare_digest
+        from urllib.parse import parse_qsl
+
+        pairs = parse_qsl(query, keep_blank_values=True, errors="replace")
+        used = [pair for pair in pairs if pair[0] in _RESPONSE_PARAMETERS]
+        response = dict(used)
+        state = response.get("state", "").encode("utf-8", "replace")
+        if not compare_digest(state, self.state.encode()) or len(response) != len(used):
+            return 400
+        code, error = response.get("code", ""), response.get("error")
+        if bool(code) == bool(error) or "\ufffd" in code:  # bytes that no server has issued
+            return 400
+        return 303 if self.claim(response) else 410
+
+
+def _check_response(response: Mapping[str, str], issuer: str) -> None:
+    """Raises the error that a response with the right `state` holds, if it has no code."""
+    if response.get("iss", issuer) != issuer:  # RFC 9207 section 2.4
+        raise LoginFailed(
+            f"the browser's response comes from {_clean(response['iss'], 80)}, not from {issuer}: "
+            "the login was stopped; start it again"
+        )
+    if not response.get("code"):
+        error = _clean(response["error"], 60)
+        said = _clean(response.get("error_description", ""))
+        what = _refusal_text(error, said, "log in again, or ask an administrator of the tenant")
+        kind = NetworkError if error in _OVERLOADED else LoginFailed
+        raise kind(f"the login was refused {what}", error)
+
+
 def _browser_login(
     tenant: _Tenant,
     wanted: Form,
+    listener: _Listener,
     ports: Sequence[int],
     timeout: float,
     prompt: _Prompt,
-    establish: Callable[[Json, str], Session],
-) -> Session | None:
-    """The authorization code grant with PKCE: the browser hears the result after it is saved.
+) -> Json | None:
+    """The authorization code grant with PKCE: returns the token response.
 
     None if the user prefers a device code.
     """
     from hashlib import sha256
-    from secrets import token_urlsafe
 
-    code_verifier = token_urlsafe(32)  # 256 bits in 43 characters (RFC 7636 section 7.1)
-    nonce = token_urlsafe(32)
-    with _Listener(ports) as listener:
-        query = {
-            "response_type": "code",
-            "client_id": tenant.client_id,
-            "redirect_uri": listener.redirect_uri,
-            "state": listener.state,
-            "nonce": nonce,
-            "code_challenge": _b64url(sha256(code_verifier.encode("ascii")).digest()),
-            "code_challenge_method": "S256",
-            **{name: value for name, value in wanted.items() if value is not None},
-        }
-        event = {
-            "event": "authorize",
-            "url": f"{tenant.origin}/authorize?{_form_encode(query).decode('ascii')}",
-            "redirect_uri": listener.redirect_uri,
-            "expires_in": int(timeout),
-        }
-        can_use_code = wanted["organization"] is None
-        urls = _callback_urls(ports)
-        if 0 in ports:  # Auth0 compares the port
-            urls = f"{listener.redirect_uri}, or better the URLs of fixed ports, given with --port"
-        register = (
-            'If the browser showed "Unknown client", correct the client id; if it showed '
-            '"Callback URL mismatch", register this line under Allowed '
-            f"Callback URLs (Dashboard > the application > Settings): {urls}"
-        )
-        prompt.begin(event, can_use_code)
-        deadline = time.monotonic() + timeout
-        hint_at = timeout - 45  # seconds that are left when no page has come for a while
-        while not listener.answer:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise LoginFailed(
-                    f"no answer came from the browser within {timeout:.0f} s. {register}"
-                )
-            typed = prompt.typed(deadline)
-            if typed and typed.strip().lower() in ("c", "code") and can_use_code:
-                prompt.say("The page above is no longer waited for.\n")
+    query = {
+        "response_type": "code",
+        "client_id": tenant.client_id,
+        "redirect_uri": listener.redirect_uri,
+        "state": listener.state,
+        "nonce": listener.nonce,
+        "code_challenge": _b64url(sha256(listener.code_verifier.encode("ascii")).digest()),
+        "code_challenge_method": "S256",
+        **{name: value for name, value in wanted.items() if value is not None},
+    }
+    event = {
+        "event": "authorize",
+        "url": f"{tenant.origin}/authorize?{_form_encode(query).decode('ascii')}",
+        "redirect_uri": listener.redirect_uri,
+        "expires_in": int(timeout),
+    }
+    can_use_code = wanted["organization"] is None
+    urls = _callback_urls(ports)
+    if 0 in ports:  # Auth0 compares the port
+        urls = f"{listener.redirect_uri}, or better the URLs of fixed ports, given with --port"
+    register = (
+        'If the browser showed "Unknown client", correct the client id; if it showed '
+        '"Callback URL mismatch", register this line under Allowed '
+        f"Callback URLs (Dashboard > the application > Settings): {urls}"
+    )
+    prompt.begin(event, can_use_code)
+    deadline = time.monotonic() + timeout
+    hint_at = timeout - 45  # seconds that are left when no page has come for a while
+    while not listener.responses:
+        left = deadline - time.monotonic()
+        if left <= 0 and listener.claim({}):
+            raise LoginFailed(
+                f"no response came from the browser within {timeout:.0f} s. {register}"
+            )
+        typed = prompt.typed(deadline)
+        if typed and typed.strip().lower() in ("c", "code") and can_use_code:
+            if listener.claim({}):
+                prompt.say("Stopped waiting for the page above.\n")
                 return None
-            if typed and not listener.take(typed):
-                prompt.say("That is not the address that this login ended on: copy it whole.")
-            if left < hint_at:
-                hint_at = 0
-                code = "\nOr type c and Enter to use a code on another device."
-                prompt.say(f"No page has come back yet. {register}{code * can_use_code}")
-            listener.answered.wait(min(0.25, left))  # a longer one Windows would not interrupt
-        prompt.end()
-        try:
-            _check_answer(listener.answer, tenant.issuer)
-            form = {
-                "grant_type": "authorization_code",
-                "code": listener.answer["code"],
-                "code_verifier": code_verifier,
-                "redirect_uri": listener.redirect_uri,
-            }
-            session = establish(_ask(tenant, form), nonce)
-        except Auth0Error as problem:
-            said = str(problem)
-            listener.finish("You are not logged in", f"{said[:1].upper()}{said[1:]}.")
-            raise
-        listener.finish("You are logged in")
-        return session
-
-
-def _check_answer(answer: Mapping[str, str], issuer: str) -> None:
-    """Raises what an authorization answer with the right `state` says, unless it is a code."""
-    if answer.get("iss", issuer) != issuer:  # RFC 9207 section 2.4
-        raise LoginFailed(
-            f"the answer of the browser comes from {_clean(answer['iss'], 80)}, not from {issuer}: "
-            "the login was stopped; start it again"
-        )
-    if not answer.get("code"):
-        code = _clean(answer["error"], 60)
-        said = _clean(answer.get("error_description", ""))
-        what = _refusal_text(code, said, "log in again, or ask an administrator of the tenant")
-        kind = NetworkError if code in _OVERLOADED else LoginFailed
-        raise kind(f"the login was refused {what}", code)
+        elif typed and not listener.accept_pasted(typed):
+            prompt.say("That is not the address that this login ended on: copy it whole.")
+        if left < hint_at:
+            hint_at = 0
+            code = "\nOr type c and Enter to use a code on another device."
+            prompt.say(f"No page has come back yet. {register}{code * can_use_code}")
+        # A longer wait could not be interrupted on Windows.
+        listener.response_arrived.wait(min(0.25, left))
+    prompt.end()
+    response = listener.responses[0]
+    _check_response(response, tenant.issuer)
+    form = {
+        "grant_type": "authorization_code",
+        "code": response["code"],
+        "code_verifier": listener.code_verifier,
+        "redirect_uri": listener.redirect_uri,
+    }
+    return _ask(tenant, form)
 
 
 # ---- Device flow (RFC 8628) ----------------------------------------------------------------------
@@ -3642,20 +3684,16 @@ class Auth0:
         with stored.lock():  # before a person is asked: can the session be saved?
             stored.check_writable()
         if flow == "password":
-            return self._create_session(
-                stored, wanted, _password_login(tenant, wanted, *credentials)
-            )
+            response = _password_login(tenant, wanted, *credentials)
+            return self._create_session(stored, wanted, response)
         try:
-            session = None
             if flow == "browser":
-                from functools import partial
-
-                establish = partial(self._create_session, stored, wanted)
-                session = _browser_login(tenant, wanted, ports, timeout, prompt, establish)
-            if session:
-                return session
-            reply = _device_login(tenant, wanted, timeout, prompt)
-            return self._create_session(stored, wanted, reply)
+                with _Listener(ports) as listener:  # whose end tells the browser the result
+                    answered = _browser_login(tenant, wanted, listener, ports, timeout, prompt)
+                    if answered:  # else the user prefers a device code
+                        return self._create_session(stored, wanted, answered, listener.nonce)
+            response = _device_login(tenant, wanted, timeout, prompt)
+            return self._create_session(stored, wanted, response)
         finally:
             prompt.end()
 

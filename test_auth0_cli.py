@@ -1373,6 +1373,7 @@ if __name__ == "__main__":
 # ---- Tests ---------------------------------------------------------------------------------------
 
 import calendar
+import io
 import itertools
 import pickle
 import queue
@@ -3911,7 +3912,7 @@ class TestReadme:
 
     def test_its_table_of_messages_is_what_is_said(self, cli, tenant, monkeypatch):
         rows = re.findall(r"^\| `(.+?)` \| .+ \| .+ \|$", self.readme, re.MULTILINE)
-        messages = rows[rows.index("no answer came from the browser") :]
+        messages = rows[rows.index("no response came from the browser") :]
         assert set(messages) == set(SAID)
         for message in messages:
             if SAID[message]:
@@ -3964,7 +3965,7 @@ MACHINE = {"AUTH0_CLIENT_ID": "practice-machine", "AUTH0_CLIENT_SECRET": "machin
 DEVICE = ("login", "--flow", "device")
 PASSWORD = ("login", "--flow", "password", "--username", "alice@example.test")
 SAID = {  # of the README's table; what other tests hold is None
-    "no answer came from the browser": said_by(
+    "no response came from the browser": said_by(
         "login", "--flow", "browser", "--no-browser", "--timeout", "0.1"
     ),
     "Auth0 refused the device flow": said_by(*DEVICE, "--client-id", "practice-nodevice"),
@@ -5775,9 +5776,14 @@ class WaitingLogin:
     def get(self, target, **options):
         return receive(send(self.port, self.request(target, **options)))
 
-    def answer(self):
+    def answer(self, more=""):
         """Return the request of the true callback."""
-        return self.request(answer_of(self.tenant, self.url).partition(self.host)[2])
+        return self.request(answer_of(self.tenant, self.url).partition(self.host)[2] + more)
+
+    def follow(self, answer):
+        """Return the page to which a callback leads."""
+        assert answer.status == 303
+        return self.get(answer.headers["Location"])
 
     def succeed(self):
         """Finish the login by its true callback."""
@@ -5793,9 +5799,50 @@ def waiting(auth0, tenant):
     login = WaitingLogin(auth0, tenant)
     yield login
     with contextlib.suppress(OSError):
-        login.get(f"/callback?error=over&state={login.state}")
-        login.get("/done")
+        if (answer := login.get(f"/callback?error=over&state={login.state}")).status == 303:
+            login.follow(answer)
     login.pool.shutdown()
+
+
+@pytest.fixture
+def exchange(waiting, tenant):
+    """Hold the exchange of the code from `begin`, which returns the browser's connection."""
+    asked, go_on = threading.Event(), threading.Event()
+
+    def hold(reply):
+        asked.set()
+        assert go_on.wait(10)
+        return reply
+
+    def begin(answer=None):
+        connection = send(waiting.port, answer or waiting.answer())
+        assert asked.wait(10)
+        return connection
+
+    tenant.break_next("/oauth/token", change=hold)
+    yield SimpleNamespace(begin=begin, end=go_on.set)
+    go_on.set()
+
+
+@contextlib.contextmanager
+def another_account(login):
+    """Yield what makes a connection of another account of this machine; it gets bytes to send."""
+
+    def connect(data=b"", family=socket.AF_INET):
+        connection = socket.socket(family)
+        if connect.uid == 0:
+            os.fchown(connection.fileno(), 4002, -1)  # which is what the system lists
+        connection.settimeout(10)
+        host = "127.0.0.1" if family == socket.AF_INET else "::ffff:127.0.0.1"
+        connection.connect((host, login.port))
+        connection.sendall(data)
+        return connection
+
+    connect.uid = os.getuid()
+    with pytest.MonkeyPatch.context() as patch:
+        if connect.uid:  # root's connections are served to anybody, others can't be given away
+            patch.setattr(os, "getuid", lambda: 4002)
+        yield connect
 
 
 def queries(**values):
@@ -5824,12 +5871,14 @@ STRAYS = {  # id -> status (None: any or none), function from the login to the b
         two_states="code=c&state=x&state={state}",
         the_code_twice="code=c&code=d&state={state}",
         the_issuer_twice="code=c&state={state}&iss=a&iss=b",
+        the_error_twice="error=a&state={state}&error=b",
+        two_descriptions="error=a&state={state}&error_description=b&error_description=",
         code_and_error="code=c&error=access_denied&state={state}",
         an_empty_code="code=&state={state}",
         an_error_without_state="error=access_denied",
         an_error_and_another_state="error=access_denied&state=x",
-        bytes_that_are_not_UTF_8="code=%FF&state={state}",
-        many_parameters="code=c&state={state}" + "&a" * 1000,
+        a_code_that_is_not_UTF_8="code=%FF&state={state}",
+        a_state_that_is_not_UTF_8="code=c&state={state}%FF",
         semicolons="code=c;state={state}",
     ),
     **{
@@ -5945,13 +5994,27 @@ class TestLoopbackListener(Shared):
         assert f"style-src 'sha256-{allowed}'" in policy
         assert "frame-ancestors 'none'" in policy
 
-    def test_of_too_many_connections_the_oldest_goes(self, waiting):
-        address = ("127.0.0.1", waiting.port)
+    def test_of_too_many_connections_the_new_ones_are_closed(self, waiting, exchange, tenant):
+        first = exchange.begin()
         with contextlib.ExitStack() as stack:
-            connect = functools.partial(socket.create_connection, address, timeout=10)
-            connections = [stack.enter_context(connect()) for _ in range(80)]
-            assert connections[0].recv(1) == b""
-            waiting.succeed()
+            connect = functools.partial(socket.create_connection, timeout=10)
+            address = ("127.0.0.1", waiting.port)
+            silent = [stack.enter_context(connect(address)) for _ in range(80)]
+            with contextlib.suppress(ConnectionError):  # closed, one way or the other
+                assert silent[-1].recv(1) == b""
+            silent[0].sendall(waiting.request("/x"))
+            assert receive(silent[0]).status == 404
+        assert any(waiting.get("/x").status == 404 for _ in range(1000))  # there is room again
+        exchange.end()
+        assert "You are logged in" in waiting.follow(receive(first)).text
+        assert waiting.result().user["sub"] == "auth0|alice"
+
+    def test_many_requests_take_no_result_from_the_browser(self, waiting, exchange):
+        first = exchange.begin()
+        assert [waiting.get("/done").status for _ in range(70)] == [404] * 70
+        exchange.end()
+        assert "You are logged in" in waiting.follow(receive(first)).text
+        waiting.result()
 
     def test_connections_that_stay_silent_hold_up_nothing(self, waiting):
         with contextlib.ExitStack() as stack:
@@ -6007,27 +6070,95 @@ class TestLoopbackListener(Shared):
             verifiers.add(sent["code_verifier"])
         assert len(verifiers) == 2
 
-    def test_a_second_callback_is_refused_while_the_first_is_served(self, waiting, tenant):
+    def test_the_same_response_again_gets_the_same_result(self, waiting, exchange, tenant):
         answer = waiting.answer()
-        asked, go_on = threading.Event(), threading.Event()
-
-        def hold(reply):
-            asked.set()
-            assert go_on.wait(10)
-            return reply
-
-        tenant.break_next("/oauth/token", change=hold)
-        first = send(waiting.port, answer)
-        assert asked.wait(10)
-        assert receive(send(waiting.port, answer)).status == 410
-        assert waiting.get(f"/callback?error=access_denied&state={waiting.state}").status == 410
-        assert waiting.get("/done").status == 404
-        go_on.set()
-        first = receive(first)
-        assert (first.status, first.headers["Location"]) == (303, "/done")
-        assert waiting.get("/done").status == 200
+        first = exchange.begin(answer)
+        again = send(waiting.port, answer)
+        answers = {
+            waiting.get(f"/callback?{query}&state={waiting.state}").status
+            for query in ("error=access_denied", "code=c", f"code={waiting.state}")
+        }
+        assert answers == {410}
+        assert waiting.get("/callback?code=c").status == 400
+        assert select.select([first, again], [], [], 0)[0] == []  # nobody is told before the end
+        exchange.end()
+        locations = set()
+        for connection in (first, again):  # the end of one is not the end of the other
+            answer = receive(connection)
+            assert "You are logged in" in waiting.follow(answer).text
+            locations.add(answer.headers["Location"])
         assert waiting.result().user["sub"] == "auth0|alice"
         assert tenant.count("/oauth/token") == 1
+        assert not any("code" in location for location in locations)
+
+    def test_the_address_of_the_result_can_not_be_guessed(self, auth0, tenant, waiting):
+        paths = set()
+        for login in (waiting, WaitingLogin(auth0, tenant)):
+            answer = receive(send(login.port, login.answer()))
+            login.follow(answer)
+            login.result()
+            path = answer.headers["Location"]
+            assert re.fullmatch(r"/[A-Za-z0-9_-]{22,}", path)
+            assert path[1:] not in login.url
+            paths.add(path)
+        assert len(paths) == 2
+
+    @table(
+        "more",
+        {
+            "twice": "&x=1&x=2",
+            "40": "".join(f"&a{number}=" for number in range(40)),
+            "1000 of one name": "&a" * 1000,
+            "not UTF-8": "&x=%FF&%FF=x",
+            "a description beside the code": "&error_description=%FF",
+        },
+    )
+    def test_parameters_without_a_meaning_here_are_passed_over(self, waiting, more):
+        assert waiting.follow(receive(send(waiting.port, waiting.answer(more)))).status == 200
+        assert waiting.result().user["sub"] == "auth0|alice"
+
+    def test_a_description_that_is_not_utf_8_is_shown_as_far_as_it_is(self, waiting):
+        query = f"error=access_denied&error_description=not%FFallowed&state={waiting.state}"
+        assert "not\ufffdallowed" in waiting.follow(waiting.get(f"/callback?{query}")).text
+        with pytest.raises(LoginFailed, match="not\ufffdallowed") as caught:
+            waiting.result()
+        assert caught.value.error == "access_denied"
+
+    @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, ZeroDivisionError])
+    def test_the_browser_hears_of_any_end(self, waiting, tenant, monkeypatch, kind):
+        def fail(*_):
+            raise kind("a secret")
+
+        monkeypatch.setattr(auth0_cli, "_check_response", fail)
+        end = tenant.login_as(waiting.url)
+        assert (end.status, "You are not logged in" in end.text) == (200, True)
+        assert "secret" not in end.text
+        assert "?" not in end.url
+        with pytest.raises(kind, match="secret"):
+            waiting.result()
+
+    def test_a_response_after_the_end_of_the_wait_is_refused(self):
+        with auth0_cli._Listener((0,)) as listener:
+            assert listener.claim({})
+            assert listener.accept_response(f"code=c&state={listener.state}") == 410
+
+    def test_a_response_before_the_end_of_the_wait_is_served(self):
+        with auth0_cli._Listener((0,)) as listener:
+            assert listener.accept_pasted(f"code=c&state={listener.state}")
+            assert not listener.claim({})
+
+    def test_where_no_thread_can_be_started_the_device_flow_is_named(self, monkeypatch):
+        def start(thread):
+            raise RuntimeError("can't start new thread")
+
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        monkeypatch.setattr(threading.Thread, "start", start)
+        with pytest.raises(ConfigError, match="can start no thread: use --flow device"):
+            client(SimpleNamespace(domain="a.example"), MemoryCache(), ports=port).login(
+                flow="browser", open_browser=False, show=print
+            )
+        socket.create_server(("127.0.0.1", port)).close()
 
     @table(
         "iss",
@@ -6064,7 +6195,7 @@ class TestLoopbackListener(Shared):
         assert not re.search(r"<(script|img|b)\b", end.text)
         assert "&lt;script&gt;" in end.text
         assert all(line.isprintable() for line in end.text.split("\n"))
-        assert end.url == waiting.redirect_uri.replace("/callback", "/done")
+        assert "?" not in end.url
 
     def test_no_code_stays_in_the_address_of_a_failed_login(self, waiting, tenant):
         tenant.break_next("/oauth/token", status=403, body={"error": "invalid_grant"})
@@ -6131,15 +6262,9 @@ class TestLoopbackListener(Shared):
 
     def test_the_page_of_the_end_takes_no_query(self, waiting):
         first = receive(send(waiting.port, waiting.answer()))
-        assert (first.status, first.headers["Location"]) == (303, "/done")
-        assert waiting.get("/done?code=c").status == 404
-        assert waiting.get("/done").status == 200
+        assert waiting.get(f"{first.headers['Location']}?code=c").status == 404
+        assert waiting.follow(first).status == 200
         assert waiting.result().user["sub"] == "auth0|alice"
-
-    def test_many_different_parameters_are_no_answer(self, waiting):
-        many = "".join(f"&a{number}=" for number in range(40))
-        assert waiting.get(f"/callback?code=c&state={waiting.state}{many}").status == 400
-        waiting.succeed()
 
     @pytest.mark.parametrize("name", ["TLS", "a bare newline", "every byte"])
     def test_what_is_not_http_gets_no_page(self, waiting, name):
@@ -6171,9 +6296,9 @@ class TestLoopbackListener(Shared):
     def test_what_a_browser_adds_to_a_pasted_address_is_cut_off(self):
         with auth0_cli._Listener((0,)) as listener:
             address = f"{listener.redirect_uri}?code=c&state={listener.state}"
-            assert not listener.take(f"{address}1#_=_")
-            assert listener.take(f" <{address}#_=_>\n")
-            assert not listener.take(address)
+            assert not listener.accept_pasted(f"{address}1#_=_")
+            assert listener.accept_pasted(f" <{address}#_=_>\n")
+            assert not listener.accept_pasted(address.replace("code=c", "code=d"))
 
     @pytest.mark.parametrize("name", ["iss", "error"])
     def test_words_of_an_answer_move_no_cursor(self, waiting, name):
@@ -6184,6 +6309,80 @@ class TestLoopbackListener(Shared):
         assert str(caught.value).isprintable()
         assert (caught.value.error or "").isprintable()
         assert "all is well" in str(caught.value)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists whose a connection is")
+class TestOtherAccounts(Shared):
+    @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+    def test_they_can_not_answer_a_login(self, waiting, family):
+        with another_account(waiting) as connect:
+            answer = receive(connect(waiting.answer(), family))
+        assert (answer.status, waiting.state in answer.text) == (403, False)
+        waiting.succeed()
+
+    @pytest.mark.parametrize("ending", ["close", "reset"])
+    def test_they_gain_nothing_by_leaving_before_the_answer(self, waiting, ending):
+        with another_account(waiting) as connect:
+            for _ in range(20):
+                error = f"/callback?error=access_denied&state={waiting.state}"
+                with connect(waiting.request(error)) as connection:
+                    if ending == "reset":
+                        linger = struct.pack("ii", 1, 0)
+                        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            assert receive(connect(waiting.request("/x"))).status == 403
+        waiting.succeed()
+
+    def test_they_can_not_fetch_the_result(self, waiting):
+        first = receive(send(waiting.port, waiting.answer()))
+        with another_account(waiting) as connect:
+            answer = receive(connect(waiting.request(first.headers["Location"])))
+        assert answer.status == 403
+        assert waiting.follow(first).status == 200
+
+    def test_they_can_not_crowd_out_the_browser(self, waiting):
+        with contextlib.ExitStack() as stack:
+            with another_account(waiting) as connect:
+                connections = [stack.enter_context(connect()) for _ in range(80)]
+                with contextlib.suppress(ConnectionError):
+                    assert connections[-1].recv(1) == b""
+            waiting.succeed()
+
+    def test_who_called_sudo_can(self, waiting, monkeypatch):
+        with another_account(waiting) as connect:
+            monkeypatch.setenv("SUDO_UID", str(connect.uid or 4002))
+            assert receive(connect(waiting.request("/x"))).status == 404
+        waiting.succeed()
+
+    @table("tables", {"no tables": None, "tables without it": "  sl  local_address rem_address\n"})
+    def test_who_is_not_listed_is_served(self, waiting, monkeypatch, tables):
+        def without(path, *args, **options):
+            if not str(path).startswith("/proc/net/"):
+                return open(path, *args, **options)
+            if tables is None:
+                raise FileNotFoundError(path)
+            return io.StringIO(tables)
+
+        monkeypatch.setattr(auth0_cli, "open", without, raising=False)
+        with another_account(waiting) as connect:
+            connection = connect(waiting.request("/x"))
+            assert receive(connection).status == 404
+        waiting.succeed()
+
+    def test_who_is_not_listed_any_more_is_not_served(self, waiting, monkeypatch):
+        monkeypatch.setattr(
+            auth0_cli, "open", lambda *_, **__: io.StringIO("  sl\n"), raising=False
+        )
+        # Each has sent all that it will, most of them before they are looked up.
+        assert any(waiting.get("/x").status == 403 for _ in range(1000))
+        monkeypatch.undo()
+        waiting.succeed()
+
+    def test_another_system_lists_nobody(self, waiting, monkeypatch):
+        other = TestOtherPlatforms.Module(sys, platform="darwin")
+        with another_account(waiting) as connect, monkeypatch.context() as patch:
+            patch.setattr(auth0_cli, "sys", other)
+            assert receive(connect(waiting.request("/x"))).status == 404
+        waiting.succeed()
 
 
 # ---- Tests: attacks ------------------------------------------------------------------------------
@@ -6997,8 +7196,7 @@ class TestFaults:
     def test_a_refusal_that_passes_is_exit_5(self, tenant, call, waiting, code):
         tenant.break_next("/oauth/token", status=400, body={"error": code})
         assert code in call("token", code=5, by=machine(tenant.domain)).err
-        waiting.get(f"/callback?error={code}&state={waiting.state}")
-        waiting.get("/done")
+        waiting.follow(waiting.get(f"/callback?error={code}&state={waiting.state}"))
         with pytest.raises(NetworkError, match="try again later") as caught:
             waiting.result()
         assert caught.value.error == code
