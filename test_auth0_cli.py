@@ -137,6 +137,7 @@ ERRORS = {  # our name -> status, error, error_description
     "organization": (400, "invalid_request", "parameter organization is invalid"),
     "grant_type": (400, "unsupported_grant_type", "Grant type not supported"),
     "client": (401, "access_denied", "Unauthorized"),
+    "authenticated": (403, "unauthorized_client", "Unauthorized"),
     "assertion": (401, "invalid_client", "Client authentication failed"),
     "grant": (403, "unauthorized_client", "Grant type '{name}' not allowed for the client."),
     "no_audience": (
@@ -387,11 +388,13 @@ def redirect_back(tenant, params, answer):
 
 @route("POST", "/oauth/device/code")
 def serve_device_code(tenant, request):
-    """Issue a device code and a user code."""
+    """Issue a device code and a user code; like Auth0, refuse every client authentication."""
     params = request.params
     client = tenant.clients.get(required(params, "client_id"))
     if client is None:
         raise oauth_error("client")
+    if {"client_secret", "client_assertion"} & set(params) or "Authorization" in request.headers:
+        raise oauth_error("authenticated")
     if "device_code" not in client.grants:
         raise oauth_error("grant", name=DEVICE_CODE)
     check_audience(tenant, params.get("audience"))
@@ -539,7 +542,10 @@ def first_tokens(tenant, session, nonce=None):
 
 
 def issue_tokens(tenant, session, audience, scopes, nonce=None):
-    """Return a token response without refresh token."""
+    """Return a token response without refresh token; an API's scope needs the permission (RBAC)."""
+    if session.user:
+        permitted = {*OIDC_SCOPES, *session.user.permissions}
+        scopes = [scope for scope in scopes if scope in permitted]
     claims = {"iss": tenant.issuer, "sub": session.sub, "iat": int(tenant.now())}
     reply = {
         "access_token": access_token(tenant, session, claims, audience, scopes),
@@ -647,6 +653,7 @@ def grant_refresh_token(tenant, client, params):
         audience = params["audience"]
         allowed = [scope for scope in allowed if scope in OIDC_SCOPES] + tenant.mrrt[audience]
     requested = params.get("scope", "").split() or allowed
+    # Scopes beyond the grant are dropped without an error, as Auth0 documents it for MRRT.
     scopes = [scope for scope in allowed if scope in requested]
     reply = issue_tokens(tenant, session, audience, scopes)
     if tenant.rotation:
@@ -870,7 +877,10 @@ class Tenant:
 
     def __init__(self, *, port=0, **settings):
         self.port, self._server = port, None
-        self.apis = {API: ["read:things", "write:things"], OTHER_API: ["read:other"]}
+        self.apis = {
+            API: ["read:things", "write:things", "read:reports", "write:reports"],
+            OTHER_API: ["read:other"],
+        }
         self.mrrt = {}  # audience -> scopes that any refresh token is good for, too
         self.orgs = {"org_1": "acme"}
         self.realms = ["Username-Password-Authentication"]
@@ -1150,15 +1160,16 @@ def practice_clients():
 
 
 def practice_users():
-    """Return the users by name."""
+    """Return the users by name; nobody has the permission write:reports."""
 
-    def user(key, name, password):
+    def user(key, name, password, *permissions):
         record = SimpleNamespace(sub=f"auth0|{key}", name=name, email=f"{key}@example.test")
         record.password, record.blocked, record.mfa = password, False, False
+        record.permissions = {"read:things", "read:other", *permissions}
         return record
 
     return {
-        "alice": user("alice", "Alice Liddell", "wonderland-1"),
+        "alice": user("alice", "Alice Liddell", "wonderland-1", "write:things", "read:reports"),
         "bob": user("bob", "Bob Builder", "builder-1"),
     }
 
@@ -4800,6 +4811,87 @@ class TestSessionFiles:
             if child == 0:
                 os._exit(1 if sys.exc_info()[0] else 0)
         assert os.waitpid(child, 0)[1] == 0
+
+
+# ---- Tests: practice tenant ----------------------------------------------------------------------
+
+
+def post(url, fields=None, **headers):
+    """Send a form; what comes back is JSON."""
+    body = urlencode(fields or {}).encode()
+    try:
+        response = direct_opener().open(urllib.request.Request(url, body, headers), timeout=20)
+    except urllib.error.HTTPError as error:
+        response = error
+    with response:
+        answer = SimpleNamespace(status=response.status, headers=response.headers)
+        answer.json = json.loads(response.read())
+    return answer
+
+
+class TestPracticeTenant:
+    @pytest.fixture
+    def tokens(self, tenant):
+        """Return what a token request is answered with."""
+
+        def ask(user="alice", **params):
+            if params.setdefault("grant_type", "password") == "password":
+                params.update(username=user, password=tenant.users[user].password)
+            params = {"client_id": "practice-native", "audience": API, **params}
+            return post(tenant.issuer + "oauth/token", params).json
+
+        return ask
+
+    @pytest.mark.parametrize(
+        "more",
+        [
+            {"client_secret": "web-secret-~!%:+ &x"},
+            {"client_assertion": "a.b.c", "client_assertion_type": JWT_BEARER},
+        ],
+    )
+    @pytest.mark.parametrize("client_id", ["practice-native", "practice-web"])
+    def test_a_device_code_is_for_clients_that_send_no_secret(self, tenant, client_id, more):
+        url = tenant.issuer + "oauth/device/code"
+        refused = post(url, {"client_id": client_id, **more})
+        assert (refused.status, refused.json["error"]) == (403, "unauthorized_client")
+        assert post(url, {"client_id": client_id}).status == 200
+
+    @table(
+        "user, scope, granted",
+        {
+            "all": (
+                "alice",
+                "openid profile email read:things",
+                "openid profile email read:things",
+            ),
+            "unknown": ("alice", "openid no:such read:other", "openid"),
+            "not permitted": ("alice", "read:reports write:reports", "read:reports"),
+            "bob": ("bob", "read:things write:things read:reports", "read:things"),
+            "without any": ("bob", None, "openid profile email read:things"),
+        },
+    )
+    def test_a_user_is_granted_what_the_permissions_allow(self, tokens, user, scope, granted):
+        wanted = {} if scope is None else {"scope": scope}
+        assert tokens(user, **wanted)["scope"] == granted
+
+    def test_a_refresh_narrows_the_grant_and_never_widens_it(self, tenant, tokens):
+        grant = "openid offline_access read:things write:things"
+        answer = tokens(scope=grant)
+        for wanted, granted in (
+            (None, grant),
+            ("openid read:things", "openid read:things"),
+            ("openid read:things read:reports", "openid read:things"),
+            (None, grant),
+        ):
+            answer = tokens(
+                grant_type="refresh_token",
+                refresh_token=answer["refresh_token"],
+                **({"scope": wanted} if wanted else {}),
+            )
+            assert answer["scope"] == granted
+        tenant.users["alice"].permissions.remove("write:things")
+        answer = tokens(grant_type="refresh_token", refresh_token=answer["refresh_token"])
+        assert answer["scope"] == "openid offline_access read:things"
 
 
 # ---- Tests: hostile and broken peers -------------------------------------------------------------
