@@ -4,6 +4,7 @@
 
     python test_auth0_cli.py demo [--device]    a tour: log in, token, status, log out
     python test_auth0_cli.py tenant [--port N]  the practice tenant alone, until Ctrl-C
+    python test_auth0_cli.py tenant --json      the same for the tests of other programs
     pytest                                      the tests
 
 The practice tenant behaves on a loopback port as Auth0 is documented to behave on the Internet.
@@ -35,6 +36,7 @@ import time
 import urllib.error
 import urllib.request
 import webbrowser
+from http.client import HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -748,6 +750,136 @@ def serve_discovery(tenant, request):
     return Reply(200, answer)
 
 
+# ---- Practice tenant: control by other programs --------------------------------------------------
+
+CONTROLS = {}  # path -> (method, members of its JSON body, function(tenant, **members) -> JSON)
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def control(method, name, **members):
+    """Register the function as a control endpoint; `members` gives defaults, or required types."""
+
+    def register(function):
+        CONTROLS["/practice/" + name] = (method, members, function)
+        return function
+
+    return register
+
+
+def control_error(status, problem, headers=None):
+    """Return the exception that tells a test what is wrong with its request."""
+    return RefusalError(Reply(status, {"error": problem}, headers))
+
+
+def serve_control(tenant, request, body):
+    """Do what a test in another process asks for; no page of a browser can ask for it."""
+    host = re.sub(r":\d+$", "", request.headers.get("Host", "")).strip("[]").lower()
+    if host not in LOOPBACK or "Origin" in request.headers:
+        raise control_error(403, "control is for programs on this machine, not for web pages")
+    if request.path not in CONTROLS:
+        raise control_error(404, f"there is no {request.path}")
+    method, members, function = CONTROLS[request.path]
+    if request.method != method:
+        raise control_error(405, f"{request.path} wants {method}", {"Allow": method})
+    arguments = control_arguments(members, body)
+    if arguments.get("user", "alice") not in tenant.users:
+        raise control_error(400, f"there is no user {arguments['user']!r}")
+    try:
+        result = function(tenant, **arguments)
+    except LookupError as error:
+        raise control_error(400, str(error)) from None
+    return Reply(200, {} if result is None else result)
+
+
+def control_arguments(members, body):
+    """Return the members of the JSON body, with the defaults of those that are left out."""
+    try:
+        sent = json.loads(body or b"{}")
+    except (ValueError, RecursionError):
+        raise control_error(400, "the body is not JSON") from None
+    if not isinstance(sent, dict):
+        raise control_error(400, "the body is no JSON object")
+    for name in sent.keys() - members.keys():
+        raise control_error(400, f"there is no member {name!r}; there are: {', '.join(members)}")
+    for name, default in members.items():
+        kind = default if isinstance(default, type) else type(default)
+        if type(sent.setdefault(name, default)) is not kind:
+            raise control_error(400, f"{name} has to be of the type {kind.__name__}")
+    return sent
+
+
+@control("POST", "approve", user_code=str, user="alice")
+def control_approve(tenant, user_code, user):
+    """Confirm the user code as this user."""
+    tenant.approve(user_code, user)
+
+
+@control("POST", "deny", user_code=str, user="alice")
+def control_deny(tenant, user_code, user):
+    """Cancel at the page that shows the user code."""
+    tenant.deny(user_code)
+
+
+@control("POST", "login", url=str, user="alice")
+def control_login(tenant, url, user):
+    """Play the browser: open the authorization URL, consent, follow the redirects to the end."""
+    if not url.startswith(tenant.issuer):
+        raise control_error(400, f"url does not start with {tenant.issuer}")
+    try:
+        return {"status": tenant.login_as(url, user).status}
+    except (OSError, ValueError, HTTPException) as error:
+        raise control_error(400, f"the browser saw no page: {error}") from None
+
+
+@control("POST", "expire")
+def control_expire(tenant):
+    """Let all access tokens expire."""
+    tenant.expire_access_tokens()
+
+
+@control("POST", "revoke", user="alice")
+def control_revoke(tenant, user):
+    """End all refresh tokens of the user."""
+    tenant.revoke_sessions(user)
+
+
+@control("POST", "rotate-keys")
+def control_rotate_keys(tenant):
+    """Sign with the next key from now on."""
+    tenant.rotate_keys()
+
+
+@control("POST", "fail", path=str, status=503, n=1, retry_after=0)
+def control_fail(tenant, path, status, n, retry_after):
+    """Answer the next n requests to the path with the status, and with Retry-After if not 0."""
+    if not (400 <= status <= 599 and 1 <= n <= 10000 and retry_after >= 0):
+        raise control_error(400, "status has to be 400 to 599, n 1 to 10000, retry_after 0 or more")
+    reason = BaseHTTPRequestHandler.responses.get(status, ("unknown",))[0]
+    fault = {"status": status, "body": {"error": reason.lower().replace(" ", "_")}}
+    if retry_after:
+        fault["headers"] = {"Retry-After": str(retry_after)}
+    for _ in range(n):
+        tenant.break_next(path, **fault)
+
+
+@control("GET", "requests")
+def control_requests(tenant):
+    """List what the tenant was asked, without the values of secrets."""
+
+    def shown(params):
+        return {name: "***" if SECRET_PARAM.fullmatch(name) else params[name] for name in params}
+
+    return [
+        {
+            "method": request.method,
+            "path": request.path,
+            "parameters": shown(request.params),
+            "status": request.status,
+        }
+        for request in list(tenant.requests)
+    ]
+
+
 # ---- Practice tenant: HTTP -----------------------------------------------------------------------
 
 
@@ -807,6 +939,13 @@ class Handler(BaseHTTPRequestHandler):
         pairs = parse_qsl(text, keep_blank_values=True)
         request = SimpleNamespace(method=self.command, path=url.path, params=dict(pairs))
         request.headers, request.time = self.headers, time.monotonic()
+        if url.path.startswith("/practice/"):  # neither logged nor broken by a fault
+            try:
+                reply = serve_control(tenant, request, body)
+            except RefusalError as refusal:
+                reply = refusal.reply
+            self.transmit(reply.encode(tenant.now()))
+            return
         request.status = request.error = None  # until the answer is known
         fault, reply = tenant.answer(request, problem_of(request, url.query, pairs))
         self.transmit(reply.encode(tenant.now()), **fault)
@@ -849,7 +988,7 @@ def problem_of(request, query, pairs):
 
 FAULTS = {"status", "body", "headers", "close", "drip", "grant_type", "change"}
 SECRET_PARAM = re.compile(
-    "code|code_verifier|device_code|password|client_secret|client_assertion|token|refresh_token"
+    "code|code_verifier|device_code|password|otp|client_secret|client_assertion|(.+_)?token"
 )
 API, OTHER_API = "https://api.example.test/", "https://other.example.test/"
 
@@ -1071,6 +1210,15 @@ class Tenant:
                 if session.user is self.users[user]:
                     session.is_alive = False
 
+    def expire_access_tokens(self):
+        """Let an API refuse all access tokens; a client goes on trusting the `expires_in` it got.
+
+        (`advance` would also age codes and sessions, and date new ID tokens in the future.)
+        """
+        with self._changed:
+            for token, (session, scopes, _) in self.access_tokens.items():
+                self.access_tokens[token] = (session, scopes, 0)
+
     def advance(self, seconds):
         """Move the tenant's clock; nobody else's."""
         self._offset += seconds
@@ -1174,10 +1322,21 @@ def practice_users():
     }
 
 
+class LoopbackRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows a redirect on this machine only."""
+
+    def redirect_request(self, req, fp, code, msg, headers, newurl):
+        """Refuse a redirect to another machine."""
+        host = urlsplit(newurl).hostname
+        if host not in LOOPBACK:
+            raise urllib.error.URLError(f"a redirect leads to another machine: {host}")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
 @functools.cache
 def direct_opener():
     """Make the opener once: from Python 3.12 on it reads all certificates each time."""
-    return urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    return urllib.request.build_opener(urllib.request.ProxyHandler({}), LoopbackRedirects())
 
 
 def fetch(url, fields=None):
@@ -1196,32 +1355,41 @@ def fetch(url, fields=None):
 # ---- Commands: tenant and demo -------------------------------------------------------------------
 
 
-def serve_until_interrupted(port):
-    """Run the `tenant` command."""
-    with Tenant(port=port) as tenant:
-        machine = tenant.clients["practice-machine"]
-        for name, value in practice_environment(tenant).items():
-            print(f"{name}={value}", flush=True)
-        print(
-            """
+def serve_until_interrupted(port, as_json):
+    """Run the `tenant` command.
+
+    For programs (`--json`) any loopback port is good for a callback, since their tests run side by
+    side, and a device polls each second. For people the tenant is as strict and slow as Auth0.
+    """
+    settings = {"any_loopback_port": True, "device_interval": 1} if as_json else {}
+    with Tenant(port=port, **settings) as tenant, contextlib.suppress(KeyboardInterrupt):
+        if as_json:
+            ready = {"event": "ready", "env": practice_environment(tenant)}
+            ready.update(machine=machine_environment(tenant), control=tenant.issuer + "practice")
+            print(json.dumps(ready), flush=True)
+        else:
+            print_settings(tenant)
+        while True:
+            time.sleep(3600)
+    return 0
+
+
+def print_settings(tenant):
+    """Print the lines to export, and for people how to use them."""
+    for name, value in practice_environment(tenant).items():
+        print(f"{name}={value}", flush=True)
+    print(
+        """
 A practice tenant: it behaves like Auth0, on this machine only, until Ctrl-C.
 Export the lines above, then: python auth0_cli.py login
 Users, with their passwords for --flow password:""",
-            file=sys.stderr,
-        )
-        for user in tenant.users.values():
-            print(f"  {user.email}  {user.password}", file=sys.stderr)
-        print(
-            f"""For a machine without a user, export these instead:
-  AUTH0_CLIENT_ID={machine.client_id}
-  AUTH0_CLIENT_SECRET='{machine.client_secret}'""",
-            file=sys.stderr,
-            flush=True,
-        )
-        with contextlib.suppress(KeyboardInterrupt):
-            while True:
-                time.sleep(3600)
-    return 0
+        file=sys.stderr,
+    )
+    for user in tenant.users.values():
+        print(f"  {user.email}  {user.password}", file=sys.stderr)
+    print("For a machine without a user, export these instead:", file=sys.stderr)
+    for name, value in machine_environment(tenant).items():
+        print(f"  {name}='{value}'", file=sys.stderr, flush=True)
 
 
 def practice_environment(tenant):
@@ -1231,6 +1399,12 @@ def practice_environment(tenant):
         "AUTH0_CLIENT_ID": "practice-native",
         "AUTH0_AUDIENCE": API,
     }
+
+
+def machine_environment(tenant):
+    """Return the variables to change for a machine without a user."""
+    machine = tenant.clients["practice-machine"]
+    return {"AUTH0_CLIENT_ID": machine.client_id, "AUTH0_CLIENT_SECRET": machine.client_secret}
 
 
 class Demo:
@@ -1366,11 +1540,14 @@ def main(argv=None):
     demo.add_argument("--device", action="store_true", help="with a device code, not a browser")
     tenant = commands.add_parser("tenant", help="serve the practice tenant until Ctrl-C")
     tenant.add_argument("--port", type=int, default=0, help="default: any free port")
+    tenant.add_argument(
+        "--json", action="store_true", help="one JSON line, for tests that drive it"
+    )
     options = parser.parse_args(argv)
     try:
         if options.command == "demo":
             return run_demo(options.device)
-        return serve_until_interrupted(options.port)
+        return serve_until_interrupted(options.port, options.json)
     except KeyboardInterrupt:
         return 130
     except (OSError, OverflowError) as error:
@@ -4816,9 +4993,10 @@ class TestSessionFiles:
 # ---- Tests: practice tenant ----------------------------------------------------------------------
 
 
-def post(url, fields=None, **headers):
-    """Send a form; what comes back is JSON."""
-    body = urlencode(fields or {}).encode()
+def post(url, fields=None, body=None, **headers):
+    """Send a form or, to a control endpoint, JSON."""
+    encode = json.dumps if "/practice/" in url else urlencode
+    body = encode(fields or {}).encode() if body is None else body
     try:
         response = direct_opener().open(urllib.request.Request(url, body, headers), timeout=20)
     except urllib.error.HTTPError as error:
@@ -4841,6 +5019,164 @@ class TestPracticeTenant:
             return post(tenant.issuer + "oauth/token", params).json
 
         return ask
+
+    @pytest.fixture
+    def outside(self, tmp_path):
+        """Start a copy that has no neighbour and no pytest, as other programs' tests do."""
+        copy = shutil.copy(__file__, tmp_path / "stand_in.py")
+        command = [sys.executable, "-I", "-S", copy, "tenant", "--json"]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        with subprocess.Popen(command, encoding="utf-8", **pipes) as process:
+            process.out, process.err = Stream(process.stdout), Stream(process.stderr)
+            yield process
+            process.kill()
+
+    def test_lets_a_test_in_another_process_play_the_user(self, outside, cli):
+        line = outside.out.line()
+        ready = json.loads(line)
+        domain = ready["env"]["AUTH0_DOMAIN"]
+        env = {"AUTH0_DOMAIN": domain, "AUTH0_CLIENT_ID": "practice-native", "AUTH0_AUDIENCE": API}
+        machine = {"AUTH0_CLIENT_ID": "practice-machine", "AUTH0_CLIENT_SECRET": MACHINE_SECRET}
+        control = f"{domain}/practice"
+        assert ready == {"event": "ready", "env": env, "machine": machine, "control": control}
+        cli.env.update(env, AUTH0_CALLBACK_PORTS="0")
+        running = cli.start("login", "--flow", "browser", "--no-browser", "--json")
+        answer = post(control + "/login", {"url": running.event()["url"], "user": "bob"})
+        assert (answer.status, answer.json) == (200, {"status": 200})
+        assert event_of(running.finish())["user"]["sub"] == "auth0|bob"
+        running = cli.start("login", "--flow", "device", "--json")
+        answer = post(control + "/approve", {"user_code": running.event()["user_code"]})
+        assert (answer.status, answer.json) == (200, {})
+        assert event_of(running.finish())["user"]["sub"] == "auth0|alice"
+        cli.env.update(machine, AUTH0_CLI_CACHE=str(cli.home / "machine"))
+        assert cli.token()
+        outside.terminate()
+        assert (outside.out.whole(), outside.err.whole()) == (line, "")
+        assert outside.wait(20) == 0 or os.name == "nt"
+
+    def test_the_fixture_of_the_readme_runs(self, cli, tmp_path):
+        (block,) = re.findall(r"```py\n(.*?)```", TestReadme.readme, re.DOTALL)
+        imports = "import json, subprocess, sys, urllib.request, pytest\n"
+        imports += "from auth0_cli import Auth0, get_token\n"
+        (tmp_path / "test_program.py").write_text(imports + block)
+        shutil.copy(__file__, tmp_path / "practice_tenant.py")
+        env = {**cli.env, "PYTHONPATH": str(Demo.program.parent)}
+        command = [sys.executable, "-m", "pytest", "-q", "test_program.py"]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout
+        assert "1 passed" in done.stdout
+
+    def test_a_refusal_at_the_device_can_be_played(self, cli, tenant):
+        tenant.device_interval = 1
+        running = cli.start("login", "--flow", "device", "--json")
+        post(tenant.issuer + "practice/deny", {"user_code": running.event()["user_code"]})
+        assert event_of(running.finish(4))["error"] == "access_denied"
+
+    def test_expires_access_tokens_for_an_api_and_no_others(self, tenant, tokens):
+        def status(token):
+            headers = {"Authorization": f"Bearer {token}"}
+            request = urllib.request.Request(tenant.issuer + "userinfo", headers=headers)
+            try:
+                response = direct_opener().open(request)
+            except urllib.error.HTTPError as error:
+                response = error
+            with response:
+                return response.status
+
+        before = tokens(scope="openid")["access_token"]
+        assert status(before) == 200
+        post(tenant.issuer + "practice/expire")
+        assert status(before) == 401
+        assert status(tokens(scope="openid")["access_token"]) == 200
+
+    @pytest.mark.parametrize(("body", "ended"), [({}, "alice"), ({"user": "bob"}, "bob")])
+    def test_ends_the_sessions_of_one_user(self, tenant, tokens, body, ended):
+        post(tenant.issuer + "practice/revoke", body)
+        refresh = {user: tokens(user, scope="openid offline_access") for user in ("alice", "bob")}
+        assert all("error" not in answer for answer in refresh.values())
+        post(tenant.issuer + "practice/revoke", body)
+        for user, answer in refresh.items():
+            token = answer["refresh_token"]
+            again = tokens(grant_type="refresh_token", refresh_token=token)
+            assert again.get("error") == ("invalid_grant" if user == ended else None)
+
+    def test_signs_with_another_key_after_a_rotation(self, tenant, tokens):
+        kids = []
+        for _ in range(2):
+            head = tokens()["access_token"].split(".")[0]
+            kids.append(json.loads(base64.urlsafe_b64decode(head + "=="))["kid"])
+            post(tenant.issuer + "practice/rotate-keys")
+        assert kids == ["practice-1", "practice-2"]
+
+    def test_fails_as_often_as_it_is_wanted(self, tenant):
+        wanted = {"path": "/oauth/token", "status": 429, "n": 2, "retry_after": 7}
+        post(tenant.issuer + "practice/fail", wanted)
+        seen = [post(tenant.issuer + "oauth/token") for _ in range(3)]
+        assert [answer.status for answer in seen] == [429, 429, 400]
+        assert [answer.headers["Retry-After"] for answer in seen] == ["7", "7", None]
+        assert seen[0].json == {"error": "too_many_requests"}
+
+    def test_lists_what_it_was_asked_without_secrets(self, tenant, tokens):
+        assert fetch(tenant.issuer + "practice/requests").text == "[]"
+        tokens(scope="openid")
+        (request,) = json.loads(fetch(tenant.issuer + "practice/requests").text)
+        assert (request["method"], request["path"]) == ("POST", "/oauth/token")
+        assert request["status"] == 200
+        assert request["parameters"] == {
+            "grant_type": "password",
+            "client_id": "practice-native",
+            "audience": API,
+            "scope": "openid",
+            "username": "alice",
+            "password": "***",
+        }
+
+    @table(
+        "name, body, status, words",
+        {
+            "no JSON": ("approve", b"user_code=A", 400, "JSON"),
+            "a list": ("approve", b"[]", 400, "object"),
+            "nested": ("approve", b"[" * 100_000, 400, "JSON"),
+            "nothing": ("approve", b"", 400, "user_code"),
+            "another type": ("fail", b'{"path": "/", "n": "2"}', 400, "n has to be"),
+            "another number": ("fail", b'{"path": "/", "status": 200}', 400, "status"),
+            "a misspelt member": ("expire", b'{"user": "alice"}', 400, "'user'"),
+            "an unknown code": ("approve", b'{"user_code": "AAAA"}', 400, "user code"),
+            "an unknown user": ("revoke", b'{"user": "carol"}', 400, "'carol'"),
+            "another site": ("login", b'{"url": "http://127.0.0.1:1/"}', 400, "http://127"),
+            "an unknown path": ("forgive", b"", 404, "/practice/forgive"),
+            "another method": ("requests", b"", 405, "GET"),
+        },
+    )
+    def test_control_says_what_is_wrong_with_a_request(self, tenant, name, body, status, words):
+        answer = post(f"{tenant.issuer}practice/{name}", body=body)
+        assert answer.status == status
+        assert words in answer.json["error"]
+
+    @pytest.mark.parametrize(
+        "headers", [{"Origin": "http://a.example"}, {"Origin": "null"}, {"Host": "a.example:80"}]
+    )
+    def test_control_is_not_for_web_pages(self, tenant, headers):
+        tenant.approve = tenant.rotate_keys = None  # which would be called
+        assert post(tenant.issuer + "practice/rotate-keys", **headers).status == 403
+
+    def test_the_played_browser_stays_on_this_machine(self, tenant):
+        callback = "http://192.0.2.1/callback"
+        tenant.clients["practice-native"].callbacks.append(callback)
+        url = f"{tenant.issuer}authorize?redirect_uri={callback}&client_id=practice-native"
+        answer = post(tenant.issuer + "practice/login", {"url": url})
+        assert answer.status == 400
+        assert "another machine: 192.0.2.1" in answer.json["error"]
+
+    def test_the_played_browser_tells_what_it_could_not_open(self, tenant):
+        tenant.any_loopback_port = True
+        with socket.socket() as silent:  # bound, so that nobody else listens there
+            silent.bind(("127.0.0.1", 0))
+            callback = f"http://127.0.0.1:{silent.getsockname()[1]}/callback"
+            url = f"{tenant.issuer}authorize?redirect_uri={callback}&client_id=practice-native"
+            assert "no page" in post(tenant.issuer + "practice/login", {"url": url}).json["error"]
 
     @pytest.mark.parametrize(
         "more",
