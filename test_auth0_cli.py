@@ -5,6 +5,7 @@
     python test_auth0_cli.py demo [--device]    a tour: log in, token, status, log out
     python test_auth0_cli.py tenant [--port N]  the practice tenant alone, until Ctrl-C
     python test_auth0_cli.py tenant --json      the same for the tests of other programs
+    python test_auth0_cli.py live               compares a real tenant with it, point by point
     pytest                                      the tests
 
 The practice tenant behaves on a loopback port as Auth0 is documented to behave on the Internet.
@@ -1352,7 +1353,7 @@ def fetch(url, fields=None):
     return last
 
 
-# ---- Commands: tenant and demo -------------------------------------------------------------------
+# ---- Commands: tenant, demo and live -------------------------------------------------------------
 
 
 def serve_until_interrupted(port, as_json):
@@ -1524,6 +1525,323 @@ def run_demo(device):
     return 0
 
 
+NOTED_HEADERS = (
+    "Date Cache-Control Retry-After WWW-Authenticate X-RateLimit-Limit X-RateLimit-Remaining"
+    " X-RateLimit-Reset Auth0-RateLimit Auth0-Client-Quota-Limit"
+).split()
+LIVE_SCOPE = "openid profile email offline_access no:such"
+NOWHERE = "https://unknown-api.invalid/"  # no tenant has this API
+
+
+def live_callback():
+    """Return a callback that the application has registered."""
+    port = re.search(r"[1-9]\d*", os.environ.get("AUTH0_CALLBACK_PORTS", "")) or ["18484"]
+    return f"http://127.0.0.1:{port[0]}/callback"
+
+
+class NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Leaves a redirect to whoever looks at it."""
+
+    def redirect_request(self, *_):
+        """Follow none."""
+
+
+class Probe:
+    """A tenant under `live`: each point is one request, summed up without any value of a secret.
+
+    `expected` is what another tenant said at the same points; `decide` has a person approve the
+    first two of three device codes and refuse the third one, and tells whether that was done.
+    """
+
+    def __init__(self, domain, client, pause, decide, expected=None):
+        self.domain, self.client, self.decide, self.expected = domain, client, decide, expected
+        self.pause, self.seen, self.headers, self.differences = pause, {}, {}, 0
+        is_local = urlsplit(domain).hostname in LOOPBACK
+        proxies = [urllib.request.ProxyHandler({})] if is_local else []
+        self._opener = urllib.request.build_opener(NoRedirects(), *proxies)
+
+    def ask(self, point, path, form=None, bearer=None, **query):
+        """Send a request, note its point, and return the JSON object that came back."""
+        url = self.domain + path + ("?" + urlencode(query) if query else "")
+        body = None if form is None else urlencode(form).encode()
+        headers = {"User-Agent": "auth0-cli-live", "Authorization": bearer and f"Bearer {bearer}"}
+        request = urllib.request.Request(url, body, overridden(headers, {}))
+        try:
+            try:
+                response = self._opener.open(request, timeout=30)
+            except urllib.error.HTTPError as error:
+                response = error
+            with response:
+                text = response.read(1 << 20)
+        except (OSError, ValueError, HTTPException) as error:
+            if not self.headers:  # the first response never came
+                raise
+            self.note(point, f"no response: {type(error).__name__}")
+            return {}
+        answer = as_json(text)
+        self.headers[point] = {name for name in NOTED_HEADERS if name in response.headers}
+        self.note(point, summary(self.domain, response, answer, (form or {}).get("scope", "")))
+        return answer if isinstance(answer, dict) else {}
+
+    def note(self, point, text):
+        """Keep what was seen at a point; beside another tenant's, say whether it is the same."""
+        self.seen[point] = text
+        if self.expected and text == self.expected.seen[point]:
+            say(f"same     {point}: {text}")
+        elif self.expected:
+            self.differ(point, f"practice: {self.expected.seen[point]}", f"this one: {text}")
+
+    def differ(self, point, *lines):
+        """Print one difference."""
+        self.differences += 1
+        say(f"DIFFERS  {point}", *(f"         {line}" for line in lines))
+
+    def compare_headers(self):
+        """Say which headers came with other responses than the other tenant's."""
+        points = self.headers.keys() & self.expected.headers.keys()
+        for name in NOTED_HEADERS:
+            seen = {point for point in points if name in self.headers[point]}
+            expected = {point for point in points if name in self.expected.headers[point]}
+            if seen != expected:
+                missing = f"only practice: {', '.join(sorted(expected - seen)) or 'none'}"
+                extra = f"only this one: {', '.join(sorted(seen - expected)) or 'none'}"
+                self.differ(f"header {name}, of {len(points)} responses", missing, extra)
+
+    def token(self, point, grant_type, **more):
+        """Ask the token endpoint; a parameter that is None is left out."""
+        form = overridden({**self.client, "grant_type": grant_type}, more)
+        return self.ask(point, "/oauth/token", form)
+
+    def device(self, point, **more):
+        """Ask for a device code."""
+        form = overridden({**self.client, "scope": LIVE_SCOPE}, more)
+        return self.ask(point, "/oauth/device/code", form)
+
+    def poll(self, point, device):
+        """Ask whether somebody has decided on the device code."""
+        return self.token(point, DEVICE_CODE, device_code=device["device_code"], audience=None)
+
+    def run(self):
+        """Go through all points that the settings allow."""
+        self.ask("discovery", "/.well-known/openid-configuration")
+        self.ask("discovery (OAuth)", "/.well-known/oauth-authorization-server")
+        self.ask("keys", "/.well-known/jwks.json")
+        self.ask("userinfo without a token", "/userinfo")
+        self.ask("userinfo, unknown token", "/userinfo", bearer="unknown")
+        self.token("token, no grant type", None)
+        self.token("token, unknown grant type", "unknown")
+        self.token("token, unknown client", "client_credentials", client_id="unknown-client")
+        self.device("device code, unknown client", client_id="unknown-client")
+        self.device("device code with a secret", client_secret="some-secret-of-nobody")
+        revocation = {**self.client, "token": "unknown", "audience": None}
+        self.ask("revocation of an unknown token", "/oauth/revoke", overridden(revocation, {}))
+        if "client_secret" in self.client:
+            self.run_machine()
+        else:
+            self.run_authorize()
+            self.run_device()
+
+    def run_machine(self):
+        """Client credentials: right, wrong, for no API and for an unknown one."""
+        kind = "client_credentials"
+        self.token("machine", kind)
+        self.token("machine, unknown scope", kind, scope="no:such")
+        self.token("machine, wrong secret", kind, client_secret="some-secret-of-nobody")
+        self.token("machine, no secret", kind, client_secret=None)
+        self.token("machine, unknown API", kind, audience=NOWHERE)
+        self.token("machine, no API", kind, audience=None)
+
+    def run_authorize(self):
+        """The authorization endpoint, up to its first response, and refusals of the exchange."""
+        right = {
+            **self.client,
+            "response_type": "code",
+            "redirect_uri": live_callback(),
+            "scope": "openid",
+            "state": secrets.token_urlsafe(32),
+            "nonce": secrets.token_urlsafe(32),
+            "code_challenge": secrets.token_urlsafe(32),
+            "code_challenge_method": "S256",
+        }
+        for point, changes in {
+            "authorize": {},
+            "authorize, callback mismatch": {"redirect_uri": "http://127.0.0.1:1/callback"},
+            "authorize, unknown client": {"client_id": "unknown-client"},
+            "authorize, unknown API": {"audience": NOWHERE},
+            "authorize, prompt=none": {"prompt": "none"},
+            "authorize, no PKCE": {"code_challenge": None, "code_challenge_method": None},
+            "authorize, unknown response type": {"response_type": "unknown"},
+        }.items():
+            self.ask(point, "/authorize", **overridden(right, changes))
+        exchange = {"redirect_uri": right["redirect_uri"], "code_verifier": right["state"]}
+        self.token("code missing", "authorization_code", **exchange)
+        self.token("code unknown", "authorization_code", code="unknown", **exchange)
+        self.token("refresh token unknown", "refresh_token", refresh_token="unknown")
+        self.token("machine, no secret", "client_credentials")
+
+    def run_device(self):
+        """A device code before its approval and, with a person's help, what comes after it."""
+        self.device("device code, unknown API", audience=NOWHERE)
+        self.poll("poll, unknown code", {"device_code": "unknown"})
+        devices = [self.device(f"device code {number}") for number in (1, 2, 3)]
+        if not all("device_code" in device for device in devices):
+            return
+        interval = devices[0].get("interval")
+        self.pause(interval + 1 if isinstance(interval, int) else 6)
+        self.poll("poll after the interval", devices[0])
+        self.poll("poll at once again", devices[0])
+        if not self.decide(devices):
+            return
+        self.pause(12)  # slow_down asks for 5 seconds more (RFC 8628 section 3.5)
+        first, second, _ = (
+            self.poll(f"poll, {decision}", device)
+            for decision, device in zip(("approved", "approved, too", "refused"), devices)
+        )
+        if "refresh_token" in first and "refresh_token" in second:
+            self.run_refresh(first, second)
+        self.pause(12)
+        # At the end, since some servers revoke what a code brought when it comes again.
+        self.poll("poll, code used", devices[0])
+        self.poll("poll, refused before", devices[2])
+
+    def run_refresh(self, first, second):
+        """Refreshes of one session, up to the reuse of a rotated token; revocation of another."""
+        self.ask("userinfo", "/userinfo", bearer=first.get("access_token"))
+        before = token = first["refresh_token"]
+        for point, changes in {
+            "refresh": {"audience": None},
+            "refresh, less scope": {"audience": None, "scope": "openid"},
+            "refresh, scope not granted": {"audience": None, "scope": "openid other:scope"},
+            "refresh, unknown API": {"audience": NOWHERE},
+        }.items():
+            answer = self.token(point, "refresh_token", refresh_token=token, **changes)
+            before, token = token, answer.get("refresh_token", token)
+        reuse = {"audience": None, "refresh_token": before}
+        answer = self.token("refresh, the token before the last", "refresh_token", **reuse)
+        reuse["refresh_token"] = token
+        self.token("refresh, the last one after that", "refresh_token", **reuse)
+        client = overridden(self.client, {"audience": None})
+        for point, leftover in {
+            "revocation": second["refresh_token"],
+            "revocation of the other session": answer.get("refresh_token", token),
+        }.items():
+            self.ask(point, "/oauth/revoke", {**client, "token": leftover})
+        reuse["refresh_token"] = second["refresh_token"]
+        self.token("refresh after the revocation", "refresh_token", **reuse)
+        bearer = second.get("access_token")
+        self.ask("userinfo after the revocation", "/userinfo", bearer=bearer)
+
+
+def as_json(text):
+    """Return the JSON value, or None."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def printable(text):
+    """Return the text of a server as one line that moves no cursor."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text)[:2000]
+
+
+def summary(domain, response, answer, scope):
+    """Sum a response up: status, kind, place of a redirect, error code, names of members."""
+    parts = [str(response.status), response.headers.get_content_type()]
+    if "Location" in response.headers:
+        place = urlsplit(urljoin(domain + "/", response.headers["Location"]))
+        answer = dict(parse_qsl(place.query))
+        is_own = place.netloc == urlsplit(domain).netloc
+        path = re.sub(r"[\w-]{16,}", "*", place.path)  # the id of a transaction
+        parts = [parts[0], f"to its own {path}" if is_own else "to the callback"]
+    if isinstance(answer, dict):
+        if "error" in answer:
+            parts.append(f"error={answer['error']}")
+        if "access_token" in answer and "scope" in answer and scope:
+            dropped = set(scope.split()) - set(str(answer["scope"]).split())
+            parts.append(f"scope without {' '.join(sorted(dropped)) or 'nothing'}")
+    text = " ".join([*parts, names_in(answer)]).rstrip()
+    return printable(text)
+
+
+def names_in(value):
+    """Return the names of members, also in a JWT, and none of their values."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(name + names_in(value[name]) for name in sorted(value)) + "}"
+    if isinstance(value, list):
+        return "".join(
+            f"[{names}]" for names in sorted({names_in(item) for item in value}) if names
+        )
+    if isinstance(value, str) and value.startswith("eyJ") and value.count(".") in (2, 4):
+        with contextlib.suppress(ValueError):
+            parts = [base64.urlsafe_b64decode(part + "==") for part in value.split(".")[:2]]
+            return "=JWT" + "".join(names_in(as_json(part)) for part in parts)
+    return ""
+
+
+def ask_person(devices):
+    """Have a person decide on three device codes; tell whether that was done."""
+    wanted = ("confirm it", "confirm it as well", "cancel it")
+    if not sys.stdin.isatty():
+        say("skipped  all that needs a login: no terminal, so nobody to log in")
+        return False
+    say("", "Open these addresses in a browser, log in and decide:")
+    for device, what in zip(devices, wanted):
+        link = device.get("verification_uri_complete") or device.get("verification_uri")
+        say(printable(f"  {link}  code {device.get('user_code')}: {what}"))
+    say("Then type y and Enter. Enter alone skips all that needs a login.")
+    is_done = sys.stdin.readline().strip() != ""
+    say("" if is_done else "skipped  all that needs a login")
+    return is_done
+
+
+def run_live(person=ask_person):
+    """Run the `live` command: the same requests to a real tenant and to the practice tenant.
+
+    It logs in twice and logs out again, and changes nothing else. Each machine's token that is
+    asked for counts against the quota of the tenant.
+    """
+    names = ("AUTH0_DOMAIN", "AUTH0_CLIENT_ID", "AUTH0_CLIENT_SECRET", "AUTH0_AUDIENCE")
+    domain, client_id, client_secret, audience = (
+        os.environ.get(name, "").strip() for name in names
+    )
+    domain = (domain if "://" in domain else f"https://{domain}").rstrip("/")
+    url = urlsplit(domain)
+    is_safe = url.scheme == "https" or (url.scheme == "http" and url.hostname in LOOPBACK)
+    if not (url.hostname and client_id and is_safe):
+        print("live: set AUTH0_DOMAIN and AUTH0_CLIENT_ID as for auth0_cli.py", file=sys.stderr)
+        return 2
+    client = {"client_id": client_id, "client_secret": client_secret, "audience": audience}
+    client = {name: value for name, value in client.items() if value}
+    with Tenant() as tenant:
+        tenant.clients["practice-native"].callbacks.append(live_callback())
+        like = {"client_id": "practice-native"}
+        if client_secret:
+            machine = tenant.clients["practice-machine"]
+            like = {"client_id": machine.client_id, "client_secret": machine.client_secret}
+        if audience:
+            like["audience"] = API
+
+        def decide(devices):
+            for device in devices[:2]:
+                tenant.approve(device["user_code"])
+            tenant.deny(devices[2]["user_code"])
+            return True
+
+        practice = Probe(tenant.domain, like, tenant.advance, decide)
+        practice.run()
+    say(f"Each point: what {domain} answered, beside the practice tenant.", "")
+    probe = Probe(domain, client, time.sleep, person, practice)
+    try:
+        probe.run()
+    except (OSError, ValueError, HTTPException) as error:
+        print(f"live: {domain} does not answer: {error}", file=sys.stderr)
+        return 2
+    probe.compare_headers()
+    say("", f"{probe.differences} differences at {len(probe.seen)} points and in their headers.")
+    return 1 if probe.differences else 0
+
+
 def interrupt(*_):
     """End on SIGTERM as on Ctrl-C, with everything cleaned up."""
     raise KeyboardInterrupt
@@ -1535,7 +1853,7 @@ def main(argv=None):
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    commands = parser.add_subparsers(dest="command", metavar="demo | tenant", required=True)
+    commands = parser.add_subparsers(dest="command", metavar="demo | tenant | live", required=True)
     demo = commands.add_parser("demo", help="log in, token, status, log out against the tenant")
     demo.add_argument("--device", action="store_true", help="with a device code, not a browser")
     tenant = commands.add_parser("tenant", help="serve the practice tenant until Ctrl-C")
@@ -1543,10 +1861,13 @@ def main(argv=None):
     tenant.add_argument(
         "--json", action="store_true", help="one JSON line, for tests that drive it"
     )
+    commands.add_parser("live", help="compare a real tenant with the practice tenant")
     options = parser.parse_args(argv)
     try:
         if options.command == "demo":
             return run_demo(options.device)
+        if options.command == "live":
+            return run_live()
         return serve_until_interrupted(options.port, options.json)
     except KeyboardInterrupt:
         return 130
@@ -5228,6 +5549,103 @@ class TestPracticeTenant:
         tenant.users["alice"].permissions.remove("write:things")
         answer = tokens(grant_type="refresh_token", refresh_token=answer["refresh_token"])
         assert answer["scope"] == "openid offline_access read:things"
+
+
+class TestLive:
+    @pytest.fixture
+    def live(self, tenant, monkeypatch, capsys):
+        """Run `live` on the tenant, whose clock goes on in the pauses, with Alice at hand."""
+
+        def person(devices):
+            for device in devices[:2]:
+                tenant.approve(device["user_code"])
+            tenant.deny(devices[2]["user_code"])
+            return True
+
+        def run(environment, person=person):
+            for name, value in environment.items():
+                monkeypatch.setenv(name, value)
+            result = SimpleNamespace(code=run_live(person), text=capsys.readouterr().out)
+            assert not [secret for secret in tenant.secrets if secret in result.text]
+            result.differences = re.findall("^DIFFERS +(.*)", result.text, re.MULTILINE)
+            return result
+
+        monkeypatch.setattr(time, "sleep", tenant.advance)
+        return run
+
+    def test_finds_no_difference_between_two_practice_tenants(self, live, tenant):
+        seen = live(practice_environment(tenant))
+        assert (seen.code, seen.differences) == (0, [])
+        for point in (
+            "poll at once again: 429",
+            "refresh: 200",
+            "refresh after the revocation: 403",
+        ):
+            assert f"same     {point}" in seen.text
+        assert not any(session.is_alive for session in tenant.sessions)
+        seen = live({**practice_environment(tenant), **machine_environment(tenant)})
+        assert (seen.code, seen.differences) == (0, [])
+        assert "same     machine: 200" in seen.text
+
+    def test_names_each_difference(self, live, tenant):
+        tenant.leeway = 60
+        tenant.break_all(
+            "/oauth/revoke", status=400, body={"error": "\x1b[31m", "odd": MACHINE_SECRET}
+        )
+        tenant.break_all("/userinfo", status=401, headers={"Retry-After": "7"}, body="Unauthorized")
+        tenant.clients["practice-native"].callbacks.append("http://127.0.0.1:1/callback")
+        seen = live(practice_environment(tenant))
+        assert seen.code == 1
+        assert seen.differences == [
+            "revocation of an unknown token",
+            "authorize, callback mismatch",
+            "userinfo",
+            "refresh, the token before the last",
+            "refresh, the last one after that",
+            "revocation",
+            "revocation of the other session",
+            "refresh after the revocation",
+            "userinfo after the revocation",
+            "header Retry-After, of 45 responses",
+            "header WWW-Authenticate, of 45 responses",
+        ]
+        assert "this one: 400 application/json error=?[31m {error, odd}" in seen.text
+
+    def test_does_without_a_person(self, tenant, cli):
+        command = [sys.executable, __file__, "live"]
+        options = {"input": "y\n", "capture_output": True, "encoding": "utf-8"}
+        tenant.device_interval = 0
+        done = subprocess.run(command, env=cli.env, check=False, **options)
+        assert (done.returncode, done.stderr) == (1, "")
+        assert re.findall("^DIFFERS +(.*)", done.stdout, re.MULTILINE) == ["poll at once again"]
+        assert "skipped" in done.stdout
+        assert tenant.sessions == []
+
+    @pytest.mark.parametrize(("answer", "is_done"), [("y\n", True), ("\n", False), ("", False)])
+    def test_a_person_is_asked_once(self, monkeypatch, capsys, answer, is_done):
+        stdin = SimpleNamespace(isatty=lambda: True, readline=iter([answer]).__next__)
+        monkeypatch.setattr(sys, "stdin", stdin)
+        device = {"user_code": "AB\x1bCD", "verification_uri": "https://a.example/activate"}
+        assert ask_person([device] * 3) is is_done
+        text = capsys.readouterr().out
+        assert text.count("https://a.example/activate  code AB?CD: ") == 3
+        assert ("skipped" in text) is not is_done
+
+    @table(
+        "changes, words",
+        {
+            "no domain": ({"AUTH0_DOMAIN": ""}, "AUTH0_DOMAIN"),
+            "no client": ({"AUTH0_CLIENT_ID": " "}, "AUTH0_CLIENT_ID"),
+            "no TLS": ({"AUTH0_DOMAIN": "http://a.example"}, "AUTH0_DOMAIN"),
+            "nobody there": ({"AUTH0_DOMAIN": "http://127.0.0.1:1"}, "does not answer"),
+        },
+    )
+    def test_is_exit_2_where_it_can_not_run(self, tenant, monkeypatch, capsys, changes, words):
+        for name, value in {**practice_environment(tenant), **changes}.items():
+            monkeypatch.setenv(name, value)
+        assert run_live() == 2
+        assert words in capsys.readouterr().err
+        assert tenant.requests == []
 
 
 # ---- Tests: hostile and broken peers -------------------------------------------------------------
