@@ -4,6 +4,8 @@
 
     python test_auth0_cli.py demo [--device]    a tour: log in, token, status, log out
     python test_auth0_cli.py tenant [--port N]  the practice tenant alone, until Ctrl-C
+    python test_auth0_cli.py tenant --json      the same for the tests of other programs
+    python test_auth0_cli.py live               compares a real tenant with it, point by point
     pytest                                      the tests
 
 The practice tenant behaves on a loopback port as Auth0 is documented to behave on the Internet.
@@ -35,6 +37,7 @@ import time
 import urllib.error
 import urllib.request
 import webbrowser
+from http.client import HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -137,6 +140,7 @@ ERRORS = {  # our name -> status, error, error_description
     "organization": (400, "invalid_request", "parameter organization is invalid"),
     "grant_type": (400, "unsupported_grant_type", "Grant type not supported"),
     "client": (401, "access_denied", "Unauthorized"),
+    "authenticated": (403, "unauthorized_client", "Unauthorized"),
     "assertion": (401, "invalid_client", "Client authentication failed"),
     "grant": (403, "unauthorized_client", "Grant type '{name}' not allowed for the client."),
     "no_audience": (
@@ -387,11 +391,13 @@ def redirect_back(tenant, params, answer):
 
 @route("POST", "/oauth/device/code")
 def serve_device_code(tenant, request):
-    """Issue a device code and a user code."""
+    """Issue a device code and a user code; like Auth0, refuse every client authentication."""
     params = request.params
     client = tenant.clients.get(required(params, "client_id"))
     if client is None:
         raise oauth_error("client")
+    if {"client_secret", "client_assertion"} & set(params) or "Authorization" in request.headers:
+        raise oauth_error("authenticated")
     if "device_code" not in client.grants:
         raise oauth_error("grant", name=DEVICE_CODE)
     check_audience(tenant, params.get("audience"))
@@ -539,7 +545,10 @@ def first_tokens(tenant, session, nonce=None):
 
 
 def issue_tokens(tenant, session, audience, scopes, nonce=None):
-    """Return a token response without refresh token."""
+    """Return a token response without refresh token; an API's scope needs the permission (RBAC)."""
+    if session.user:
+        permitted = {*OIDC_SCOPES, *session.user.permissions}
+        scopes = [scope for scope in scopes if scope in permitted]
     claims = {"iss": tenant.issuer, "sub": session.sub, "iat": int(tenant.now())}
     reply = {
         "access_token": access_token(tenant, session, claims, audience, scopes),
@@ -647,6 +656,7 @@ def grant_refresh_token(tenant, client, params):
         audience = params["audience"]
         allowed = [scope for scope in allowed if scope in OIDC_SCOPES] + tenant.mrrt[audience]
     requested = params.get("scope", "").split() or allowed
+    # Scopes beyond the grant are dropped without an error, as Auth0 documents it for MRRT.
     scopes = [scope for scope in allowed if scope in requested]
     reply = issue_tokens(tenant, session, audience, scopes)
     if tenant.rotation:
@@ -741,6 +751,136 @@ def serve_discovery(tenant, request):
     return Reply(200, answer)
 
 
+# ---- Practice tenant: control by other programs --------------------------------------------------
+
+CONTROLS = {}  # path -> (method, members of its JSON body, function(tenant, **members) -> JSON)
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def control(method, name, **members):
+    """Register the function as a control endpoint; `members` gives defaults, or required types."""
+
+    def register(function):
+        CONTROLS["/practice/" + name] = (method, members, function)
+        return function
+
+    return register
+
+
+def control_error(status, problem, headers=None):
+    """Return the exception that tells a test what is wrong with its request."""
+    return RefusalError(Reply(status, {"error": problem}, headers))
+
+
+def serve_control(tenant, request, body):
+    """Do what a test in another process asks for; no page of a browser can ask for it."""
+    host = re.sub(r":\d+$", "", request.headers.get("Host", "")).strip("[]").lower()
+    if host not in LOOPBACK or "Origin" in request.headers:
+        raise control_error(403, "control is for programs on this machine, not for web pages")
+    if request.path not in CONTROLS:
+        raise control_error(404, f"there is no {request.path}")
+    method, members, function = CONTROLS[request.path]
+    if request.method != method:
+        raise control_error(405, f"{request.path} wants {method}", {"Allow": method})
+    arguments = control_arguments(members, body)
+    if arguments.get("user", "alice") not in tenant.users:
+        raise control_error(400, f"there is no user {arguments['user']!r}")
+    try:
+        result = function(tenant, **arguments)
+    except LookupError as error:
+        raise control_error(400, str(error)) from None
+    return Reply(200, {} if result is None else result)
+
+
+def control_arguments(members, body):
+    """Return the members of the JSON body, with the defaults of those that are left out."""
+    try:
+        sent = json.loads(body or b"{}")
+    except (ValueError, RecursionError):
+        raise control_error(400, "the body is not JSON") from None
+    if not isinstance(sent, dict):
+        raise control_error(400, "the body is no JSON object")
+    for name in sent.keys() - members.keys():
+        raise control_error(400, f"there is no member {name!r}; there are: {', '.join(members)}")
+    for name, default in members.items():
+        kind = default if isinstance(default, type) else type(default)
+        if type(sent.setdefault(name, default)) is not kind:
+            raise control_error(400, f"{name} has to be of the type {kind.__name__}")
+    return sent
+
+
+@control("POST", "approve", user_code=str, user="alice")
+def control_approve(tenant, user_code, user):
+    """Confirm the user code as this user."""
+    tenant.approve(user_code, user)
+
+
+@control("POST", "deny", user_code=str, user="alice")
+def control_deny(tenant, user_code, user):
+    """Cancel at the page that shows the user code."""
+    tenant.deny(user_code)
+
+
+@control("POST", "login", url=str, user="alice")
+def control_login(tenant, url, user):
+    """Play the browser: open the authorization URL, consent, follow the redirects to the end."""
+    if not url.startswith(tenant.issuer):
+        raise control_error(400, f"url does not start with {tenant.issuer}")
+    try:
+        return {"status": tenant.login_as(url, user).status}
+    except (OSError, ValueError, HTTPException) as error:
+        raise control_error(400, f"the browser saw no page: {error}") from None
+
+
+@control("POST", "expire")
+def control_expire(tenant):
+    """Let all access tokens expire."""
+    tenant.expire_access_tokens()
+
+
+@control("POST", "revoke", user="alice")
+def control_revoke(tenant, user):
+    """End all refresh tokens of the user."""
+    tenant.revoke_sessions(user)
+
+
+@control("POST", "rotate-keys")
+def control_rotate_keys(tenant):
+    """Sign with the next key from now on."""
+    tenant.rotate_keys()
+
+
+@control("POST", "fail", path=str, status=503, n=1, retry_after=0)
+def control_fail(tenant, path, status, n, retry_after):
+    """Answer the next n requests to the path with the status, and with Retry-After if not 0."""
+    if not (400 <= status <= 599 and 1 <= n <= 10000 and retry_after >= 0):
+        raise control_error(400, "status has to be 400 to 599, n 1 to 10000, retry_after 0 or more")
+    reason = BaseHTTPRequestHandler.responses.get(status, ("unknown",))[0]
+    fault = {"status": status, "body": {"error": reason.lower().replace(" ", "_")}}
+    if retry_after:
+        fault["headers"] = {"Retry-After": str(retry_after)}
+    for _ in range(n):
+        tenant.break_next(path, **fault)
+
+
+@control("GET", "requests")
+def control_requests(tenant):
+    """List what the tenant was asked, without the values of secrets."""
+
+    def shown(params):
+        return {name: "***" if SECRET_PARAM.fullmatch(name) else params[name] for name in params}
+
+    return [
+        {
+            "method": request.method,
+            "path": request.path,
+            "parameters": shown(request.params),
+            "status": request.status,
+        }
+        for request in list(tenant.requests)
+    ]
+
+
 # ---- Practice tenant: HTTP -----------------------------------------------------------------------
 
 
@@ -800,6 +940,13 @@ class Handler(BaseHTTPRequestHandler):
         pairs = parse_qsl(text, keep_blank_values=True)
         request = SimpleNamespace(method=self.command, path=url.path, params=dict(pairs))
         request.headers, request.time = self.headers, time.monotonic()
+        if url.path.startswith("/practice/"):  # neither logged nor broken by a fault
+            try:
+                reply = serve_control(tenant, request, body)
+            except RefusalError as refusal:
+                reply = refusal.reply
+            self.transmit(reply.encode(tenant.now()))
+            return
         request.status = request.error = None  # until the answer is known
         fault, reply = tenant.answer(request, problem_of(request, url.query, pairs))
         self.transmit(reply.encode(tenant.now()), **fault)
@@ -842,7 +989,7 @@ def problem_of(request, query, pairs):
 
 FAULTS = {"status", "body", "headers", "close", "drip", "grant_type", "change"}
 SECRET_PARAM = re.compile(
-    "code|code_verifier|device_code|password|client_secret|client_assertion|token|refresh_token"
+    "code|code_verifier|device_code|password|otp|client_secret|client_assertion|(.+_)?token"
 )
 API, OTHER_API = "https://api.example.test/", "https://other.example.test/"
 
@@ -870,7 +1017,10 @@ class Tenant:
 
     def __init__(self, *, port=0, **settings):
         self.port, self._server = port, None
-        self.apis = {API: ["read:things", "write:things"], OTHER_API: ["read:other"]}
+        self.apis = {
+            API: ["read:things", "write:things", "read:reports", "write:reports"],
+            OTHER_API: ["read:other"],
+        }
         self.mrrt = {}  # audience -> scopes that any refresh token is good for, too
         self.orgs = {"org_1": "acme"}
         self.realms = ["Username-Password-Authentication"]
@@ -1061,6 +1211,15 @@ class Tenant:
                 if session.user is self.users[user]:
                     session.is_alive = False
 
+    def expire_access_tokens(self):
+        """Let an API refuse all access tokens; a client goes on trusting the `expires_in` it got.
+
+        (`advance` would also age codes and sessions, and date new ID tokens in the future.)
+        """
+        with self._changed:
+            for token, (session, scopes, _) in self.access_tokens.items():
+                self.access_tokens[token] = (session, scopes, 0)
+
     def advance(self, seconds):
         """Move the tenant's clock; nobody else's."""
         self._offset += seconds
@@ -1150,23 +1309,35 @@ def practice_clients():
 
 
 def practice_users():
-    """Return the users by name."""
+    """Return the users by name; nobody has the permission write:reports."""
 
-    def user(key, name, password):
+    def user(key, name, password, *permissions):
         record = SimpleNamespace(sub=f"auth0|{key}", name=name, email=f"{key}@example.test")
         record.password, record.blocked, record.mfa = password, False, False
+        record.permissions = {"read:things", "read:other", *permissions}
         return record
 
     return {
-        "alice": user("alice", "Alice Liddell", "wonderland-1"),
+        "alice": user("alice", "Alice Liddell", "wonderland-1", "write:things", "read:reports"),
         "bob": user("bob", "Bob Builder", "builder-1"),
     }
+
+
+class LoopbackRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows a redirect on this machine only."""
+
+    def redirect_request(self, req, fp, code, msg, headers, newurl):
+        """Refuse a redirect to another machine."""
+        host = urlsplit(newurl).hostname
+        if host not in LOOPBACK:
+            raise urllib.error.URLError(f"a redirect leads to another machine: {host}")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 @functools.cache
 def direct_opener():
     """Make the opener once: from Python 3.12 on it reads all certificates each time."""
-    return urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    return urllib.request.build_opener(urllib.request.ProxyHandler({}), LoopbackRedirects())
 
 
 def fetch(url, fields=None):
@@ -1182,35 +1353,44 @@ def fetch(url, fields=None):
     return last
 
 
-# ---- Commands: tenant and demo -------------------------------------------------------------------
+# ---- Commands: tenant, demo and live -------------------------------------------------------------
 
 
-def serve_until_interrupted(port):
-    """Run the `tenant` command."""
-    with Tenant(port=port) as tenant:
-        machine = tenant.clients["practice-machine"]
-        for name, value in practice_environment(tenant).items():
-            print(f"{name}={value}", flush=True)
-        print(
-            """
+def serve_until_interrupted(port, as_json):
+    """Run the `tenant` command.
+
+    For programs (`--json`) any loopback port is good for a callback, since their tests run side by
+    side, and a device polls each second. For people the tenant is as strict and slow as Auth0.
+    """
+    settings = {"any_loopback_port": True, "device_interval": 1} if as_json else {}
+    with Tenant(port=port, **settings) as tenant, contextlib.suppress(KeyboardInterrupt):
+        if as_json:
+            ready = {"event": "ready", "env": practice_environment(tenant)}
+            ready.update(machine=machine_environment(tenant), control=tenant.issuer + "practice")
+            print(json.dumps(ready), flush=True)
+        else:
+            print_settings(tenant)
+        while True:
+            time.sleep(3600)
+    return 0
+
+
+def print_settings(tenant):
+    """Print the lines to export, and for people how to use them."""
+    for name, value in practice_environment(tenant).items():
+        print(f"{name}={value}", flush=True)
+    print(
+        """
 A practice tenant: it behaves like Auth0, on this machine only, until Ctrl-C.
 Export the lines above, then: python auth0_cli.py login
 Users, with their passwords for --flow password:""",
-            file=sys.stderr,
-        )
-        for user in tenant.users.values():
-            print(f"  {user.email}  {user.password}", file=sys.stderr)
-        print(
-            f"""For a machine without a user, export these instead:
-  AUTH0_CLIENT_ID={machine.client_id}
-  AUTH0_CLIENT_SECRET='{machine.client_secret}'""",
-            file=sys.stderr,
-            flush=True,
-        )
-        with contextlib.suppress(KeyboardInterrupt):
-            while True:
-                time.sleep(3600)
-    return 0
+        file=sys.stderr,
+    )
+    for user in tenant.users.values():
+        print(f"  {user.email}  {user.password}", file=sys.stderr)
+    print("For a machine without a user, export these instead:", file=sys.stderr)
+    for name, value in machine_environment(tenant).items():
+        print(f"  {name}='{value}'", file=sys.stderr, flush=True)
 
 
 def practice_environment(tenant):
@@ -1220,6 +1400,12 @@ def practice_environment(tenant):
         "AUTH0_CLIENT_ID": "practice-native",
         "AUTH0_AUDIENCE": API,
     }
+
+
+def machine_environment(tenant):
+    """Return the variables to change for a machine without a user."""
+    machine = tenant.clients["practice-machine"]
+    return {"AUTH0_CLIENT_ID": machine.client_id, "AUTH0_CLIENT_SECRET": machine.client_secret}
 
 
 class Demo:
@@ -1339,6 +1525,323 @@ def run_demo(device):
     return 0
 
 
+NOTED_HEADERS = (
+    "Date Cache-Control Retry-After WWW-Authenticate X-RateLimit-Limit X-RateLimit-Remaining"
+    " X-RateLimit-Reset Auth0-RateLimit Auth0-Client-Quota-Limit"
+).split()
+LIVE_SCOPE = "openid profile email offline_access no:such"
+NOWHERE = "https://unknown-api.invalid/"  # no tenant has this API
+
+
+def live_callback():
+    """Return a callback that the application has registered."""
+    port = re.search(r"[1-9]\d*", os.environ.get("AUTH0_CALLBACK_PORTS", "")) or ["18484"]
+    return f"http://127.0.0.1:{port[0]}/callback"
+
+
+class NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Leaves a redirect to whoever looks at it."""
+
+    def redirect_request(self, *_):
+        """Follow none."""
+
+
+class Probe:
+    """A tenant under `live`: each point is one request, summed up without any value of a secret.
+
+    `expected` is what another tenant said at the same points; `decide` has a person approve the
+    first two of three device codes and refuse the third one, and tells whether that was done.
+    """
+
+    def __init__(self, domain, client, pause, decide, expected=None):
+        self.domain, self.client, self.decide, self.expected = domain, client, decide, expected
+        self.pause, self.seen, self.headers, self.differences = pause, {}, {}, 0
+        is_local = urlsplit(domain).hostname in LOOPBACK
+        proxies = [urllib.request.ProxyHandler({})] if is_local else []
+        self._opener = urllib.request.build_opener(NoRedirects(), *proxies)
+
+    def ask(self, point, path, form=None, bearer=None, **query):
+        """Send a request, note its point, and return the JSON object that came back."""
+        url = self.domain + path + ("?" + urlencode(query) if query else "")
+        body = None if form is None else urlencode(form).encode()
+        headers = {"User-Agent": "auth0-cli-live", "Authorization": bearer and f"Bearer {bearer}"}
+        request = urllib.request.Request(url, body, overridden(headers, {}))
+        try:
+            try:
+                response = self._opener.open(request, timeout=30)
+            except urllib.error.HTTPError as error:
+                response = error
+            with response:
+                text = response.read(1 << 20)
+        except (OSError, ValueError, HTTPException) as error:
+            if not self.headers:  # the first response never came
+                raise
+            self.note(point, f"no response: {type(error).__name__}")
+            return {}
+        answer = as_json(text)
+        self.headers[point] = {name for name in NOTED_HEADERS if name in response.headers}
+        self.note(point, summary(self.domain, response, answer, (form or {}).get("scope", "")))
+        return answer if isinstance(answer, dict) else {}
+
+    def note(self, point, text):
+        """Keep what was seen at a point; beside another tenant's, say whether it is the same."""
+        self.seen[point] = text
+        if self.expected and text == self.expected.seen[point]:
+            say(f"same     {point}: {text}")
+        elif self.expected:
+            self.differ(point, f"practice: {self.expected.seen[point]}", f"this one: {text}")
+
+    def differ(self, point, *lines):
+        """Print one difference."""
+        self.differences += 1
+        say(f"DIFFERS  {point}", *(f"         {line}" for line in lines))
+
+    def compare_headers(self):
+        """Say which headers came with other responses than the other tenant's."""
+        points = self.headers.keys() & self.expected.headers.keys()
+        for name in NOTED_HEADERS:
+            seen = {point for point in points if name in self.headers[point]}
+            expected = {point for point in points if name in self.expected.headers[point]}
+            if seen != expected:
+                missing = f"only practice: {', '.join(sorted(expected - seen)) or 'none'}"
+                extra = f"only this one: {', '.join(sorted(seen - expected)) or 'none'}"
+                self.differ(f"header {name}, of {len(points)} responses", missing, extra)
+
+    def token(self, point, grant_type, **more):
+        """Ask the token endpoint; a parameter that is None is left out."""
+        form = overridden({**self.client, "grant_type": grant_type}, more)
+        return self.ask(point, "/oauth/token", form)
+
+    def device(self, point, **more):
+        """Ask for a device code."""
+        form = overridden({**self.client, "scope": LIVE_SCOPE}, more)
+        return self.ask(point, "/oauth/device/code", form)
+
+    def poll(self, point, device):
+        """Ask whether somebody has decided on the device code."""
+        return self.token(point, DEVICE_CODE, device_code=device["device_code"], audience=None)
+
+    def run(self):
+        """Go through all points that the settings allow."""
+        self.ask("discovery", "/.well-known/openid-configuration")
+        self.ask("discovery (OAuth)", "/.well-known/oauth-authorization-server")
+        self.ask("keys", "/.well-known/jwks.json")
+        self.ask("userinfo without a token", "/userinfo")
+        self.ask("userinfo, unknown token", "/userinfo", bearer="unknown")
+        self.token("token, no grant type", None)
+        self.token("token, unknown grant type", "unknown")
+        self.token("token, unknown client", "client_credentials", client_id="unknown-client")
+        self.device("device code, unknown client", client_id="unknown-client")
+        self.device("device code with a secret", client_secret="some-secret-of-nobody")
+        revocation = {**self.client, "token": "unknown", "audience": None}
+        self.ask("revocation of an unknown token", "/oauth/revoke", overridden(revocation, {}))
+        if "client_secret" in self.client:
+            self.run_machine()
+        else:
+            self.run_authorize()
+            self.run_device()
+
+    def run_machine(self):
+        """Client credentials: right, wrong, for no API and for an unknown one."""
+        kind = "client_credentials"
+        self.token("machine", kind)
+        self.token("machine, unknown scope", kind, scope="no:such")
+        self.token("machine, wrong secret", kind, client_secret="some-secret-of-nobody")
+        self.token("machine, no secret", kind, client_secret=None)
+        self.token("machine, unknown API", kind, audience=NOWHERE)
+        self.token("machine, no API", kind, audience=None)
+
+    def run_authorize(self):
+        """The authorization endpoint, up to its first response, and refusals of the exchange."""
+        right = {
+            **self.client,
+            "response_type": "code",
+            "redirect_uri": live_callback(),
+            "scope": "openid",
+            "state": secrets.token_urlsafe(32),
+            "nonce": secrets.token_urlsafe(32),
+            "code_challenge": secrets.token_urlsafe(32),
+            "code_challenge_method": "S256",
+        }
+        for point, changes in {
+            "authorize": {},
+            "authorize, callback mismatch": {"redirect_uri": "http://127.0.0.1:1/callback"},
+            "authorize, unknown client": {"client_id": "unknown-client"},
+            "authorize, unknown API": {"audience": NOWHERE},
+            "authorize, prompt=none": {"prompt": "none"},
+            "authorize, no PKCE": {"code_challenge": None, "code_challenge_method": None},
+            "authorize, unknown response type": {"response_type": "unknown"},
+        }.items():
+            self.ask(point, "/authorize", **overridden(right, changes))
+        exchange = {"redirect_uri": right["redirect_uri"], "code_verifier": right["state"]}
+        self.token("code missing", "authorization_code", **exchange)
+        self.token("code unknown", "authorization_code", code="unknown", **exchange)
+        self.token("refresh token unknown", "refresh_token", refresh_token="unknown")
+        self.token("machine, no secret", "client_credentials")
+
+    def run_device(self):
+        """A device code before its approval and, with a person's help, what comes after it."""
+        self.device("device code, unknown API", audience=NOWHERE)
+        self.poll("poll, unknown code", {"device_code": "unknown"})
+        devices = [self.device(f"device code {number}") for number in (1, 2, 3)]
+        if not all("device_code" in device for device in devices):
+            return
+        interval = devices[0].get("interval")
+        self.pause(interval + 1 if isinstance(interval, int) else 6)
+        self.poll("poll after the interval", devices[0])
+        self.poll("poll at once again", devices[0])
+        if not self.decide(devices):
+            return
+        self.pause(12)  # slow_down asks for 5 seconds more (RFC 8628 section 3.5)
+        first, second, _ = (
+            self.poll(f"poll, {decision}", device)
+            for decision, device in zip(("approved", "approved, too", "refused"), devices)
+        )
+        if "refresh_token" in first and "refresh_token" in second:
+            self.run_refresh(first, second)
+        self.pause(12)
+        # At the end, since some servers revoke what a code brought when it comes again.
+        self.poll("poll, code used", devices[0])
+        self.poll("poll, refused before", devices[2])
+
+    def run_refresh(self, first, second):
+        """Refreshes of one session, up to the reuse of a rotated token; revocation of another."""
+        self.ask("userinfo", "/userinfo", bearer=first.get("access_token"))
+        before = token = first["refresh_token"]
+        for point, changes in {
+            "refresh": {"audience": None},
+            "refresh, less scope": {"audience": None, "scope": "openid"},
+            "refresh, scope not granted": {"audience": None, "scope": "openid other:scope"},
+            "refresh, unknown API": {"audience": NOWHERE},
+        }.items():
+            answer = self.token(point, "refresh_token", refresh_token=token, **changes)
+            before, token = token, answer.get("refresh_token", token)
+        reuse = {"audience": None, "refresh_token": before}
+        answer = self.token("refresh, the token before the last", "refresh_token", **reuse)
+        reuse["refresh_token"] = token
+        self.token("refresh, the last one after that", "refresh_token", **reuse)
+        client = overridden(self.client, {"audience": None})
+        for point, leftover in {
+            "revocation": second["refresh_token"],
+            "revocation of the other session": answer.get("refresh_token", token),
+        }.items():
+            self.ask(point, "/oauth/revoke", {**client, "token": leftover})
+        reuse["refresh_token"] = second["refresh_token"]
+        self.token("refresh after the revocation", "refresh_token", **reuse)
+        bearer = second.get("access_token")
+        self.ask("userinfo after the revocation", "/userinfo", bearer=bearer)
+
+
+def as_json(text):
+    """Return the JSON value, or None."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def printable(text):
+    """Return the text of a server as one line that moves no cursor."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text)[:2000]
+
+
+def summary(domain, response, answer, scope):
+    """Sum a response up: status, kind, place of a redirect, error code, names of members."""
+    parts = [str(response.status), response.headers.get_content_type()]
+    if "Location" in response.headers:
+        place = urlsplit(urljoin(domain + "/", response.headers["Location"]))
+        answer = dict(parse_qsl(place.query))
+        is_own = place.netloc == urlsplit(domain).netloc
+        path = re.sub(r"[\w-]{16,}", "*", place.path)  # the id of a transaction
+        parts = [parts[0], f"to its own {path}" if is_own else "to the callback"]
+    if isinstance(answer, dict):
+        if "error" in answer:
+            parts.append(f"error={answer['error']}")
+        if "access_token" in answer and "scope" in answer and scope:
+            dropped = set(scope.split()) - set(str(answer["scope"]).split())
+            parts.append(f"scope without {' '.join(sorted(dropped)) or 'nothing'}")
+    text = " ".join([*parts, names_in(answer)]).rstrip()
+    return printable(text)
+
+
+def names_in(value):
+    """Return the names of members, also in a JWT, and none of their values."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(name + names_in(value[name]) for name in sorted(value)) + "}"
+    if isinstance(value, list):
+        return "".join(
+            f"[{names}]" for names in sorted({names_in(item) for item in value}) if names
+        )
+    if isinstance(value, str) and value.startswith("eyJ") and value.count(".") in (2, 4):
+        with contextlib.suppress(ValueError):
+            parts = [base64.urlsafe_b64decode(part + "==") for part in value.split(".")[:2]]
+            return "=JWT" + "".join(names_in(as_json(part)) for part in parts)
+    return ""
+
+
+def ask_person(devices):
+    """Have a person decide on three device codes; tell whether that was done."""
+    wanted = ("confirm it", "confirm it as well", "cancel it")
+    if not sys.stdin.isatty():
+        say("skipped  all that needs a login: no terminal, so nobody to log in")
+        return False
+    say("", "Open these addresses in a browser, log in and decide:")
+    for device, what in zip(devices, wanted):
+        link = device.get("verification_uri_complete") or device.get("verification_uri")
+        say(printable(f"  {link}  code {device.get('user_code')}: {what}"))
+    say("Then type y and Enter. Enter alone skips all that needs a login.")
+    is_done = sys.stdin.readline().strip() != ""
+    say("" if is_done else "skipped  all that needs a login")
+    return is_done
+
+
+def run_live(person=ask_person):
+    """Run the `live` command: the same requests to a real tenant and to the practice tenant.
+
+    It logs in twice and logs out again, and changes nothing else. Each machine's token that is
+    asked for counts against the quota of the tenant.
+    """
+    names = ("AUTH0_DOMAIN", "AUTH0_CLIENT_ID", "AUTH0_CLIENT_SECRET", "AUTH0_AUDIENCE")
+    domain, client_id, client_secret, audience = (
+        os.environ.get(name, "").strip() for name in names
+    )
+    domain = (domain if "://" in domain else f"https://{domain}").rstrip("/")
+    url = urlsplit(domain)
+    is_safe = url.scheme == "https" or (url.scheme == "http" and url.hostname in LOOPBACK)
+    if not (url.hostname and client_id and is_safe):
+        print("live: set AUTH0_DOMAIN and AUTH0_CLIENT_ID as for auth0_cli.py", file=sys.stderr)
+        return 2
+    client = {"client_id": client_id, "client_secret": client_secret, "audience": audience}
+    client = {name: value for name, value in client.items() if value}
+    with Tenant() as tenant:
+        tenant.clients["practice-native"].callbacks.append(live_callback())
+        like = {"client_id": "practice-native"}
+        if client_secret:
+            machine = tenant.clients["practice-machine"]
+            like = {"client_id": machine.client_id, "client_secret": machine.client_secret}
+        if audience:
+            like["audience"] = API
+
+        def decide(devices):
+            for device in devices[:2]:
+                tenant.approve(device["user_code"])
+            tenant.deny(devices[2]["user_code"])
+            return True
+
+        practice = Probe(tenant.domain, like, tenant.advance, decide)
+        practice.run()
+    say(f"Each point: what {domain} answered, beside the practice tenant.", "")
+    probe = Probe(domain, client, time.sleep, person, practice)
+    try:
+        probe.run()
+    except (OSError, ValueError, HTTPException) as error:
+        print(f"live: {domain} does not answer: {error}", file=sys.stderr)
+        return 2
+    probe.compare_headers()
+    say("", f"{probe.differences} differences at {len(probe.seen)} points and in their headers.")
+    return 1 if probe.differences else 0
+
+
 def interrupt(*_):
     """End on SIGTERM as on Ctrl-C, with everything cleaned up."""
     raise KeyboardInterrupt
@@ -1350,16 +1853,22 @@ def main(argv=None):
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    commands = parser.add_subparsers(dest="command", metavar="demo | tenant", required=True)
+    commands = parser.add_subparsers(dest="command", metavar="demo | tenant | live", required=True)
     demo = commands.add_parser("demo", help="log in, token, status, log out against the tenant")
     demo.add_argument("--device", action="store_true", help="with a device code, not a browser")
     tenant = commands.add_parser("tenant", help="serve the practice tenant until Ctrl-C")
     tenant.add_argument("--port", type=int, default=0, help="default: any free port")
+    tenant.add_argument(
+        "--json", action="store_true", help="one JSON line, for tests that drive it"
+    )
+    commands.add_parser("live", help="compare a real tenant with the practice tenant")
     options = parser.parse_args(argv)
     try:
         if options.command == "demo":
             return run_demo(options.device)
-        return serve_until_interrupted(options.port)
+        if options.command == "live":
+            return run_live()
+        return serve_until_interrupted(options.port, options.json)
     except KeyboardInterrupt:
         return 130
     except (OSError, OverflowError) as error:
@@ -4924,6 +5433,343 @@ class TestSessionFiles:
             if child == 0:
                 os._exit(1 if sys.exc_info()[0] else 0)
         assert os.waitpid(child, 0)[1] == 0
+
+
+# ---- Tests: practice tenant ----------------------------------------------------------------------
+
+
+def post(url, fields=None, body=None, **headers):
+    """Send a form or, to a control endpoint, JSON."""
+    encode = json.dumps if "/practice/" in url else urlencode
+    body = encode(fields or {}).encode() if body is None else body
+    try:
+        response = direct_opener().open(urllib.request.Request(url, body, headers), timeout=20)
+    except urllib.error.HTTPError as error:
+        response = error
+    with response:
+        answer = SimpleNamespace(status=response.status, headers=response.headers)
+        answer.json = json.loads(response.read())
+    return answer
+
+
+class TestPracticeTenant:
+    @pytest.fixture
+    def tokens(self, tenant):
+        """Return what a token request is answered with."""
+
+        def ask(user="alice", **params):
+            if params.setdefault("grant_type", "password") == "password":
+                params.update(username=user, password=tenant.users[user].password)
+            params = {"client_id": "practice-native", "audience": API, **params}
+            return post(tenant.issuer + "oauth/token", params).json
+
+        return ask
+
+    @pytest.fixture
+    def outside(self, tmp_path):
+        """Start a copy that has no neighbour and no pytest, as other programs' tests do."""
+        copy = shutil.copy(__file__, tmp_path / "stand_in.py")
+        command = [sys.executable, "-I", "-S", copy, "tenant", "--json"]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        with subprocess.Popen(command, encoding="utf-8", **pipes) as process:
+            process.out, process.err = Stream(process.stdout), Stream(process.stderr)
+            yield process
+            process.kill()
+
+    def test_lets_a_test_in_another_process_play_the_user(self, outside, cli):
+        line = outside.out.line()
+        ready = json.loads(line)
+        domain = ready["env"]["AUTH0_DOMAIN"]
+        env = {"AUTH0_DOMAIN": domain, "AUTH0_CLIENT_ID": "practice-native", "AUTH0_AUDIENCE": API}
+        machine = {"AUTH0_CLIENT_ID": "practice-machine", "AUTH0_CLIENT_SECRET": MACHINE_SECRET}
+        control = f"{domain}/practice"
+        assert ready == {"event": "ready", "env": env, "machine": machine, "control": control}
+        cli.env.update(env, AUTH0_CALLBACK_PORTS="0")
+        running = cli.start("login", "--flow", "browser", "--no-browser", "--json")
+        answer = post(control + "/login", {"url": running.event()["url"], "user": "bob"})
+        assert (answer.status, answer.json) == (200, {"status": 200})
+        assert event_of(running.finish())["user"]["sub"] == "auth0|bob"
+        running = cli.start("login", "--flow", "device", "--json")
+        answer = post(control + "/approve", {"user_code": running.event()["user_code"]})
+        assert (answer.status, answer.json) == (200, {})
+        assert event_of(running.finish())["user"]["sub"] == "auth0|alice"
+        cli.env.update(machine, AUTH0_CLI_CACHE=str(cli.home / "machine"))
+        assert cli.token()
+        outside.terminate()
+        assert (outside.out.whole(), outside.err.whole()) == (line, "")
+        assert outside.wait(20) == 0 or os.name == "nt"
+
+    def test_the_fixture_of_the_readme_runs(self, cli, tmp_path):
+        (block,) = re.findall(r"```py\n(.*?)```", TestReadme.readme, re.DOTALL)
+        imports = "import json, subprocess, sys, urllib.request, pytest\n"
+        imports += "from auth0_cli import Auth0, get_token\n"
+        (tmp_path / "test_program.py").write_text(imports + block)
+        shutil.copy(__file__, tmp_path / "practice_tenant.py")
+        env = {**cli.env, "PYTHONPATH": str(Demo.program.parent)}
+        command = [sys.executable, "-m", "pytest", "-q", "test_program.py"]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout
+        assert "1 passed" in done.stdout
+
+    def test_a_refusal_at_the_device_can_be_played(self, cli, tenant):
+        tenant.device_interval = 1
+        running = cli.start("login", "--flow", "device", "--json")
+        post(tenant.issuer + "practice/deny", {"user_code": running.event()["user_code"]})
+        assert event_of(running.finish(4))["error"] == "access_denied"
+
+    def test_expires_access_tokens_for_an_api_and_no_others(self, tenant, tokens):
+        def status(token):
+            headers = {"Authorization": f"Bearer {token}"}
+            request = urllib.request.Request(tenant.issuer + "userinfo", headers=headers)
+            try:
+                response = direct_opener().open(request)
+            except urllib.error.HTTPError as error:
+                response = error
+            with response:
+                return response.status
+
+        before = tokens(scope="openid")["access_token"]
+        assert status(before) == 200
+        post(tenant.issuer + "practice/expire")
+        assert status(before) == 401
+        assert status(tokens(scope="openid")["access_token"]) == 200
+
+    @pytest.mark.parametrize(("body", "ended"), [({}, "alice"), ({"user": "bob"}, "bob")])
+    def test_ends_the_sessions_of_one_user(self, tenant, tokens, body, ended):
+        post(tenant.issuer + "practice/revoke", body)
+        refresh = {user: tokens(user, scope="openid offline_access") for user in ("alice", "bob")}
+        assert all("error" not in answer for answer in refresh.values())
+        post(tenant.issuer + "practice/revoke", body)
+        for user, answer in refresh.items():
+            token = answer["refresh_token"]
+            again = tokens(grant_type="refresh_token", refresh_token=token)
+            assert again.get("error") == ("invalid_grant" if user == ended else None)
+
+    def test_signs_with_another_key_after_a_rotation(self, tenant, tokens):
+        kids = []
+        for _ in range(2):
+            head = tokens()["access_token"].split(".")[0]
+            kids.append(json.loads(base64.urlsafe_b64decode(head + "=="))["kid"])
+            post(tenant.issuer + "practice/rotate-keys")
+        assert kids == ["practice-1", "practice-2"]
+
+    def test_fails_as_often_as_it_is_wanted(self, tenant):
+        wanted = {"path": "/oauth/token", "status": 429, "n": 2, "retry_after": 7}
+        post(tenant.issuer + "practice/fail", wanted)
+        seen = [post(tenant.issuer + "oauth/token") for _ in range(3)]
+        assert [answer.status for answer in seen] == [429, 429, 400]
+        assert [answer.headers["Retry-After"] for answer in seen] == ["7", "7", None]
+        assert seen[0].json == {"error": "too_many_requests"}
+
+    def test_lists_what_it_was_asked_without_secrets(self, tenant, tokens):
+        assert fetch(tenant.issuer + "practice/requests").text == "[]"
+        tokens(scope="openid")
+        (request,) = json.loads(fetch(tenant.issuer + "practice/requests").text)
+        assert (request["method"], request["path"]) == ("POST", "/oauth/token")
+        assert request["status"] == 200
+        assert request["parameters"] == {
+            "grant_type": "password",
+            "client_id": "practice-native",
+            "audience": API,
+            "scope": "openid",
+            "username": "alice",
+            "password": "***",
+        }
+
+    @table(
+        "name, body, status, words",
+        {
+            "no JSON": ("approve", b"user_code=A", 400, "JSON"),
+            "a list": ("approve", b"[]", 400, "object"),
+            "nested": ("approve", b"[" * 100_000, 400, "JSON"),
+            "nothing": ("approve", b"", 400, "user_code"),
+            "another type": ("fail", b'{"path": "/", "n": "2"}', 400, "n has to be"),
+            "another number": ("fail", b'{"path": "/", "status": 200}', 400, "status"),
+            "a misspelt member": ("expire", b'{"user": "alice"}', 400, "'user'"),
+            "an unknown code": ("approve", b'{"user_code": "AAAA"}', 400, "user code"),
+            "an unknown user": ("revoke", b'{"user": "carol"}', 400, "'carol'"),
+            "another site": ("login", b'{"url": "http://127.0.0.1:1/"}', 400, "http://127"),
+            "an unknown path": ("forgive", b"", 404, "/practice/forgive"),
+            "another method": ("requests", b"", 405, "GET"),
+        },
+    )
+    def test_control_says_what_is_wrong_with_a_request(self, tenant, name, body, status, words):
+        answer = post(f"{tenant.issuer}practice/{name}", body=body)
+        assert answer.status == status
+        assert words in answer.json["error"]
+
+    @pytest.mark.parametrize(
+        "headers", [{"Origin": "http://a.example"}, {"Origin": "null"}, {"Host": "a.example:80"}]
+    )
+    def test_control_is_not_for_web_pages(self, tenant, headers):
+        tenant.approve = tenant.rotate_keys = None  # which would be called
+        assert post(tenant.issuer + "practice/rotate-keys", **headers).status == 403
+
+    def test_the_played_browser_stays_on_this_machine(self, tenant):
+        callback = "http://192.0.2.1/callback"
+        tenant.clients["practice-native"].callbacks.append(callback)
+        url = f"{tenant.issuer}authorize?redirect_uri={callback}&client_id=practice-native"
+        answer = post(tenant.issuer + "practice/login", {"url": url})
+        assert answer.status == 400
+        assert "another machine: 192.0.2.1" in answer.json["error"]
+
+    def test_the_played_browser_tells_what_it_could_not_open(self, tenant):
+        tenant.any_loopback_port = True
+        with socket.socket() as silent:  # bound, so that nobody else listens there
+            silent.bind(("127.0.0.1", 0))
+            callback = f"http://127.0.0.1:{silent.getsockname()[1]}/callback"
+            url = f"{tenant.issuer}authorize?redirect_uri={callback}&client_id=practice-native"
+            assert "no page" in post(tenant.issuer + "practice/login", {"url": url}).json["error"]
+
+    @pytest.mark.parametrize(
+        "more",
+        [
+            {"client_secret": "web-secret-~!%:+ &x"},
+            {"client_assertion": "a.b.c", "client_assertion_type": JWT_BEARER},
+        ],
+    )
+    @pytest.mark.parametrize("client_id", ["practice-native", "practice-web"])
+    def test_a_device_code_is_for_clients_that_send_no_secret(self, tenant, client_id, more):
+        url = tenant.issuer + "oauth/device/code"
+        refused = post(url, {"client_id": client_id, **more})
+        assert (refused.status, refused.json["error"]) == (403, "unauthorized_client")
+        assert post(url, {"client_id": client_id}).status == 200
+
+    @table(
+        "user, scope, granted",
+        {
+            "all": (
+                "alice",
+                "openid profile email read:things",
+                "openid profile email read:things",
+            ),
+            "unknown": ("alice", "openid no:such read:other", "openid"),
+            "not permitted": ("alice", "read:reports write:reports", "read:reports"),
+            "bob": ("bob", "read:things write:things read:reports", "read:things"),
+            "without any": ("bob", None, "openid profile email read:things"),
+        },
+    )
+    def test_a_user_is_granted_what_the_permissions_allow(self, tokens, user, scope, granted):
+        wanted = {} if scope is None else {"scope": scope}
+        assert tokens(user, **wanted)["scope"] == granted
+
+    def test_a_refresh_narrows_the_grant_and_never_widens_it(self, tenant, tokens):
+        grant = "openid offline_access read:things write:things"
+        answer = tokens(scope=grant)
+        for wanted, granted in (
+            (None, grant),
+            ("openid read:things", "openid read:things"),
+            ("openid read:things read:reports", "openid read:things"),
+            (None, grant),
+        ):
+            answer = tokens(
+                grant_type="refresh_token",
+                refresh_token=answer["refresh_token"],
+                **({"scope": wanted} if wanted else {}),
+            )
+            assert answer["scope"] == granted
+        tenant.users["alice"].permissions.remove("write:things")
+        answer = tokens(grant_type="refresh_token", refresh_token=answer["refresh_token"])
+        assert answer["scope"] == "openid offline_access read:things"
+
+
+class TestLive:
+    @pytest.fixture
+    def live(self, tenant, monkeypatch, capsys):
+        """Run `live` on the tenant, whose clock goes on in the pauses, with Alice at hand."""
+
+        def person(devices):
+            for device in devices[:2]:
+                tenant.approve(device["user_code"])
+            tenant.deny(devices[2]["user_code"])
+            return True
+
+        def run(environment, person=person):
+            for name, value in environment.items():
+                monkeypatch.setenv(name, value)
+            result = SimpleNamespace(code=run_live(person), text=capsys.readouterr().out)
+            assert not [secret for secret in tenant.secrets if secret in result.text]
+            result.differences = re.findall("^DIFFERS +(.*)", result.text, re.MULTILINE)
+            return result
+
+        monkeypatch.setattr(time, "sleep", tenant.advance)
+        return run
+
+    def test_finds_no_difference_between_two_practice_tenants(self, live, tenant):
+        seen = live(practice_environment(tenant))
+        assert (seen.code, seen.differences) == (0, [])
+        for point in (
+            "poll at once again: 429",
+            "refresh: 200",
+            "refresh after the revocation: 403",
+        ):
+            assert f"same     {point}" in seen.text
+        assert not any(session.is_alive for session in tenant.sessions)
+        seen = live({**practice_environment(tenant), **machine_environment(tenant)})
+        assert (seen.code, seen.differences) == (0, [])
+        assert "same     machine: 200" in seen.text
+
+    def test_names_each_difference(self, live, tenant):
+        tenant.leeway = 60
+        tenant.break_all(
+            "/oauth/revoke", status=400, body={"error": "\x1b[31m", "odd": MACHINE_SECRET}
+        )
+        tenant.break_all("/userinfo", status=401, headers={"Retry-After": "7"}, body="Unauthorized")
+        tenant.clients["practice-native"].callbacks.append("http://127.0.0.1:1/callback")
+        seen = live(practice_environment(tenant))
+        assert seen.code == 1
+        assert seen.differences == [
+            "revocation of an unknown token",
+            "authorize, callback mismatch",
+            "userinfo",
+            "refresh, the token before the last",
+            "refresh, the last one after that",
+            "revocation",
+            "revocation of the other session",
+            "refresh after the revocation",
+            "userinfo after the revocation",
+            "header Retry-After, of 45 responses",
+            "header WWW-Authenticate, of 45 responses",
+        ]
+        assert "this one: 400 application/json error=?[31m {error, odd}" in seen.text
+
+    def test_does_without_a_person(self, tenant, cli):
+        command = [sys.executable, __file__, "live"]
+        options = {"input": "y\n", "capture_output": True, "encoding": "utf-8"}
+        tenant.device_interval = 0
+        done = subprocess.run(command, env=cli.env, check=False, **options)
+        assert (done.returncode, done.stderr) == (1, "")
+        assert re.findall("^DIFFERS +(.*)", done.stdout, re.MULTILINE) == ["poll at once again"]
+        assert "skipped" in done.stdout
+        assert tenant.sessions == []
+
+    @pytest.mark.parametrize(("answer", "is_done"), [("y\n", True), ("\n", False), ("", False)])
+    def test_a_person_is_asked_once(self, monkeypatch, capsys, answer, is_done):
+        stdin = SimpleNamespace(isatty=lambda: True, readline=iter([answer]).__next__)
+        monkeypatch.setattr(sys, "stdin", stdin)
+        device = {"user_code": "AB\x1bCD", "verification_uri": "https://a.example/activate"}
+        assert ask_person([device] * 3) is is_done
+        text = capsys.readouterr().out
+        assert text.count("https://a.example/activate  code AB?CD: ") == 3
+        assert ("skipped" in text) is not is_done
+
+    @table(
+        "changes, words",
+        {
+            "no domain": ({"AUTH0_DOMAIN": ""}, "AUTH0_DOMAIN"),
+            "no client": ({"AUTH0_CLIENT_ID": " "}, "AUTH0_CLIENT_ID"),
+            "no TLS": ({"AUTH0_DOMAIN": "http://a.example"}, "AUTH0_DOMAIN"),
+            "nobody there": ({"AUTH0_DOMAIN": "http://127.0.0.1:1"}, "does not answer"),
+        },
+    )
+    def test_is_exit_2_where_it_can_not_run(self, tenant, monkeypatch, capsys, changes, words):
+        for name, value in {**practice_environment(tenant), **changes}.items():
+            monkeypatch.setenv(name, value)
+        assert run_live() == 2
+        assert words in capsys.readouterr().err
+        assert tenant.requests == []
 
 
 # ---- Tests: hostile and broken peers -------------------------------------------------------------
