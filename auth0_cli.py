@@ -1416,6 +1416,8 @@ def _error_response(response: _HttpRequest, host: str, sent: dict[str, str]) -> 
             "AUTH0_DOMAIN right, and does a proxy stand between?"
         )
     what = _with_hint(code, description, "try again, or ask an administrator of the tenant")
+    if code == "unauthorized_client" and sent["client_id"].startswith("tpc_"):  # third-party
+        what = f"({code}: {description}): {_REMEDIES['client-grant']}"
     if code in _OVERLOADED:
         return NetworkError(f"Auth0 refused {what}", code)
     return OAuthError(f"Auth0 refused {what}", named, description, status)

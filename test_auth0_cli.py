@@ -7076,6 +7076,14 @@ class TestFaults:
             call("token", code=5, by=machine("acme.example.test"))
         assert proxy.seen[0].startswith(b"CONNECT acme.example.test:443 ")
 
+    def test_a_third_party_application_without_a_client_grant_is_told_so(self, tenant, call):
+        body = {"error": "unauthorized_client", "error_description": "Not allowed"}
+        tenant.break_all("/oauth/token", status=403, body=body)
+        auth0 = machine(tenant.domain)
+        assert "Grant Types" in call("token", code=4, by=auth0).err
+        auth0 = Auth0(tenant.domain, "tpc_1", client_secret=MACHINE_SECRET, cache=MemoryCache())
+        assert "authorize the application for that API" in call("token", code=4, by=auth0).err
+
     @table(
         "answer",
         {
