@@ -1355,7 +1355,8 @@ class _Tenant:
         method, body = "GET", None
         if form is not None:
             form["client_id"] = self.client_id
-            self._authenticate(form)
+            if path != "/oauth/device/code":  # where Auth0 answers 403 to authentication
+                self._authenticate(form)
             headers["Content-Type"] = "application/x-www-form-urlencoded"
             method, body = "POST", _form_encode(form)
         request = _HttpRequest(self.origin, deadline)

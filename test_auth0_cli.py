@@ -7076,6 +7076,15 @@ class TestFaults:
             call("token", code=5, by=machine("acme.example.test"))
         assert proxy.seen[0].startswith(b"CONNECT acme.example.test:443 ")
 
+    def test_the_device_code_is_requested_without_client_authentication(self, tenant, hurried):
+        web = tenant.clients["practice-web"]
+        secret = web.client_secret
+        auth0 = Auth0(tenant.domain, "practice-web", client_secret=secret, cache=MemoryCache())
+        auth0.login(flow="device", show=lambda prompt: tenant.approve(prompt["user_code"]))
+        first, *polls = [request.params for request in tenant.requests if request.params]
+        assert set(first) == {"client_id", "scope"}
+        assert {poll["client_secret"] for poll in polls} == {secret}
+
     def test_a_third_party_application_without_a_client_grant_is_told_so(self, tenant, call):
         body = {"error": "unauthorized_client", "error_description": "Not allowed"}
         tenant.break_all("/oauth/token", status=403, body=body)
