@@ -1198,7 +1198,7 @@ class _HttpRequest:
         return left
 
 
-def _connection_error(request: _HttpRequest, host: str) -> Auth0Error:
+def _connection_error(request: _HttpRequest, host: str, seconds: float) -> Auth0Error:
     """The error for a request that got no response, with what the user can do."""
     import socket
     from ssl import SSLCertVerificationError
@@ -1212,7 +1212,7 @@ def _connection_error(request: _HttpRequest, host: str) -> Auth0Error:
         return ConfigError(f"the certificate of {via} is not trusted ({reason}): {hint}")
     late = time.monotonic() >= request.deadline  # then `abandon` caused the problem
     if late or problem is None or isinstance(problem, (TimeoutError, socket.timeout)):
-        return NetworkError(f"{via} did not answer within {REQUEST_SECONDS:.0f} s: try again later")
+        return NetworkError(f"{via} did not answer within {seconds:.3g} s: try again later")
     if isinstance(problem, (socket.gaierror, UnicodeError)):
         name = request.proxy or host
         return NetworkError(f"the host {name} was not found: check its name and the network")
@@ -1254,7 +1254,7 @@ class _Tenant:
         names = ("client_secret", "client_assertion", "trace")
         self._secret, self._assertion, self._trace = map(setting, names)
 
-    def post(self, path: str, form: Form, retry: str) -> Json:
+    def post(self, path: str, form: Form, retry: str, seconds: float | None = None) -> Json:
         """POSTs a form with the client's authentication (RFC 6749 section 2.3.1: in the body).
 
         Args:
@@ -1263,6 +1263,7 @@ class _Tenant:
             retry: when to repeat a failed request: `never`; `if_unsent`, if the server cannot have
                 received it; `once_if_lost`, also once if the connection broke before the response;
                 `always`, after each failure that may be temporary.
+            seconds: for everything, retries included; REQUEST_SECONDS if None.
 
         Returns:
             The JSON object of a success; {} for a revocation (RFC 7009: its body means nothing).
@@ -1273,7 +1274,7 @@ class _Tenant:
             ConfigError: a proxy, a certificate or a setting that has to be corrected first.
         """
         wanted = {name: value for name, value in form.items() if value is not None}
-        response = self._send_with_retries(path, wanted, retry)
+        response = self._send_with_retries(path, wanted, retry, seconds)
         if path == "/oauth/revoke" and 200 <= response.status < 300:
             return {}
         error = _error_response(response, self._host, wanted)
@@ -1314,16 +1315,17 @@ class _Tenant:
             form["client_secret"] = self._secret
 
     def _send_with_retries(
-        self, path: str, form: dict[str, str] | None, retry: str
+        self, path: str, form: dict[str, str] | None, retry: str, seconds: float | None = None
     ) -> _HttpRequest:
-        """Sends a request, and repeats it as `post` describes, within REQUEST_SECONDS in total.
+        """Sends a request, and repeats it as `post` describes.
 
         After 429 it is repeated too: the server has not processed it.
         """
         from http.client import IncompleteRead
         from ssl import SSLCertVerificationError
 
-        deadline = time.monotonic() + REQUEST_SECONDS
+        seconds = seconds or REQUEST_SECONDS
+        deadline = time.monotonic() + seconds
         pauses = [] if retry == "never" else [0.3, 1.0]
         while True:
             response = self._send_once(path, form, deadline)
@@ -1341,7 +1343,7 @@ class _Tenant:
                 break
             time.sleep(wait)
         if not response.status:
-            raise _connection_error(response, self._host) from None
+            raise _connection_error(response, self._host, seconds) from None
         return response
 
     def _send_once(self, path: str, form: dict[str, str] | None, deadline: float) -> _HttpRequest:
@@ -1369,7 +1371,7 @@ class _Tenant:
                 thread.join(min(0.5, left))  # a longer wait could not be interrupted on Windows
                 if not hint_shown and time.monotonic() > started + 3:
                     hint_shown = True
-                    _say_waiting(f"{self._host}, for up to {REQUEST_SECONDS:.0f} s")
+                    _say_waiting(f"{self._host}, for up to {deadline - started:.0f} s")
         finally:
             request.abandon()
         if self._trace:
