@@ -1364,8 +1364,12 @@ class _Tenant:
         request = _HttpRequest(self.origin, deadline)
         started = time.monotonic()
         hint_shown = False
-        thread = Thread(target=request.run, args=(method, path, body, headers), daemon=True)
-        thread.start()
+        thread = Thread(target=request.run, args=(method, path, body, headers))
+        try:
+            thread.daemon = True
+            thread.start()
+        except RuntimeError:  # at the exit, at a limit of processes, or in a subinterpreter
+            request.run(method, path, body, headers)
         try:
             while (left := deadline - time.monotonic()) > 0 and thread.is_alive():
                 thread.join(min(0.5, left))  # a longer wait could not be interrupted on Windows
@@ -2595,7 +2599,10 @@ def _finish(work: Callable[[Callable[[], None]], Record]) -> Record:
         done.set()
 
     try:
-        _in_background(run)
+        try:
+            _in_background(run)
+        except RuntimeError:  # no thread can be started
+            run()
         while not done.wait(0.5):
             pass
     except BaseException:

@@ -7076,6 +7076,20 @@ class TestFaults:
             call("token", code=5, by=machine("acme.example.test"))
         assert proxy.seen[0].startswith(b"CONNECT acme.example.test:443 ")
 
+    def test_a_request_needs_no_thread(self, tenant):
+        script = (
+            "import threading, auth0_cli\n"
+            "def fail(*_):\n"
+            "    raise RuntimeError('no thread can be started')\n"
+            "threading.Thread.start = fail\n"
+            "print(auth0_cli.get_token())\n"
+        )
+        env = {**os.environ, "AUTH0_DOMAIN": tenant.domain, "AUTH0_AUDIENCE": API}
+        env.update(AUTH0_CLIENT_ID="practice-machine", AUTH0_CLIENT_SECRET=MACHINE_SECRET)
+        options = {"cwd": Demo.program.parent, "env": env, "stdout": subprocess.PIPE, "text": True}
+        done = subprocess.run([sys.executable, "-c", script], check=False, **options)
+        assert done.stdout.strip() in tenant.access_tokens
+
     def test_the_time_for_a_request_bounds_all_its_retries(self, hurried):
         with raw_server(lambda _: b"HTTP/1.1 503 x\r\nRetry-After: 3\r\n\r\n") as server:
             tenant = auth0_cli._Tenant(f"http://127.0.0.1:{server.port}", "x", {}.get)
