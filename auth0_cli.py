@@ -1248,21 +1248,90 @@ class _StoredSession:
 
 # ---- HTTP ----------------------------------------------------------------------------------------
 
+_PROCESS = os.getpid()  # a forked child has another number
+_ROOT_FILES = (  # of Debian, Red Hat, SUSE, and macOS or Alpine
+    "/etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt "
+    "/etc/ssl/ca-bundle.pem /etc/ssl/cert.pem"
+).split()
 
-class _Exchange:
-    """One request on its own connection, and the answer: at most MAX_BYTES of body.
 
-    It runs in a thread that its caller may stop waiting for: a name that is not resolved or an
-    answer that drips would hold it for longer than any time-out of a socket.
+def _find_proxy(netloc: str) -> tuple[str, str, int, str] | None:
+    """The proxy for an https server: the variable that sets it, host, port and login header.
+
+    HTTPS_PROXY, else ALL_PROXY, else the settings of macOS or Windows; NO_PROXY as in urllib. The
+    value is parsed by hand, because the password may contain any character.
+
+    Raises:
+        ConfigError: the proxy is not an http:// one. The message never shows the value.
+    """
+    names = [name for name in os.environ if name.lower() in ("https_proxy", "all_proxy")]
+    if not names and sys.platform not in ("darwin", "win32"):
+        return None  # importing urllib.request costs up to 10 ms
+    from urllib import request
+    from urllib.parse import unquote_to_bytes
+
+    # In a forked child, reading the settings of macOS crashes.
+    suffix = "" if os.getpid() == _PROCESS else "_environment"
+    proxies = getattr(request, f"getproxies{suffix}")()
+    is_excluded = getattr(request, f"proxy_bypass{suffix}")
+    kind = "https" if proxies.get("https", "").strip() else "all"
+    value = proxies.get(kind, "").strip()
+    if not value or is_excluded(netloc) or is_excluded(f"{netloc}:443"):
+        return None
+    # Of two spellings, urllib prefers the one in lower case, which is also the greater one.
+    variable = max((n for n in names if n.lower() == f"{kind}_proxy"), default="HTTPS_PROXY")
+    scheme, found, rest = value.partition("://")
+    if not found or ":" in scheme:  # no scheme, but perhaps a password with "://"
+        scheme, rest = "http", value
+    login, _, address = rest.rpartition("@")
+    host, port = _split_port(address.partition("/")[0])
+    usable = port.isdecimal() and 0 < int(port[:6]) < 65536
+    if scheme.lower() != "http" or not host or (port and not usable):
+        raise ConfigError(
+            "the proxy is not of the form http://HOST:PORT, and no other kind is supported: "
+            f"correct {variable}, or list {netloc} in NO_PROXY"
+        )
+    if login:
+        login = _b64(unquote_to_bytes(os.fsencode(login if ":" in login else f"{login}:")))
+        login = f"Proxy-Authorization: Basic {login}\r\n"
+    return variable, host, int(port or 80), login
+
+
+def _tls_context() -> Any:
+    """Verifies certificates and host names, always (RFC 9525); TLS 1.2 or newer.
+
+    Raises:
+        ConfigError: SSL_CERT_FILE or SSL_CERT_DIR names nothing that can be used.
+    """
+    import ssl
+
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # Python 3.13 sets this flag, but many companies' CAs fail it; browsers accept them.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    file, directory = map(os.environ.get, ("SSL_CERT_FILE", "SSL_CERT_DIR"))
+    # On Windows this counts the certificates of the system too.
+    if file is not None and not (os.path.exists(file) and context.cert_store_stats()["x509"]):
+        raise ConfigError(f"no certificates in SSL_CERT_FILE={_clean(file)!r}: correct or unset it")
+    if directory is not None and not any(map(os.path.isdir, directory.split(os.pathsep))):
+        raise ConfigError(f"SSL_CERT_DIR={_clean(directory)!r} not found: correct or unset it")
+    return context
+
+
+class _HttpRequest:
+    """One request on its own connection, and its response: at most MAX_BYTES of body.
+
+    It runs in a thread: socket time-outs do not bound DNS, or a server that sends one byte at a
+    time. So the caller stops waiting at the deadline.
 
     Attributes:
-        proxy: host and port of the proxy that it goes through, if it does.
-        sent: whether the request can have been received.
-        problem: why there is no answer.
-        status: of the answer; 0 without one.
-        headers: of the answer, with lower-case names.
-        body: of the answer.
-        json: the JSON object of the body; None if it is anything else.
+        proxy: host and port of the proxy in use, or "".
+        sent: whether the server may have received the request.
+        problem: why there is no response.
+        status: of the response; 0 without one.
+        headers: of the response, with lower-case names.
+        body: of the response.
+        json: the JSON object in the body, or None.
         deadline: monotonic seconds.
     """
 
@@ -1273,7 +1342,6 @@ class _Exchange:
     headers: Mapping[str, str] = {}
     body = b""
     json: Json | None = None
-    _connected: Any = None
     _socket: Any = None
 
     def __init__(self, origin: str, deadline: float) -> None:
@@ -1281,54 +1349,97 @@ class _Exchange:
         self.deadline = deadline
 
     def run(self, *request: object) -> None:
-        """Sends method, path, body and headers, and keeps the answer or the problem."""
-        from http.client import HTTPResponse
-
-        class Response(HTTPResponse):
-            def _read_status(self) -> list[Any]:
-                """Takes what only announces an answer (1xx) for a 100, which http.client skips."""
-                line: list[Any] = [*super()._read_status()]  # type: ignore[misc]
-                if 101 < line[1] < 200:
-                    line[1] = 100
-                return line
-
+        """Sends method, path, body and headers; keeps the response or the problem."""
         try:
-            connection = self._connected = self._connection()
-            try:
-                connection.response_class = Response
-                connection.timeout = self._left()
-                connection.connect()
-                self._socket = connection.sock  # a connection forgets it with the head of an answer
-                self._socket.settimeout(self._left())  # nothing is sent that nobody awaits
-                self.sent = True
-                connection.request(*request)
-                with connection.getresponse() as response:
-                    self._read(response)
-            finally:
-                connection.close()
-        except Exception as problem:  # noqa: BLE001 - whatever a hostile server makes of http.client
+            connection = self._connect()
+            self._left()  # do not send after the deadline
+            self.sent = True
+            connection.request(*request)
+            with connection.getresponse() as response:
+                self._read(response)
+        except Exception as problem:  # noqa: BLE001 - http.client raises many kinds
             self.problem = problem.with_traceback(None)  # its frames hold sockets, and the form
+        finally:
+            if self._socket:
+                self._socket.close()
 
     def abandon(self) -> None:
-        """Ends what is still open, and so the thread: nobody waits for the answer any longer."""
+        """Shuts the connection down if it is still open, which ends the thread."""
         try:
-            (self._socket or self._connected.sock).shutdown(2)
+            self._socket.shutdown(2)
         except (AttributeError, OSError):
-            pass  # it has ended by itself
+            pass
+
+    def _connect(self) -> Any:
+        """Connects to the server or through a proxy; plain http stays on this machine."""
+        from http.client import HTTPConnection, HTTPSConnection
+
+        scheme, _, netloc = self._origin.partition("://")
+        host = _split_port(netloc)[0]
+        context = _tls_context() if scheme == "https" else None
+        connection = HTTPSConnection(netloc, context=context) if context else HTTPConnection(netloc)
+        proxy = None if _is_loopback(host) else _find_proxy(netloc)
+        if proxy:
+            self._open_tunnel(f"{host}:{connection.port}", *proxy)
+        else:
+            self._open_socket(host, connection.port)
+        if context:
+            self._socket = context.wrap_socket(self._socket, server_hostname=connection.host)
+        connection.sock = self._socket
+        return connection
+
+    def _open_socket(self, host: str, port: int) -> None:
+        """Connects to the first address that accepts, in the spirit of RFC 8305.
+
+        IPv6 and IPv4 take turns. An address that does not answer leaves time for the others.
+        """
+        import socket
+
+        found = socket.getaddrinfo(host.strip("[]"), port, 0, socket.SOCK_STREAM)
+        families = [address[0] for address in found]
+        order = sorted(range(len(found)), key=lambda i: families[:i].count(families[i]))
+        while True:
+            family, kind, protocol, _, address = found[order.pop(0)]
+            try:
+                self._socket = socket.socket(family, kind, protocol)
+                self._socket.settimeout(min(2.0, self._left() / 2) if order else self._left())
+                self._socket.connect(address)
+                return self._socket.settimeout(self._left())  # type: ignore[no-any-return]
+            except OSError:
+                if not order:
+                    raise
+                self._socket.close()
+
+    def _open_tunnel(self, target: str, variable: str, host: str, port: int, login: str) -> None:
+        """Connects to the server through a proxy (RFC 9110 section 9.3.6)."""
+        from http.client import HTTPResponse
+
+        self.proxy = f"{_clean(host, 80)}:{port}"
+        self._open_socket(host, port)
+        head = f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{login}\r\n"
+        self._socket.sendall(head.encode("ascii"))
+        with HTTPResponse(self._socket, method="HEAD") as response:  # like HEAD: without a body
+            response.begin()
+        if response.status == 407:
+            text = "refused the user name or password" if login else "wants a login"
+            advice = f"set {variable}=http://USER:PASSWORD@HOST:PORT"
+            raise ConfigError(f"the proxy {self.proxy} {text}: {advice}")
+        if not 200 <= response.status < 300:
+            raise ConnectionError(f"the proxy answered HTTP {response.status}")
 
     def _read(self, response: Any) -> None:
         buffer = bytearray(MAX_BYTES + 1)  # read(n) obeys a chunk of "-1" bytes, and not its limit
         self.body = bytes(buffer[: response.readinto(buffer)])
         if len(self.body) > MAX_BYTES:
-            raise OSError("the answer is larger than 1 MiB")
-        if response.length:  # read() itself is content with less than was announced
-            raise ConnectionError("the answer was cut off")
+            raise NetworkError("the response is larger than 1 MiB: is AUTH0_DOMAIN right?")
+        if response.length:  # read() does not check the announced length
+            raise ConnectionError("the response was cut off")
         try:
             self.json = _parse_json(self.body)
         except ValueError:
             pass
         self.headers = {name.lower(): value for name, value in response.getheaders()}
-        self._left()  # a body that ended because it was abandoned is not the whole answer
+        self._left()  # ended by `abandon`: incomplete
         self.status = response.status
 
     def retry_after(self) -> float:
@@ -1345,77 +1456,53 @@ class _Exchange:
             raise TimeoutError("no time left")
         return left
 
-    def _connection(self) -> Any:
-        """To the server itself or through the proxy of the environment; http is for this machine.
 
-        Certificates and host names are verified, always (RFC 9525); SSL_CERT_FILE is obeyed.
-        """
-        from http.client import HTTPConnection, HTTPSConnection
-
-        scheme, _, netloc = self._origin.partition("://")
-        if scheme == "http":
-            return HTTPConnection(netloc)
-        import ssl
-        from urllib.parse import unquote, urlsplit
-        from urllib.request import getproxies, proxy_bypass
-
-        context = ssl.create_default_context()
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        host = _split_port(netloc)[0]
-        proxy = getproxies().get("https")
-        if not proxy or _is_loopback(host) or proxy_bypass(host):
-            return HTTPSConnection(netloc, context=context)
-        via = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-        self.proxy = f"{_clean(via.hostname, 80)}:{via.port or 80}"
-        headers: dict[str, str] = {}
-        if via.username is not None:
-            login = unquote(f"{via.username}:{via.password or ''}").encode()
-            headers["Proxy-Authorization"] = f"Basic {_b64(login)}"
-        connection = HTTPSConnection(via.hostname or "", via.port or 80, context=context)
-        connection.set_tunnel(netloc, headers=headers)
-        return connection
-
-
-def _explain(exchange: _Exchange, host: str) -> str:
-    """What a failed connection means, and what the user can do."""
+def _connection_error(request: _HttpRequest, host: str, seconds: float) -> Auth0Error:
+    """The error for a request that got no response, with what the user can do."""
     import socket
     from ssl import SSLCertVerificationError
 
-    problem = exchange.problem
-    if exchange.proxy:
-        host = f"{host} through the proxy {exchange.proxy}"
+    problem = request.problem
+    if isinstance(problem, Auth0Error):
+        return problem
+    via = f"{host} through the proxy {request.proxy}" if request.proxy else host
     if isinstance(problem, SSLCertVerificationError):
-        file = _clean(os.environ.get("SSL_CERT_FILE", ""))
-        return (
-            f"the certificate of {host} is not trusted "
-            f"({_clean(getattr(problem, 'verify_message', ''), 120)}): "
-            "behind a company's proxy set SSL_CERT_FILE to its certificate file"
-            + (f" (now it is {file})" if file else "")
-            + "; on macOS run Python's 'Install Certificates.command'"
-        )
-    # What http.client says may hold bytes of the answer, and so what the server repeats.
-    text = _clean(problem, 200) if isinstance(problem, OSError) else ""
-    text = text or f"not HTTP: {type(problem).__name__}"
-    if text.startswith("Tunnel connection failed"):
-        text = text[:29]  # with the status; what follows are the proxy's words
-    late = time.monotonic() >= exchange.deadline  # and so it was ended here
+        reason, hint = _clean(problem.verify_message, 120), _certificate_hint(problem.verify_code)
+        return ConfigError(f"the certificate of {via} is not trusted ({reason}): {hint}")
+    late = time.monotonic() >= request.deadline  # then `abandon` caused the problem
     if late or problem is None or isinstance(problem, (TimeoutError, socket.timeout)):
-        return f"{host} did not answer within {REQUEST_SECONDS:.0f} s: try again later"
-    if isinstance(problem, socket.gaierror):
-        return f"the host {host} was not found: check the domain and the network"
-    if exchange.proxy and "407" in text:
-        return f"the proxy {exchange.proxy} wants a login: set HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT"
-    return f"{host} can't be reached ({text}): check network and proxy, then try again"
+        return NetworkError(f"{via} did not answer within {seconds:.3g} s: try again later")
+    if isinstance(problem, (socket.gaierror, UnicodeError)):
+        name = request.proxy or host
+        return NetworkError(f"the host {name} was not found: check its name and the network")
+    # The messages of http.client can contain bytes of the response, which may repeat a secret.
+    text = (isinstance(problem, OSError) and _clean(problem, 200)) or "not HTTP"
+    return NetworkError(f"{via} can't be reached ({text}): check network and proxy, then try again")
+
+
+def _certificate_hint(code: int) -> str:
+    """What to do about an untrusted certificate, by OpenSSL's number of the error."""
+    from glob import glob
+    from ssl import get_default_verify_paths
+
+    if code in (9, 10, 62, 64):  # not yet valid, expired, for another host name or address
+        return "check domain and clock, and whether a login page of this network stands between"
+    paths = get_default_verify_paths()
+    if os.name == "posix" and not paths.cafile and not glob(f"{paths.capath or os.devnull}/*.0"):
+        roots = next(filter(os.path.exists, _ROOT_FILES), "FILE of the package ca-certificates")
+        return f"this Python has no root certificates, so set SSL_CERT_FILE={roots}"
+    now = _clean(os.environ.get("SSL_CERT_FILE", "not set"))
+    return f"behind a company's proxy set SSL_CERT_FILE (now {now}) to its certificate file"
 
 
 class _Tenant:
-    """The endpoints of one domain, asked in the name of one client.
+    """The endpoints of one domain, for one client.
 
     Args:
-        domain: as `_normal_domain` gives it.
+        domain: as returned by `_normal_domain`.
         client_id: of the application.
-        setting: gives `client_secret`, `client_assertion` (called for a new signed JWT at each
-            request, RFC 7523) and `trace` (called with one line for each request).
+        setting: returns `client_secret`, `client_assertion` (called for each request, returns a
+            new signed JWT, RFC 7523) and `trace` (called with one line for each request).
     """
 
     def __init__(self, domain: str, client_id: str, setting: Callable[[str], Any]) -> None:
@@ -1426,58 +1513,58 @@ class _Tenant:
         names = ("client_secret", "client_assertion", "trace")
         self._secret, self._assertion, self._trace = map(setting, names)
 
-    def post(self, path: str, form: Form, again: str, seconds: float | None = None) -> Json:
+    def post(self, path: str, form: Form, retry: str, seconds: float | None = None) -> Json:
         """POSTs a form with the client's authentication (RFC 6749 section 2.3.1: in the body).
 
         Args:
             path: of the endpoint.
-            form: parameters; one that is None is left out.
-            seconds: for the request, with all that is made again.
-            again: when a request that has failed is made again: `never`; `unsent`, if it can't
-                have been received; `lost`, once more if the connection broke before its answer;
-                `always`, after each failure that may pass.
+            form: parameters; those that are None are left out.
+            retry: when to repeat a failed request: `never`; `if_unsent`, if the server cannot have
+                received it; `once_if_lost`, also once if the connection broke before the response;
+                `always`, after each failure that may be temporary.
+            seconds: for everything, retries included; REQUEST_SECONDS if None.
 
         Returns:
-            The JSON object of a success; {} for a revocation (RFC 7009: its body says nothing).
+            The JSON object of a success; {} for a revocation (RFC 7009: its body means nothing).
 
         Raises:
-            OAuthError: a refusal, with what the server says.
-            NetworkError: no answer, or one that no token endpoint gives.
+            OAuthError: Auth0 refused the request.
+            NetworkError: no response, or one that is not from a token endpoint.
+            ConfigError: a proxy, a certificate or a setting that has to be corrected first.
         """
         wanted = {name: value for name, value in form.items() if value is not None}
-        answer = self._send(path, wanted, again, seconds)
-        if path == "/oauth/revoke" and 200 <= answer.status < 300:
+        response = self._send_with_retries(path, wanted, retry, seconds)
+        if path == "/oauth/revoke" and 200 <= response.status < 300:
             return {}
-        refusal = _refusal(answer, self._host, wanted)
-        if refusal:
-            refusal.retry_after = answer.retry_after()
-            raise refusal
-        if answer.json is None:
+        error = _error_response(response, self._host, wanted)
+        if error:
+            error.retry_after = response.retry_after()
+            raise error
+        if response.json is None:
             raise NetworkError(
-                f"{self._host} gave an answer that is not JSON: is AUTH0_DOMAIN right, and does "
+                f"the response of {self._host} is not JSON: is AUTH0_DOMAIN right, and does "
                 "a proxy or a login page of this network stand between? If not, try again later"
             )
-        return answer.json
+        return response.json
 
-    def get(self, path: str) -> _Exchange:
-        """The answer to a GET that is safe to repeat; NetworkError unless it is a JSON object."""
-        answer = self._send(path, None, "always")
-        if answer.status != 200 or answer.json is None:
+    def get(self, path: str) -> _HttpRequest:
+        """GETs a JSON object, with retries; NetworkError for any other response."""
+        response = self._send_with_retries(path, None, "always")
+        if response.status != 200 or response.json is None:
             raise NetworkError(
-                f"{self._host} did not give {path} (HTTP {answer.status}): is AUTH0_DOMAIN right? "
-                "If so, try again later"
+                f"{self._host} did not return {path} (HTTP {response.status}): is AUTH0_DOMAIN "
+                "right? If so, try again later"
             )
-        return answer
+        return response
 
     def keys(self) -> list[Json]:
         """The tenant's public signing keys that this program can use (RFC 7517)."""
         keys = (self.get("/.well-known/jwks.json").json or {}).get("keys")
         if not _is_array(keys):
-            raise NetworkError(f"{self._host} did not give its signing keys: try again later")
+            raise NetworkError(f"{self._host} did not return its signing keys: try again later")
         return _usable_keys(keys)
 
     def _authenticate(self, form: dict[str, str]) -> None:
-        form["client_id"] = self.client_id
         if self._assertion:
             form["client_assertion_type"] = JWT_BEARER
             form["client_assertion"] = self._assertion()  # a new one for each request
@@ -1486,40 +1573,39 @@ class _Tenant:
         elif self._secret:
             form["client_secret"] = self._secret
 
-    def _send(
-        self, path: str, form: dict[str, str] | None, again: str, seconds: float | None = None
-    ) -> _Exchange:
-        """One request, made again as `post` says, within REQUEST_SECONDS in total.
+    def _send_with_retries(
+        self, path: str, form: dict[str, str] | None, retry: str, seconds: float | None = None
+    ) -> _HttpRequest:
+        """Sends a request, and repeats it as `post` describes.
 
-        After a 429 it is made again too: it has not been processed.
+        After 429 it is repeated too: the server has not processed it.
         """
         from http.client import IncompleteRead
         from ssl import SSLCertVerificationError
 
-        deadline = time.monotonic() + (seconds or REQUEST_SECONDS)
-        pauses = [] if again == "never" else [0.3, 1.0]
+        seconds = seconds or REQUEST_SECONDS
+        deadline = time.monotonic() + seconds
+        pauses = [] if retry == "never" else [0.3, 1.0]
         while True:
-            answer = self._try(path, form, deadline)
-            if answer.status:
-                retry = answer.status == 429 or (again == "always" and answer.status >= 500)
-            elif not answer.sent:
-                retry = not isinstance(answer.problem, SSLCertVerificationError)  # it stays wrong
-            elif again == "lost":
-                retry = isinstance(answer.problem, (ConnectionError, IncompleteRead))
-                again = "unsent"
+            response = self._send_once(path, form, deadline)
+            if response.status:
+                repeat = response.status == 429 or (retry == "always" and response.status >= 500)
+            elif isinstance(response.problem, (Auth0Error, SSLCertVerificationError)):
+                repeat = False  # it would fail in the same way
+            elif retry == "once_if_lost" and response.sent:
+                repeat = isinstance(response.problem, (ConnectionError, IncompleteRead))
+                retry = "if_unsent"
             else:
-                retry = again == "always"
-            wait = max(pauses.pop(0), answer.retry_after()) if retry and pauses else 0
+                repeat = retry == "always" or not response.sent
+            wait = max(pauses.pop(0), response.retry_after()) if repeat and pauses else 0
             if not wait or time.monotonic() + wait > deadline:
                 break
-            if wait > 3:
-                _say_waiting(f"{self._host}, which asks for {wait:.0f} s without requests")
             time.sleep(wait)
-        if not answer.status:
-            raise NetworkError(_explain(answer, self._host)) from None
-        return answer
+        if not response.status:
+            raise _connection_error(response, self._host, seconds) from None
+        return response
 
-    def _try(self, path: str, form: dict[str, str] | None, deadline: float) -> _Exchange:
+    def _send_once(self, path: str, form: dict[str, str] | None, deadline: float) -> _HttpRequest:
         from threading import Thread
 
         headers = {
@@ -1529,58 +1615,62 @@ class _Tenant:
         }
         method, body = "GET", None
         if form is not None:
-            self._authenticate(form)
+            form["client_id"] = self.client_id
+            if path != "/oauth/device/code":  # where Auth0 answers 403 to authentication
+                self._authenticate(form)
             headers["Content-Type"] = "application/x-www-form-urlencoded"
             method, body = "POST", _form_encode(form)
-        exchange = _Exchange(self.origin, deadline)
+        request = _HttpRequest(self.origin, deadline)
         started = time.monotonic()
-        thread = Thread(target=exchange.run, args=(method, path, body, headers), daemon=True)
-        thread.start()
-        told = False
+        hint_shown = False
+        thread = Thread(target=request.run, args=(method, path, body, headers))
+        try:
+            thread.daemon = True
+            thread.start()
+        except RuntimeError:  # at the exit, at a limit of processes, or in a subinterpreter
+            request.run(method, path, body, headers)
         try:
             while (left := deadline - time.monotonic()) > 0 and thread.is_alive():
                 thread.join(min(0.5, left))  # a longer wait could not be interrupted on Windows
-                if not told and time.monotonic() > started + 3:
-                    told = True
-                    _say_waiting(f"{self._host}, for up to {REQUEST_SECONDS:.0f} s")
+                if not hint_shown and time.monotonic() > started + 3:
+                    hint_shown = True
+                    _say_waiting(f"{self._host}, for up to {deadline - started:.0f} s")
         finally:
-            exchange.abandon()
+            request.abandon()
         if self._trace:
             took = (time.monotonic() - started) * 1000
             try:
-                self._trace(f"{method} {path} {exchange.status or 'no answer'} {took:.0f} ms")
-            except Exception:  # noqa: BLE001 - the answer may hold a rotated refresh token
+                self._trace(f"{method} {path} {request.status or 'no answer'} {took:.0f} ms")
+            except Exception:  # noqa: BLE001 - the response may contain a rotated refresh token
                 pass
-        return exchange
+        return request
 
 
 def _form_encode(form: Mapping[str, str]) -> bytes:
-    """The body of a form; ConfigError if a value of it came as bytes that are not UTF-8."""
+    """The body of a form; ConfigError if a value is not UTF-8."""
     from urllib.parse import urlencode
 
     try:
         return urlencode(form).encode("ascii")
     except UnicodeEncodeError:
-        pass  # which holds the value, so nothing is raised from here
+        pass  # it contains the value, so raise nothing from here
     raise ConfigError("client secret, password and parameters have to be UTF-8: correct them")
 
 
-def _refusal(answer: _Exchange, host: str, sent: Mapping[str, str]) -> Auth0Error | None:
-    """The error that an answer is, or None if it is a success."""
-    status = answer.status
-    if status == 407:
-        return NetworkError("the proxy wants a login: set HTTPS_PROXY=http://USER:PASSWORD@...")
+def _error_response(response: _HttpRequest, host: str, sent: dict[str, str]) -> Auth0Error | None:
+    """The error in a response, or None for a success."""
+    status = response.status
     if 300 <= status < 400:
         return NetworkError(
-            f"{host} answered with a redirect, which is not followed: is AUTH0_DOMAIN "
+            f"{host} sent a redirect, which is not followed: is AUTH0_DOMAIN "
             "right, and does a login page of this network stand between?"
         )
-    if status >= 500 or status < 200:
+    if status >= 500 or status < 200 or status == 407:  # 407: not from a server
         return NetworkError(f"{host} has a problem (HTTP {status}): try again later")
-    code, description = _error_of(answer, sent)
+    code, description = _error_fields(response, sent)
     named = None if code == f"http_{status}" else code
     if status == 429 and code != "slow_down":
-        wait = answer.retry_after()
+        wait = response.retry_after()
         when = f"in {_duration(wait)}" if wait else "later"
         said = f"HTTP 429: {description}" if description else "HTTP 429"
         return NetworkError(f"{host} limits requests ({said}): try again {when}", named)
@@ -1588,35 +1678,37 @@ def _refusal(answer: _Exchange, host: str, sent: Mapping[str, str]) -> Auth0Erro
         return None
     if code is None:
         return NetworkError(
-            f"{host} gave an answer that Auth0 does not give (HTTP {status}): is "
+            f"{host} sent a response that is not from Auth0 (HTTP {status}): is "
             "AUTH0_DOMAIN right, and does a proxy stand between?"
         )
-    what = _refusal_text(code, description, "try again, or ask an administrator of the tenant")
+    what = _with_hint(code, description, "try again, or ask an administrator of the tenant")
+    if code == "unauthorized_client" and sent["client_id"].startswith("tpc_"):  # third-party
+        what = f"({code}: {description}): {_REMEDIES['client-grant']}"
     if code in _OVERLOADED:
         return NetworkError(f"Auth0 refused {what}", code)
     return OAuthError(f"Auth0 refused {what}", named, description, status)
 
 
-def _error_of(answer: _Exchange, sent: Mapping[str, str]) -> tuple[str | None, str]:
-    """Error code and description of an answer, in each of the shapes that Auth0 is known to use."""
-    reply = answer.json
-    own = f"http_{answer.status}" if answer.status >= 400 else None
+def _error_fields(response: _HttpRequest, sent: Mapping[str, str]) -> tuple[str | None, str]:
+    """Error code and description of a response, in each of the forms that Auth0 uses."""
+    reply = response.json
+    own = f"http_{response.status}" if response.status >= 400 else None
     if reply is None:
-        text = answer.body.decode("utf-8", "replace")
-        if own is None or "html" in answer.headers.get("content-type", "") or "<" in text:
+        text = response.body.decode("utf-8", "replace")
+        if own is None or "html" in response.headers.get("content-type", "") or "<" in text:
             return None, ""
-        return own, _clean(_hide(text, sent), 200)
+        return own, _clean(_mask_secrets(text, sent), 200)
     names = ("errorCode", "error", "code") if own else ("error",)
     code = next(filter(None, map(reply.get, names)), None)
     if code is None:
         return own, ""
     texts = map(reply.get, ("error_description", "message", "description"))
     description = next((text for text in texts if isinstance(text, str)), "")
-    return _clean(_hide(str(code), sent), 60), _clean(_hide(description, sent))
+    return _clean(_mask_secrets(str(code), sent), 60), _clean(_mask_secrets(description, sent))
 
 
-def _hide(text: str, sent: Mapping[str, str]) -> str:
-    """A server's words without the secrets of the request, should it repeat them."""
+def _mask_secrets(text: str, sent: Mapping[str, str]) -> str:
+    """The server's text without the secrets of the request, in case it repeats them."""
     from urllib.parse import quote, quote_plus
 
     for value in filter(None, map(sent.get, SECRET_PARAMETERS)):
@@ -1631,7 +1723,7 @@ _NATIVE = (
 )
 _GRANT = "enable the grant (Dashboard > the application > Advanced Settings > Grant Types)"
 _OVERLOADED = ("server_error", "temporarily_unavailable")  # RFC 6749 section 4.1.2.1
-_REMEDIES = {  # what a refusal says, in small letters -> the setting to look at; the first counts
+_REMEDIES = {  # part of an error, in lower case -> what to do; the first match counts
     **dict.fromkeys(_OVERLOADED, "try again later"),
     "service not enabled": "create that API in the Dashboard, or correct --audience",
     "no audience": "name the API with --audience, or set a Default Audience for the tenant",
@@ -1653,11 +1745,11 @@ _REMEDIES = {  # what a refusal says, in small letters -> the setting to look at
 }
 
 
-def _refusal_text(code: str, description: str, otherwise: str) -> str:
-    """A refusal in the server's words, and what to do about it."""
+def _with_hint(code: str, description: str, default: str) -> str:
+    """An error in the server's words, and what to do about it."""
     said = f"{code}: {description}" if description else code
     remedies = (remedy for words, remedy in _REMEDIES.items() if words in said.lower())
-    return f"({said}): {next(remedies, otherwise)}"
+    return f"({said}): {next(remedies, default)}"
 
 
 # ---- ID token ------------------------------------------------------------------------------------
@@ -1855,14 +1947,16 @@ def _invalid_reply(what: str) -> OAuthError:
     return OAuthError(f"Auth0's answer {what}: try again, or report it")
 
 
-def _ask(tenant: _Tenant, form: Form, again: str = "unsent", seconds: float | None = None) -> Json:
+def _ask(
+    tenant: _Tenant, form: Form, retry: str = "if_unsent", seconds: float | None = None
+) -> Json:
     """A request to the token endpoint (RFC 6749 section 3.2), and its answer once it is checked.
 
     Raises:
         OAuthError: a refusal, or what `_checked_reply` raises.
     """
     asked_at = time.time()
-    return _checked_reply(tenant.post("/oauth/token", form, again, seconds), asked_at)
+    return _checked_reply(tenant.post("/oauth/token", form, retry, seconds), asked_at)
 
 
 def _checked_reply(reply: Json, asked_at: float) -> Json:
@@ -2569,7 +2663,7 @@ def _check_response(response: Mapping[str, str], issuer: str) -> None:
     if not response.get("code"):
         error = _clean(response["error"], 60)
         said = _clean(response.get("error_description", ""))
-        what = _refusal_text(error, said, "log in again, or ask an administrator of the tenant")
+        what = _with_hint(error, said, "log in again, or ask an administrator of the tenant")
         kind = NetworkError if error in _OVERLOADED else LoginFailed
         raise kind(f"the login was refused {what}", error)
 
@@ -2777,7 +2871,7 @@ def _device_refused(problem: OAuthError) -> Auth0Error:
     if code in ("expired_token", "invalid_grant"):
         return LoginFailed("the code has expired or was used: log in again", code)
     if code == "access_denied" and said.lower() != "unauthorized":
-        what = _refusal_text(code, said, "log in again to be asked once more")
+        what = _with_hint(code, said, "log in again to be asked once more")
         return LoginFailed(f"the login was refused {what}", code)
     if _is_grant_off(problem):
         what = (
@@ -3042,7 +3136,7 @@ class _TokenRequest:
                 if entry and usable and (is_new or not force_refresh):
                     return self._with_scope(entry)
                 return self._with_scope(self._renew(since))
-        except (NetworkError, CacheError):
+        except (NetworkError, CacheError, ConfigError):  # such as a certificate
             self._find_valid_again(before)
             if self.entry and not force_refresh and _is_usable(self.entry, 0):
                 return self._with_scope(self.entry)
@@ -3154,7 +3248,7 @@ class _TokenRequest:
         }
         asked_at = time.time()
         try:
-            reply = self._tenant.post("/oauth/token", form, "lost", self._seconds)
+            reply = self._tenant.post("/oauth/token", form, "once_if_lost", self._seconds)
         except OAuthError as problem:
             return self._after_refused_refresh(problem)
 
@@ -3598,7 +3692,7 @@ class Auth0:
         if force_refresh or not request.valid_id_token(min_ttl):
             try:
                 request.obtain(min_ttl, True)
-            except (LoginRequired, NetworkError, CacheError):
+            except (LoginRequired, NetworkError, CacheError, ConfigError):
                 if force_refresh or not request.valid_id_token(0):
                     raise
             request.load()

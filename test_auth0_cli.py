@@ -4504,6 +4504,7 @@ SAID = {  # of the README's table; what other tests hold is None
     ),
     "is not trusted": None,  # TestAttacks
     "wants a login": None,  # TestAttacks
+    "not of the form http://HOST:PORT": None,  # TestAttacks
     "check the clock of this machine": said_after(
         lambda tenant: setattr(tenant, "id_claims", {"iat": time.time() + 7200})
     ),
@@ -4538,6 +4539,11 @@ class TestSpeed:
                 del logged_in.env[name]
         loaded = self.loaded_by(logged_in, "import auth0_cli; auth0_cli.main(['token'])")
         assert loaded <= {"__future__", "auth0_cli", "_json"}
+
+    @pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="the system may set one")
+    def test_where_no_proxy_is_set_none_is_looked_for(self, cli):
+        code = "import auth0_cli; assert not auth0_cli._find_proxy('a.example')"
+        assert "urllib.request" not in self.loaded_by(cli, code)
 
     def test_a_renewal_loads_nothing_of_a_login_and_of_help(self, logged_in):
         logged_in.expire()
@@ -7267,33 +7273,84 @@ def raw_server(answer):
 
 
 TLS_PEM = """-----BEGIN PRIVATE KEY-----
-MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgu6yM5I4Z9anEbiyb
-/kpIb8+fMRxm35JN8r2bJiLWNR2hRANCAATeRphXIAzRSz5EN20DX4KGnaD/HfB4
-nGmwTxFz610ddKvIDZ9lri3VgV/lFaO9sxVFZVkJmKCtA+WUtiRyqhUz
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgN4PEAlc4lnCSffqs
++Vut9E4kQDUMWY+j/ZTs3Q//we6hRANCAATLOAytJIC0pMubO+LCJtTt7hOB2Gxn
+eH6oEOGFbNhMlDW9Hu9c6ORCWwnnIGREtaT1yRJVaA+go4/lljobpxrZ
 -----END PRIVATE KEY-----
 -----BEGIN CERTIFICATE-----
-MIIBXzCCAQWgAwIBAgIBATAKBggqhkjOPQQDAjATMREwDwYDVQQDDAhwcmFjdGlj
-ZTAgFw0yMDAxMDEwMDAwMDBaGA8yMTIwMDEwMTAwMDAwMFowEzERMA8GA1UEAwwI
-cHJhY3RpY2UwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAATeRphXIAzRSz5EN20D
-X4KGnaD/HfB4nGmwTxFz610ddKvIDZ9lri3VgV/lFaO9sxVFZVkJmKCtA+WUtiRy
-qhUzo0gwRjAPBgNVHRMBAf8EBTADAQH/MBQGA1UdEQQNMAuCCWxvY2FsaG9zdDAd
-BgNVHQ4EFgQU4rI34DftJyWc7pC56SZzBO5p/ZEwCgYIKoZIzj0EAwIDSAAwRQIg
-W/QXvQz/NCxVPZeVy1RiqUKOKrz2KjOHiMKv3m+1M0ACIQCCcrtftHK5pWjzBS4p
-DNQXUP/HUVVBSFXDRFN397Xuuw==
+MIIBYTCCAQigAwIBAgIBAjAKBggqhkjOPQQDAjANMQswCQYDVQQDDAJDQTAgFw0y
+MDAxMDEwMDAwMDBaGA8yMTIwMDEwMTAwMDAwMFowDDEKMAgGA1UEAwwBeDBZMBMG
+ByqGSM49AgEGCCqGSM49AwEHA0IABMs4DK0kgLSky5s74sIm1O3uE4HYbGd4fqgQ
+4YVs2EyUNb0e71zo5EJbCecgZES1pPXJElVoD6Cjj+WWOhunGtmjWDBWMBQGA1Ud
+EQQNMAuCCWxvY2FsaG9zdDAfBgNVHSMEGDAWgBTgM+dhRwSbzAFuKzy6hiUh+j5e
+LjAdBgNVHQ4EFgQU5Z4ULkUIyPSOIBIFWCY/E7jJAyMwCgYIKoZIzj0EAwIDRwAw
+RAIgKHK/eWczRZ7bqE6iAeTTTZ8B27GaIaRSo92cZxqxYFACIEbtnS917aHwXz4O
+ri1dcXKr9iF6F3GpDxC9CYGzFj/Q
 -----END CERTIFICATE-----
-"""  # for localhost, signed by itself; published like the keys above
+"""
+# Not strictly RFC 5280, like the CAs of many companies: its basicConstraints are not critical.
+CA_PEM = """-----BEGIN CERTIFICATE-----
+MIIBOTCB4KADAgECAgEBMAoGCCqGSM49BAMCMA0xCzAJBgNVBAMMAkNBMCAXDTIw
+MDEwMTAwMDAwMFoYDzIxMjAwMTAxMDAwMDAwWjANMQswCQYDVQQDDAJDQTBZMBMG
+ByqGSM49AgEGCCqGSM49AwEHA0IABMiZu3HdTYm407pl9vYaIhC7eC8nHXOpTfbW
+xNyGj9nR/fOSDQYG4ud3ZC5uZyYsFIT6a12xdvr85YTgQ2Ep54WjLzAtMAwGA1Ud
+EwQFMAMBAf8wHQYDVR0OBBYEFOAz52FHBJvMAW4rPLqGJSH6Pl4uMAoGCCqGSM49
+BAMCA0gAMEUCIQDpnPo4vlhiGtYT4zcS4mdtRJ3mDd5ZmMIXNGzMTxjBCgIgQYQd
++vniBX4h7otH8Zz1rPnJkjb28M2JrIbY5R9CBnE=
+-----END CERTIFICATE-----
+"""
 
 
 @pytest.fixture
 def tls(tenant, tmp_path):
-    """Let the tenant speak TLS; return the file of its certificate."""
-    path = tmp_path / "tls.pem"
-    path.write_text(TLS_PEM)
+    """Let the tenant speak TLS; return the file of the CA that issued its certificate."""
+    chain, trusted = tmp_path / "chain.pem", tmp_path / "ca.pem"
+    chain.write_text(TLS_PEM)
+    trusted.write_text(CA_PEM)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(path)
+    context.load_cert_chain(chain)
     server = tenant._server
     server.socket = context.wrap_socket(server.socket, server_side=True)
-    return path
+    return trusted
+
+
+@pytest.fixture
+def addresses(monkeypatch):
+    """Let names have other addresses: `addresses[name] = [...]`; one that is missing is not found.
+
+    Return them; `looked_up` lists the names and ports.
+    """
+
+    class Names(dict):
+        pass
+
+    names, real = Names(), socket.getaddrinfo
+
+    def getaddrinfo(host, port, *rest, **more):
+        names.looked_up.append((host, port))
+        if host not in names:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [found for name in names[host] for found in real(name, port, *rest, **more)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    names.update({"localhost": ["127.0.0.1"], "127.0.0.1": ["127.0.0.1"]})
+    names.looked_up = []
+    return names
+
+
+@pytest.fixture
+def black_hole(monkeypatch):
+    """Let connections to these addresses time out at once; return the tries and their limits."""
+    connect, tries = socket.socket.connect, []
+
+    def swallowed(self, address):
+        tries.append((address[0], self.gettimeout()))
+        if address[0] in ("192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2"):
+            raise socket.timeout("timed out")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", swallowed)
+    return tries
 
 
 SENT = {"/oauth/token": "token", "/oauth/device/code": "login", "/oauth/revoke": "logout"}
@@ -7322,9 +7379,9 @@ class TestAttacks:
 
     def test_a_certificate_that_nobody_vouches_for_is_refused(self, tenant, tls, call, monkeypatch):
         domain = f"localhost:{tenant.port}"
-        assert "certificate" in call("token", code=5, by=machine(domain)).err
-        monkeypatch.setenv("SSL_CERT_FILE", "/elsewhere/of-last-year.pem")
-        assert "of-last-year.pem" in call("token", code=5, by=machine(domain)).err
+        assert "is not trusted" in call("token", code=2, by=machine(domain)).err
+        monkeypatch.setenv("SSL_CERT_FILE", auth0_cli.__file__)
+        assert "no certificates" in call("token", code=2, by=machine(domain)).err
         assert tenant.requests == []
 
     def test_a_certificate_of_ones_own_is_trusted_for_its_name(
@@ -7334,31 +7391,99 @@ class TestAttacks:
         token = call("token", by=machine(f"localhost:{tenant.port}")).out.strip()
         assert token in tenant.access_tokens
         tenant.requests.clear()
-        assert "certificate" in call("token", code=5, by=machine(f"127.0.0.1:{tenant.port}")).err
+        err = call("token", code=2, by=machine(f"127.0.0.1:{tenant.port}")).err
+        assert "is not trusted" in err
+        assert "check domain" in err
         assert tenant.requests == []
+
+    def test_the_ca_of_a_company_need_not_be_strict(self, tenant, tls, call, monkeypatch):
+        create = ssl.create_default_context
+
+        def as_in_python_3_13():
+            context = create()
+            context.verify_flags |= ssl.VERIFY_X509_STRICT
+            return context
+
+        monkeypatch.setattr(ssl, "create_default_context", as_in_python_3_13)
+        monkeypatch.setenv("SSL_CERT_FILE", str(tls))
+        call("token", by=machine(f"localhost:{tenant.port}"))
+
+    @pytest.mark.parametrize("name", ["SSL_CERT_FILE", "SSL_CERT_DIR"])
+    @pytest.mark.parametrize("value", ["", "/of-last-year" + ESCAPES.replace("\0", "")])
+    def test_a_setting_that_names_no_certificates_is_an_error(
+        self, tenant, tls, call, monkeypatch, name, value
+    ):
+        monkeypatch.setenv(name, value)
+        err = call("token", code=2, by=machine(f"localhost:{tenant.port}")).err
+        assert f"{name}={value[:13]!r}"[:-1] in err
+        assert "not trusted" not in err
+
+    @posix_only
+    def test_the_root_certificates_of_the_system_are_named_where_python_finds_none(
+        self, tenant, tls, call, monkeypatch
+    ):
+        nowhere = SimpleNamespace(cafile=None, capath=None)
+        monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: nowhere)
+        monkeypatch.setattr(auth0_cli, "_ROOT_FILES", ["/missing.crt", str(tls)])
+        domain = f"localhost:{tenant.port}"
+        err = call("token", code=2, by=machine(domain)).err
+        assert f"this Python has no root certificates, so set SSL_CERT_FILE={tls}\n" in err
+        monkeypatch.setenv("SSL_CERT_FILE", str(tls))
+        call("token", by=machine(domain))
+
+    @pytest.mark.parametrize("kind", ["cafile", "capath"])
+    def test_the_root_certificates_are_not_blamed_where_python_has_some(
+        self, tenant, tls, call, monkeypatch, tmp_path, kind
+    ):
+        (tmp_path / "5ed36f99.0").write_text(CA_PEM)
+        paths = {"cafile": None, "capath": None, kind: str(tmp_path)}
+        monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: SimpleNamespace(**paths))
+        monkeypatch.setattr(auth0_cli, "_ROOT_FILES", [str(tls)])
+        err = call("token", code=2, by=machine(f"localhost:{tenant.port}")).err
+        assert "company" in err
+
+    def test_a_certificate_that_is_no_longer_trusted_costs_no_valid_token(
+        self, tenant, tls, hurried, monkeypatch
+    ):
+        monkeypatch.setenv("SSL_CERT_FILE", str(tls))
+        auth0 = machine(f"localhost:{tenant.port}")
+        token = auth0.get_token()
+        monkeypatch.delenv("SSL_CERT_FILE")
+        hurried.sleep(100)
+        almost_all = auth0.session().tokens[0]["expires_in"] + 50
+        assert auth0.get_token(min_ttl=almost_all) == token
+        with pytest.raises(ConfigError, match="not trusted"):
+            auth0.get_token(force_refresh=True)
 
     def test_tls_to_a_port_that_speaks_none_is_no_answer(self, tenant, call, hurried):
         call("token", code=5, by=machine(f"127.0.0.1:{tenant.port}"))
         assert tenant.requests == []
 
     @table(
-        "answer",
+        "answer, words",
         {
-            "wants a login": b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n",
-            "refuses": b"HTTP/1.1 403 Forbidden\r\n\r\n",
-            "redirects": b"HTTP/1.1 302 Found\r\nLocation: http://evil.example/\r\n\r\n",
-            "shows a page": b"HTTP/1.1 200 OK\r\n\r\n<html>Log in to the Wi-Fi</html>",
-            "hangs up": b"",
+            "refuses": (b"HTTP/1.1 403 Forbidden\r\n\r\n", "the proxy answered HTTP 403"),
+            "redirects": (
+                b"HTTP/1.1 302 Found\r\nLocation: http://evil.example/\r\n\r\n",
+                "the proxy answered HTTP 302",
+            ),
+            "shows a page": (b"HTTP/1.1 200 OK\r\n\r\n<html>Log in to the Wi-Fi</html>", ""),
+            "hangs up": (b"", "closed connection"),
         },
     )
-    def test_a_proxy_sees_no_secret_and_breaks_nothing(self, call, hurried, monkeypatch, answer):
+    def test_a_proxy_sees_no_secret_and_breaks_nothing(
+        self, call, hurried, monkeypatch, answer, words
+    ):
         with raw_server(lambda _: answer) as proxy:
             monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.port}")
             err = call("token", code=5, by=machine("acme.example.test")).err
         assert f"proxy 127.0.0.1:{proxy.port}" in err
+        assert words in err
         assert proxy.seen
         for data in proxy.seen:
-            assert data.startswith(b"CONNECT acme.example.test:443 HTTP/1.")
+            line, host, *_ = data.split(b"\r\n")
+            assert line == b"CONNECT acme.example.test:443 HTTP/1.1"
+            assert host == b"Host: acme.example.test:443"
             assert b"machine-secret" not in data
 
     def test_a_proxy_gets_its_login_and_can_not_have_it_shown(self, call, hurried, monkeypatch):
@@ -7373,6 +7498,124 @@ class TestAttacks:
         assert f"Proxy-Authorization: Basic {sign}".encode() in proxy.seen[0]
         assert sign not in err
         assert "proxy-pass" not in err
+
+    @table(
+        "user_info, words",
+        {
+            "without a login": ("", "wants a login"),
+            "with a wrong login": ("me:proxy-pass@", "refused the user name or password"),
+        },
+    )
+    def test_a_proxy_that_wants_a_login_is_asked_once(self, call, monkeypatch, user_info, words):
+        with raw_server(lambda _: b"HTTP/1.1 407 No proxy-pass\r\n\r\n") as proxy:
+            monkeypatch.setenv("https_proxy", f"http://{user_info}127.0.0.1:{proxy.port}")
+            err = call("token", code=2, by=machine("acme.example.test")).err
+        assert f"{words}: set https_proxy=http://USER:PASSWORD@HOST:PORT" in err
+        assert "proxy-pass" not in err
+        assert len(proxy.seen) == 1
+
+    @table(
+        "user_info, login",
+        {
+            "every delimiter": ("me:a#b@c:d/e?f", "me:a#b@c:d/e?f"),
+            "escapes": ("m%65:%40%2f%23%25", "me:@/#%"),
+            "a percent sign": ("me:100%", "me:100%"),
+            "another scheme": ("me:x://y", "me:x://y"),
+            "letters": ("mé:ü", "mé:ü"),
+            "a user only": ("me", "me:"),
+        },
+    )
+    @pytest.mark.parametrize("scheme", ["", "http://", "HTTP://"])
+    def test_a_password_of_a_proxy_may_hold_any_character(
+        self, call, hurried, monkeypatch, user_info, login, scheme
+    ):
+        with raw_server(lambda _: b"") as proxy:
+            monkeypatch.setenv("https_proxy", f"{scheme}{user_info}@127.0.0.1:{proxy.port}/")
+            call("token", code=5, by=machine("acme.example.test"))
+        sign = base64.b64encode(login.encode())
+        assert b"Proxy-Authorization: Basic " + sign + b"\r\n" in proxy.seen[0]
+
+    @pytest.mark.parametrize("name", ["https_proxy", "HTTPS_PROXY", "ALL_PROXY"])
+    @pytest.mark.parametrize(
+        "value",
+        [
+            "https://me:proxy-pass@127.0.0.1:{}",
+            "socks5h://me:proxy-pass@127.0.0.1:{}",
+            "what://127.0.0.1:{}",
+            "http://me:proxy-pass@127.0.0.1:{}0000",
+            "http://127.0.0.1:0",
+            "http://me:proxy-pass",
+            "http://",
+        ],
+    )
+    def test_a_proxy_of_another_kind_is_refused_before_it_receives_anything(
+        self, call, monkeypatch, name, value
+    ):
+        with raw_server(lambda _: b"") as proxy:
+            monkeypatch.setenv(name, value.format(proxy.port))
+            err = call("token", code=2, by=machine("acme.example.test")).err
+        assert f"correct {name}, or list acme.example.test in NO_PROXY" in err
+        assert "proxy-pass" not in err
+        assert proxy.seen == []
+
+    @table(
+        "settings, asked",
+        {
+            "no port": ({"HTTPS_PROXY": "http://proxy.test"}, ("proxy.test", 80)),
+            "no scheme": ({"HTTPS_PROXY": "proxy.test:3128"}, ("proxy.test", 3128)),
+            "white space": ({"HTTPS_PROXY": " http://proxy.test:3128 "}, ("proxy.test", 3128)),
+            "a path": ({"HTTPS_PROXY": "http://proxy.test:3128/x"}, ("proxy.test", 3128)),
+            "IPv6": ({"HTTPS_PROXY": "http://[2001:db8::9]:3128"}, ("2001:db8::9", 3128)),
+            "IPv6 without a port": ({"HTTPS_PROXY": "http://[2001:db8::9]"}, ("2001:db8::9", 80)),
+            "for all": ({"ALL_PROXY": "http://proxy.test:1"}, ("proxy.test", 1)),
+            "both": (
+                {"ALL_PROXY": "http://all.test:1", "HTTPS_PROXY": "http://proxy.test:2"},
+                ("proxy.test", 2),
+            ),
+            "an empty one": ({"HTTPS_PROXY": "", "all_proxy": "proxy.test:1"}, ("proxy.test", 1)),
+            "a blank one": ({"HTTPS_PROXY": " "}, ("acme.example.test", 443)),
+            "for http": ({"HTTP_PROXY": "http://proxy.test"}, ("acme.example.test", 443)),
+        },
+    )
+    def test_the_proxy_of_the_environment_is_asked(
+        self, call, hurried, addresses, monkeypatch, settings, asked
+    ):
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+        err = call("token", code=5, by=machine("acme.example.test")).err
+        assert set(addresses.looked_up) == {asked}
+        assert re.search(rf"the host \[?{asked[0]}\]?(:\d+)? was not found", err)
+
+    @posix_only
+    def test_the_spelling_that_sets_the_proxy_is_the_one_that_is_named(self, call, monkeypatch):
+        monkeypatch.setenv("HTTPS_PROXY", "http://proxy.test")
+        monkeypatch.setenv("https_proxy", "socks5://proxy.test")
+        assert "correct https_proxy," in call("token", code=2, by=machine("acme.example.test")).err
+
+    def test_exceptions_of_the_system_name_hosts_without_a_port(
+        self, call, hurried, addresses, monkeypatch
+    ):
+        excluded = "acme.example.test".__eq__
+        monkeypatch.setattr("urllib.request.proxy_bypass", excluded)
+        monkeypatch.setenv("https_proxy", "http://proxy.test")
+        call("token", code=5, by=machine("acme.example.test"))
+        assert set(addresses.looked_up) == {("acme.example.test", 443)}
+
+    @posix_only
+    def test_a_forked_child_reads_no_proxy_settings_of_the_system(self):
+        script = (
+            "import os, sys, urllib.request, auth0_cli\n"
+            "sys.platform = 'darwin'\n"  # whose system framework crashes a forked child
+            "urllib.request.getproxies = urllib.request.proxy_bypass = lambda *_: os._exit(9)\n"
+            "child = os.fork()\n"
+            "if child:\n"
+            "    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+            "print(auth0_cli._find_proxy('acme.example.test'), flush=True)\n"
+        )
+        env = {**os.environ, "https_proxy": "http://127.0.0.1:1"}
+        options = {"cwd": Demo.program.parent, "env": env, "stdout": subprocess.PIPE, "text": True}
+        done = subprocess.run([sys.executable, "-c", script], check=False, **options)
+        assert (done.returncode, done.stdout) == (0, "('https_proxy', '127.0.0.1', 1, '')\n")
 
     def test_this_machine_is_never_asked_through_a_proxy(self, tenant, call, monkeypatch):
         with raw_server(lambda _: b"") as proxy:
@@ -7520,18 +7763,11 @@ class TestAttacks:
         err = cli.run("login", "--flow", "device", "--timeout", "0.1", exit=4).err
         assert "never for a code that someone sent you" in err
 
-    def test_only_a_proxy_wants_a_login(self, tenant, call, hurried, monkeypatch):
-        def fail(_):
-            raise OSError("handshake failure (_ssl.c:2407)")
-
-        monkeypatch.setattr("http.client.HTTPConnection.connect", fail)
-        assert "can't be reached" in call("token", code=5, by=machine(tenant.domain)).err
-
     def test_a_certificate_is_not_tried_again(self, tenant, tls, call):
         lines = []
         auth0 = machine(f"localhost:{tenant.port}")
         auth0._given["trace"] = lines.append
-        with pytest.raises(NetworkError, match="certificate"):
+        with pytest.raises(ConfigError, match="certificate"):
             auth0.get_token()
         assert len(lines) == 1
 
@@ -7635,20 +7871,27 @@ class TestAttacks:
             call("token", by=machine(f"localhost:{tenant.port}"))
         assert proxy.seen == []
 
-    def test_no_proxy_is_obeyed(self, call, hurried, monkeypatch):
-        look_up = socket.getaddrinfo
+    @pytest.mark.parametrize(
+        "listed", [".example.test", "other.test, ACME.example.test", "acme.example.test:443", "*"]
+    )
+    def test_no_proxy_is_obeyed(self, call, hurried, addresses, monkeypatch, listed):
+        monkeypatch.setenv("no_proxy", listed)
+        monkeypatch.setenv("https_proxy", "http://proxy.test")
+        call("token", code=5, by=machine("acme.example.test"))
+        assert set(addresses.looked_up) == {("acme.example.test", 443)}
 
-        def getaddrinfo(host, *args, **more):
-            if host == "acme.example.test":
-                raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-            return look_up(host, *args, **more)
-
-        monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-        monkeypatch.setenv("no_proxy", "other.test,.example.test")
-        with raw_server(lambda _: b"") as proxy:
-            monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.port}")
-            assert "was not found" in call("token", code=5, by=machine("acme.example.test")).err
-        assert proxy.seen == []
+    @pytest.mark.parametrize("listed", ["example.org", "acme.example.test:8443", ""])
+    def test_no_proxy_names_other_hosts_and_ports(
+        self, call, hurried, addresses, monkeypatch, listed
+    ):
+        monkeypatch.setenv("no_proxy", listed)
+        monkeypatch.setenv("https_proxy", "http://proxy.test")
+        call("token", code=5, by=machine("acme.example.test"))
+        assert set(addresses.looked_up) == {("proxy.test", 80)}
+        monkeypatch.setenv("no_proxy", "acme.example.test:8443")
+        addresses.looked_up.clear()
+        call("token", code=5, by=machine("acme.example.test:8443"))
+        assert set(addresses.looked_up) == {("acme.example.test", 8443)}
 
     def test_no_old_tls_is_spoken(self, tenant, tls, call, monkeypatch):
         contexts, create = [], ssl.create_default_context
@@ -7659,13 +7902,8 @@ class TestAttacks:
             return contexts[-1]
 
         monkeypatch.setattr(ssl, "create_default_context", lenient)
-        call("token", code=5, by=machine(f"localhost:{tenant.port}"))
+        call("token", code=2, by=machine(f"localhost:{tenant.port}"))
         assert [context.minimum_version for context in contexts] == [ssl.TLSVersion.TLSv1_2]
-
-    def test_the_environment_moves_no_cursor(self, tenant, tls, call, monkeypatch):
-        monkeypatch.setenv("SSL_CERT_FILE", "/of-last-year" + ESCAPES.replace("\0", ""))
-        err = call("token", code=5, by=machine(f"localhost:{tenant.port}")).err
-        assert "of-last-year" in err
 
     @pytest.mark.parametrize("flow", ["browser", "device", "password"])
     def test_no_secret_of_a_login_is_repeated(self, auth0, tenant, hurried, capsys, flow):
@@ -7943,10 +8181,9 @@ class TestFaults:
             call("token", code=5, by=machine(f"http://127.0.0.1:{server.port}"))
         assert all(MACHINE_SECRET.encode() not in data for data in server.seen)
 
-    @pytest.mark.parametrize("status", [100, 102, 103, 199])
-    def test_what_only_announces_the_answer_is_not_taken_for_it(self, call, status):
+    def test_what_only_announces_the_answer_is_not_taken_for_it(self, call):
         token = b'{"access_token": "announced", "token_type": "Bearer", "expires_in": 60}'
-        head = b"HTTP/1.1 %d Soon\r\nLink: </style.css>\r\n\r\nHTTP/1.1 200 OK\r\n" % status
+        head = b"HTTP/1.1 100 Soon\r\nLink: </style.css>\r\n\r\nHTTP/1.1 200 OK\r\n"
         answer = head + b"Content-Length: %d\r\n\r\n" % len(token) + token
         with raw_server(lambda _: answer) as server:
             done = call("token", by=machine(f"http://127.0.0.1:{server.port}"))
@@ -7965,6 +8202,84 @@ class TestFaults:
         with raw_server(flood) as server:
             call("token", code=5, by=machine(f"http://127.0.0.1:{server.port}"))
         assert len(sent) < 64
+
+    def test_a_response_that_is_too_large_is_not_requested_again(self, tenant, call):
+        tenant.break_all("/oauth/token", body=b" " * (2 << 20))
+        assert "larger than 1 MiB" in call("token", code=5, by=machine(tenant.domain)).err
+        assert tenant.count("/oauth/token") == 1
+
+    def test_an_address_that_does_not_answer_is_not_the_last_one_tried(
+        self, tenant, call, addresses, black_hole, monkeypatch
+    ):
+        addresses["localhost"] = ["2001:db8::1", "2001:db8::2", "192.0.2.1", "127.0.0.1"]
+        sent, sendall = [], socket.socket.sendall
+
+        def send(self, data):
+            sent.append((data[:4], self.gettimeout()))
+            sendall(self, data)
+
+        monkeypatch.setattr(socket.socket, "sendall", send)
+        addresses["localhost"].append("192.0.2.2")
+        call("token", by=machine(f"http://localhost:{tenant.port}"))
+        tried, limits = zip(*[each for each in black_hole if each[0] != "127.0.0.1"])
+        assert tried == ("2001:db8::1", "192.0.2.1", "2001:db8::2")  # the families take turns
+        assert max(limits) <= 2
+        assert max(limit for data, limit in sent if data == b"POST") > 20
+        assert len(tenant.requests) == 1
+
+    def test_the_last_address_has_the_time_that_is_left(self, call, hurried, addresses, black_hole):
+        addresses["localhost"] = ["192.0.2.1", "192.0.2.2"]
+        err = call("token", code=5, by=machine("http://localhost:1")).err
+        assert "localhost:1 did not answer within 30 s" in err
+        assert [limit > 20 for _, limit in black_hole] == [False, True] * 3
+
+    def test_a_proxy_of_several_addresses_is_reached(
+        self, call, hurried, addresses, black_hole, monkeypatch
+    ):
+        addresses["proxy.test"] = ["192.0.2.1", "127.0.0.1"]
+        with raw_server(lambda _: b"") as proxy:
+            monkeypatch.setenv("https_proxy", f"http://proxy.test:{proxy.port}")
+            call("token", code=5, by=machine("acme.example.test"))
+        assert proxy.seen[0].startswith(b"CONNECT acme.example.test:443 ")
+
+    def test_a_request_needs_no_thread(self, tenant):
+        script = (
+            "import threading, auth0_cli\n"
+            "def fail(*_):\n"
+            "    raise RuntimeError('no thread can be started')\n"
+            "threading.Thread.start = fail\n"
+            "print(auth0_cli.get_token())\n"
+        )
+        env = {**os.environ, "AUTH0_DOMAIN": tenant.domain, "AUTH0_AUDIENCE": API}
+        env.update(AUTH0_CLIENT_ID="practice-machine", AUTH0_CLIENT_SECRET=MACHINE_SECRET)
+        options = {"cwd": Demo.program.parent, "env": env, "stdout": subprocess.PIPE, "text": True}
+        done = subprocess.run([sys.executable, "-c", script], check=False, **options)
+        assert done.stdout.strip() in tenant.access_tokens
+
+    def test_the_time_for_a_request_bounds_all_its_retries(self, hurried):
+        with raw_server(lambda _: b"HTTP/1.1 503 x\r\nRetry-After: 3\r\n\r\n") as server:
+            tenant = auth0_cli._Tenant(f"http://127.0.0.1:{server.port}", "x", {}.get)
+            with pytest.raises(NetworkError):
+                tenant.post("/oauth/token", {}, "always", seconds=5)
+        assert len(server.seen) == 2
+        assert hurried.sleeps == [3]
+
+    def test_the_device_code_is_requested_without_client_authentication(self, tenant, hurried):
+        web = tenant.clients["practice-web"]
+        secret = web.client_secret
+        auth0 = Auth0(tenant.domain, "practice-web", client_secret=secret, cache=MemoryCache())
+        auth0.login(flow="device", show=lambda prompt: tenant.approve(prompt["user_code"]))
+        first, *polls = [request.params for request in tenant.requests if request.params]
+        assert set(first) == {"client_id", "scope"}
+        assert {poll["client_secret"] for poll in polls} == {secret}
+
+    def test_a_third_party_application_without_a_client_grant_is_told_so(self, tenant, call):
+        body = {"error": "unauthorized_client", "error_description": "Not allowed"}
+        tenant.break_all("/oauth/token", status=403, body=body)
+        auth0 = machine(tenant.domain)
+        assert "Grant Types" in call("token", code=4, by=auth0).err
+        auth0 = Auth0(tenant.domain, "tpc_1", client_secret=MACHINE_SECRET, cache=MemoryCache())
+        assert "authorize the application for that API" in call("token", code=4, by=auth0).err
 
     @table(
         "answer",
@@ -8016,7 +8331,7 @@ class TestFaults:
         },
     )
     def test_a_tenant_that_never_answers_is_said_not_to(self, call, monkeypatch, answer):
-        end = auth0_cli._Exchange.abandon
+        end = auth0_cli._HttpRequest.abandon
 
         def abandon(exchange):
             end(exchange)
@@ -8025,7 +8340,7 @@ class TestFaults:
                     return
                 time.sleep(0.001)
 
-        monkeypatch.setattr(auth0_cli._Exchange, "abandon", abandon)
+        monkeypatch.setattr(auth0_cli._HttpRequest, "abandon", abandon)
         monkeypatch.setattr(auth0_cli, "REQUEST_SECONDS", 0.2)
         over = threading.Event()
 
@@ -8036,7 +8351,7 @@ class TestFaults:
         with raw_server(stall) as server:
             err = call("token", code=5, by=machine(f"http://127.0.0.1:{server.port}")).err
             over.set()
-        assert "did not answer within 0 s: try again" in err
+        assert "did not answer within 0.2 s: try again" in err
 
     @pytest.mark.parametrize("code", ["server_error", "temporarily_unavailable"])
     def test_a_refusal_that_passes_is_exit_5(self, tenant, call, waiting, code):
@@ -8561,22 +8876,24 @@ class TestFaults:
         assert [path.name for path in cli.cache.iterdir()] == ["a~b~c.json"]
 
     def test_nothing_is_sent_once_nobody_waits_for_the_answer(self, call, monkeypatch):
-        from http.client import HTTPConnection
+        over, ended = threading.Event(), threading.Event()
+        connect, run = auth0_cli._HttpRequest._connect, auth0_cli._HttpRequest.run
 
-        over, closed = threading.Event(), threading.Event()
-        connect, close = HTTPConnection.connect, HTTPConnection.close
-
-        def late(connection):
+        def late(request):
+            connection = connect(request)
             assert over.wait(10)
-            connect(connection)
+            return connection
 
-        monkeypatch.setattr(HTTPConnection, "connect", late)
-        monkeypatch.setattr(HTTPConnection, "close", lambda c: (close(c), closed.set()))
+        monkeypatch.setattr(auth0_cli._HttpRequest, "_connect", late)
+        monkeypatch.setattr(auth0_cli._HttpRequest, "abandon", lambda _: None)
+        monkeypatch.setattr(
+            auth0_cli._HttpRequest, "run", lambda *request: (run(*request), ended.set())
+        )
         monkeypatch.setattr(auth0_cli, "REQUEST_SECONDS", 0.05)
         with raw_server(lambda _: b"") as server:
             call("token", code=5, by=machine(f"http://127.0.0.1:{server.port}"))
             over.set()
-            assert closed.wait(10)
+            assert ended.wait(10)
         assert not any(server.seen)
 
     @pytest.mark.parametrize("value", [b"\xb2", b"\xb9\xb2", b"1\xb2"])
@@ -8600,7 +8917,7 @@ class TestFaults:
         assert least <= caught.value.retry_after <= most
 
     def test_a_problem_holds_no_frame(self):
-        exchange = auth0_cli._Exchange("http://127.0.0.1:1", time.monotonic() + 5)
+        exchange = auth0_cli._HttpRequest("http://127.0.0.1:1", time.monotonic() + 5)
         exchange.run("POST", "/oauth/token", b"client_secret=x", {})
         assert isinstance(exchange.problem, OSError)
         assert exchange.problem.__traceback__ is None
