@@ -3109,6 +3109,12 @@ class Auth0(_Settings):
             raise ConfigError("an organization is checked by the ID token: add the scope openid")
         if flow == "password":
             return establish(_password_login(tenant, wanted, username, password, realm))
+        automated = os.environ.get("CI", "").strip().lower() not in ("", "0", "false")
+        if automated and show is None and not _is_terminal(sys.stderr):
+            raise LoginRequired(
+                "a login needs a person, but CI is set and there is no terminal: set "
+                "AUTH0_CLIENT_SECRET (or give --client-secret-file), or log in elsewhere"
+            )
         try:
             session = None
             if flow == "browser":

@@ -1398,7 +1398,7 @@ from auth0_cli import (
     get_token,
 )
 
-OTHERS = "AUTH0_|PYTHON|SSH_|BROWSER$|DISPLAY$|WAYLAND_|WSL_|XDG_|.*_proxy$"
+OTHERS = "AUTH0_|PYTHON|SSH_|BROWSER$|DISPLAY$|WAYLAND_|WSL_|XDG_|.*_proxy$|CI$|KUBERNETES_"
 if os.name == "posix":
     import fcntl
     import pty
@@ -3128,6 +3128,54 @@ def scan(lines):
     assert message[:4] == "0100", "byte mode"
     length = int(message[4:12], 2)
     return bytes(int(message[12 + 8 * i : 20 + 8 * i], 2) for i in range(length)).decode()
+
+
+class TestAutomation:
+    """A job of CI, where nobody sees a prompt."""
+
+    @pytest.mark.parametrize("flow", ["auto", "browser", "device"])
+    @pytest.mark.parametrize("value", ["true", "1", "yes"])
+    def test_a_login_that_needs_a_person_fails_at_once(
+        self, call, monkeypatch, tenant, value, flow
+    ):
+        monkeypatch.setenv("CI", value)
+        err = call("login", "--flow", flow, code=3).err
+        assert "CI is set" in err
+        assert "AUTH0_CLIENT_SECRET" in err
+        assert "--client-secret-file" in err
+        assert tenant.requests == []
+
+    def test_so_does_one_on_demand(self, call, monkeypatch, tenant, auth0):
+        monkeypatch.setenv("CI", "true")
+        assert "CI is set" in call("token", "--login", code=3).err
+        with pytest.raises(LoginRequired, match="CI is set"):
+            auth0.get_token(interactive=True)
+        assert tenant.requests == []
+
+    @pytest.mark.parametrize("value", ["", "0", "false", "False"])
+    def test_elsewhere_it_goes_on(self, call, monkeypatch, value):
+        monkeypatch.setenv("CI", value)
+        err = call("login", "--flow", "device", "--client-id", "practice-nodevice", code=4).err
+        assert "device flow" in err
+
+    def test_a_program_that_shows_the_prompt_goes_on(self, cli, auth0, tenant, monkeypatch):
+        monkeypatch.setenv("CI", "true")
+        log_in(auth0, tenant)
+        cli.login(env={"CI": "true"})
+
+    def test_what_needs_no_person_goes_on(self, call, tenant, monkeypatch):
+        monkeypatch.setenv("CI", "true")
+        call("login", by=machine(tenant.domain))
+        stdin = SimpleNamespace(isatty=lambda: False, readline=lambda: "wonderland-1\n")
+        monkeypatch.setattr(sys, "stdin", stdin)
+        call("login", "--flow", "password", "--username", "alice")
+
+    @posix_only
+    def test_a_terminal_goes_on(self, cli):
+        screen = Screen(cli, "login", "--flow", "device", "--no-browser", CI="true")
+        screen.until("Waiting")
+        screen.type("\x03")
+        screen.finish(130)
 
 
 class TestMessages:
