@@ -3463,25 +3463,39 @@ def _read_password() -> str:
         raise ConfigError("no password could be read from stdin") from None
 
 
+def _exec_api_version() -> str:
+    """The apiVersion that kubectl asks for: it accepts no other."""
+    group = "client.authentication.k8s.io/"
+    try:
+        version = _parse_json(os.environ["KUBERNETES_EXEC_INFO"].encode())["apiVersion"]
+    except (KeyError, ValueError):  # unset or unreadable
+        version = f"{group}v1"
+    if version not in (f"{group}v1", f"{group}v1beta1"):
+        raise ConfigError(f"kubectl wants {_clean(version, 80)}: set {group}v1 in its kubeconfig")
+    return str(version)
+
+
 def _command_token(auth0: Auth0, args: Namespace) -> None:
-    if args.exec_credential or args.id_token:
+    api_version = args.exec_credential and _exec_api_version()
+    session = auth0.session() if api_version else None
+    machine = session._is_machine if session else auth0._is_machine()
+    if args.id_token or (api_version and not machine):
         if args.login:
             auth0._obtain(None, None, args.min_ttl, True, False)
         token = auth0.get_id_token(min_ttl=args.min_ttl, force_refresh=args.force_refresh)
+        expires_at = _claims_of(token)["exp"]
         shown: Json = {"id_token": token}
     else:
         entry = auth0._obtain(None, None, args.min_ttl, args.login, args.force_refresh)
-        token = entry["access_token"]
+        token, expires_at = entry["access_token"], entry["expires_at"]
         names = "access_token token_type expires_at expires_in audience scope".split()
         values = {**entry, **_without_token(entry)}
         shown = {name: values[name] for name in names}
-    if args.exec_credential:
-        last = 253402300799  # of the year 9999, which is the last that this format can tell
-        expiry = time.gmtime(min(_claims_of(token)["exp"], last))
-        until = time.strftime("%Y-%m-%dT%H:%M:%SZ", expiry)
+    if api_version:
+        last = 253402300799  # of the year 9999: RFC 3339 has no later one
+        until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(min(expires_at, last)))
         status = {"token": token, "expirationTimestamp": until}
-        version = "client.authentication.k8s.io/v1"
-        _put_json({"apiVersion": version, "kind": "ExecCredential", "status": status})
+        _put_json({"apiVersion": api_version, "kind": "ExecCredential", "status": status})
     elif args.json:
         _put_json(shown)
     else:

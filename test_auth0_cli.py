@@ -3571,6 +3571,9 @@ class TestCopies:
             signal.signal(signal.SIGTERM, before)
 
 
+KUBECTL = "client.authentication.k8s.io"
+
+
 class TestFurtherUses:
     def test_any_grant_asks_for_the_organization_that_is_set(self, tenant):
         program = machine(tenant.domain)
@@ -3587,6 +3590,52 @@ class TestFurtherUses:
         assert token == logged_in.run("token", "--id-token").out.strip()
         expiry = time.strptime(credential["status"]["expirationTimestamp"], "%Y-%m-%dT%H:%M:%SZ")
         assert calendar.timegm(expiry) == claims_of(token)["exp"]
+
+    @pytest.mark.parametrize("configured", [False, True], ids=["public", "confidential"])
+    @pytest.mark.parametrize(
+        ("info", "answer"),
+        [
+            ({"apiVersion": f"{KUBECTL}/v1beta1", "spec": {"interactive": False}}, "v1beta1"),
+            ({"apiVersion": f"{KUBECTL}/v1", "kind": "ExecCredential"}, "v1"),
+            ({}, "v1"),
+            ("{", "v1"),
+            ("", "v1"),
+        ],
+    )
+    def test_kubectl_gets_the_version_that_it_asks_for(
+        self, logged_in, call, monkeypatch, info, answer, configured
+    ):
+        text = info if isinstance(info, str) else json.dumps(info)
+        monkeypatch.setenv("KUBERNETES_EXEC_INFO", text)
+        if configured:  # the user who is logged in stays the one whose token it is
+            monkeypatch.setenv("AUTH0_CLIENT_SECRET", MACHINE_SECRET)
+        credential = json.loads(call("token", "--exec-credential").out)
+        assert credential["apiVersion"] == f"{KUBECTL}/{answer}"
+        claims = claims_of(credential["status"]["token"])
+        assert (claims["sub"], claims["aud"]) == ("auth0|alice", "practice-native")
+
+    @pytest.mark.parametrize("version", [f"{KUBECTL}/v1alpha1", f"x{ESCAPE}", 1, None], ids=repr)
+    def test_kubectl_of_an_unknown_version_is_exit_2(self, call, monkeypatch, tenant, version):
+        monkeypatch.setenv("KUBERNETES_EXEC_INFO", json.dumps({"apiVersion": version}))
+        err = call("token", "--exec-credential", code=2).err
+        assert f"kubectl wants {auth0_cli._clean(version)}: set {KUBECTL}/v1 " in err
+        assert tenant.requests == []
+
+    @pytest.mark.parametrize("kept", [True, False])
+    def test_kubectl_gets_the_access_token_of_a_machine(self, call, tenant, kept):
+        by = machine(tenant.domain)
+        if not kept:
+            by._given["cache"] = DictCache()
+            by._given["cache"].write = lambda *_: 1 / 0
+        for _ in range(2):
+            status = json.loads(call("token", "--exec-credential", by=by).out)["status"]
+            assert status["token"] in tenant.access_tokens
+            expiry = time.strptime(status["expirationTimestamp"], "%Y-%m-%dT%H:%M:%SZ")
+            assert abs(calendar.timegm(expiry) - claims_of(status["token"])["exp"]) < 5
+        assert tenant.count("client_credentials") == (1 if kept else 2)
+
+    def test_kubectl_of_nobody_is_told_to_log_in(self, call):
+        assert "login --domain" in call("token", "--exec-credential", code=3).err
 
     @pytest.mark.parametrize("store", [False, True])
     def test_any_other_grant_gives_a_token(self, auth0, tenant, store):
