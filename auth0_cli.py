@@ -3390,19 +3390,19 @@ def _put_json(value: object) -> None:
 
 
 def _read_secret_file(path: str) -> str:
-    """A client secret from a file or stdin; the line end that editors add is not part of it."""
+    """The client secret from a file or the first line of stdin, without white space around it."""
     try:
         if path == "-":
             text = sys.stdin.readline(1 << 16)  # a password may follow
         else:
-            with open(path, encoding="utf-8-sig", newline="") as file:
+            with open(os.path.expanduser(path), encoding="utf-8") as file:
                 text = file.read(1 << 16)
     except (OSError, ValueError, AttributeError) as problem:
         reason = getattr(problem, "strerror", None) or "it is not UTF-8 text"
         raise ConfigError(f"--client-secret-file can't be read: {reason}") from None
-    text = text.removesuffix("\n").removesuffix("\r")
-    if not text:
-        raise ConfigError("--client-secret-file is empty: it has to hold the secret alone")
+    text = text.removeprefix("\ufeff").strip()
+    if not text or not text.isprintable():
+        raise ConfigError("--client-secret-file is empty or has several lines: it takes one secret")
     return text
 
 
@@ -3452,15 +3452,15 @@ def _command_login(auth0: Auth0, args: Namespace) -> None:
 
 
 def _read_password() -> str:
-    """From a hidden prompt on a terminal, else the first line of stdin."""
+    """The password from a hidden prompt on a terminal, else from the first line of stdin."""
     try:
         if sys.stdin.isatty():
             from getpass import getpass
 
-            return getpass("Password: ")
-        return sys.stdin.readline().rstrip("\r\n")
-    except (EOFError, OSError, ValueError, AttributeError):  # ended, closed, or no text
-        raise ConfigError("no password could be read from stdin") from None
+            return getpass("Password: ").strip()
+        return sys.stdin.readline().strip()
+    except (EOFError, OSError, ValueError, AttributeError):  # closed, or not text
+        raise ConfigError("the password could not be read from stdin: write it there") from None
 
 
 def _exec_api_version() -> str:

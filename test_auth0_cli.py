@@ -1946,7 +1946,13 @@ class TestMachineToMachine:
 
     @pytest.mark.parametrize(
         ("name", "begin", "end"),
-        [("secret", "", ""), ("secret", "\ufeff", "\r\n"), ("-", "", "\n")],
+        [
+            ("secret", "", ""),
+            ("secret", "\ufeff", "\r\n"),
+            ("secret", "\r\n\t ", " \n\n"),
+            ("-", "", "\n"),
+            ("-", " ", "\t\r\n"),
+        ],
     )
     def test_secret_comes_from_a_file_or_stdin(self, machine, tmp_path, name, begin, end):
         secret = begin + machine.env.pop("AUTH0_CLIENT_SECRET") + end
@@ -2052,7 +2058,7 @@ class TestPasswordLogin:
     )
     def test_takes_the_password_from_stdin_and_warns(self, cli, tenant, flags, grant_type):
         arguments = ["login", "--flow", "password", "--username", "alice", *flags]
-        result = cli.run(*arguments, stdin="wonderland-1\n")
+        result = cli.run(*arguments, stdin=" wonderland-1 \r\nnot this line\n")
         assert "warning: the password flow is discouraged" in result.err
         assert tenant.count(grant_type) == 1
         assert cli.status()[0]["user"]["name"] == "Alice Liddell"
@@ -2777,19 +2783,21 @@ class TestCommandLine:
         out = cli.run("status", env={"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}).out
         assert "J\\xfcrgen \\u4e2d" in out
 
-    @pytest.mark.parametrize("data", [b"\xff\xfe", b"", b"\n"], ids=repr)
+    @pytest.mark.parametrize("data", [b"\xff\xfe", b"", b" \r\n", b"A=x\nhunter2=y"], ids=repr)
     def test_a_secret_file_without_a_secret_is_exit_2(self, call, tmp_path, tenant, data):
         path = tmp_path / "secret"
         path.write_bytes(data)
         err = call("token", "--client-secret-file", str(path), code=2).err
         assert "--client-secret-file" in err
+        assert "hunter2" not in err
         assert tenant.requests == []
 
-    def test_spaces_of_a_secret_are_sent(self, call, tmp_path, tenant):
-        path = tmp_path / "secret"
-        path.write_bytes(b"\t a-secret \r\n")
-        call("token", "--client-secret-file", str(path), code=4, by=machine(tenant.domain))
-        assert tenant.requests[-1].params["client_secret"] == "\t a-secret "
+    @posix_only
+    def test_a_secret_file_in_the_home_directory_is_found(self, call, tenant):
+        path = Path("~/secret").expanduser()
+        path.write_text(MACHINE_SECRET)
+        call("token", "--client-secret-file=~/secret", by=machine(tenant.domain))
+        path.unlink()
 
     def test_a_stdin_that_is_closed_holds_no_password(self, call, monkeypatch, tenant):
         monkeypatch.setattr(sys, "stdin", None)
@@ -2800,7 +2808,7 @@ class TestCommandLine:
         import getpass
 
         monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
-        monkeypatch.setattr(getpass, "getpass", lambda prompt: "wonderland-1")
+        monkeypatch.setattr(getpass, "getpass", lambda prompt: " wonderland-1 ")
         call("login", "--flow", "password", "--username", "alice")
         assert tenant.count("password") == 1
 
