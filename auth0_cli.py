@@ -2470,14 +2470,17 @@ def _without_token(entry: Record) -> Json:
 
 
 def _program_name() -> str:
-    """What the user has typed to run this file: the installed script, or Python and its name."""
-    if os.path.basename(sys.argv[0] if sys.argv else "").startswith("auth0-cli"):
+    """The command that runs this file, as a user types it."""
+    script = sys.argv[0] if sys.argv else ""
+    if getattr(sys, "frozen", False):  # an executable, by PyInstaller for one
+        return _clean(script)
+    if os.path.basename(script).startswith("auth0-cli"):
         return "auth0-cli"
-    if __name__ != "__main__":
-        return f"python -m {__name__}"
-    spec: Any = globals().get("__spec__")
-    module = f"-m {spec.name}" if spec else sys.argv[0]
-    return _clean(f"{os.path.basename(sys.executable or 'python')} {module}")
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    name = spec.name if spec and __name__ == "__main__" else __name__
+    # Python runs an archive or a directory as __main__, too.
+    how = script if "__main__" in (name, getattr(spec, "name", "")) else f"-m {name}"
+    return _clean(f"{os.path.basename(sys.executable or 'python')} {how}")
 
 
 def _finish(work: Callable[[Callable[[], None]], Record]) -> Record:

@@ -3529,6 +3529,39 @@ class TestCopies:
         )
         assert self.run(logged_in, script) == logged_in.token()
 
+    @pytest.mark.parametrize(
+        ("of_python", "argv", "command"),
+        [
+            ({"frozen": True}, ["./dist/mytool"], "./dist/mytool"),
+            ({"frozen": True}, ["/opt/auth0-cli-1"], "/opt/auth0-cli-1"),
+            ({}, ["/usr/bin/auth0-cli"], "auth0-cli"),
+        ],
+    )
+    def test_its_advice_names_a_command_that_exists(
+        self, call, monkeypatch, of_python, argv, command
+    ):
+        for name, value in of_python.items():
+            monkeypatch.setattr(sys, name, value, raising=False)
+        monkeypatch.setattr(sys, "argv", argv)
+        assert f": run {command} login --domain " in call("token", code=3).err
+
+    @pytest.mark.parametrize("kind", ["__main__ alone", "beside __main__", "directory"])
+    def test_the_advice_of_an_archive_names_the_archive(self, cli, tmp_path, kind):
+        archive = tmp_path / "app.pyz"
+        with zipfile.ZipFile(archive, "w") as file:
+            if kind == "beside __main__":
+                file.writestr("__main__.py", "import auth0_cli; exit(auth0_cli.main())")
+                file.write(Demo.program, "auth0_cli.py")
+            else:
+                file.write(Demo.program, "__main__.py")
+        if kind == "directory":
+            with zipfile.ZipFile(archive) as file:
+                file.extractall(tmp_path / "app")
+            archive = tmp_path / "app"
+        command = [sys.executable, str(archive), "token"]
+        done = subprocess.run(command, env=cli.env, capture_output=True, text=True, check=False)
+        assert f": run {Path(sys.executable).name} {archive} login --domain " in done.stderr
+
     def test_two_copies_of_different_versions_leave_each_other_alone(self, logged_in, tmp_path):
         newer = tmp_path / "newer.py"
         source = Demo.program.read_text("utf-8")
