@@ -3290,68 +3290,59 @@ def get_token(
 
 # ---- Command line --------------------------------------------------------------------------------
 
+# In help texts, indented lines (commands, addresses) stay whole; the others are wrapped.
 _EXAMPLES = """examples:
   {prog} login --domain acme.eu.auth0.com --client-id CLIENT_ID
   {prog} token --audience https://api.example.com
   {prog} token --header | curl -H @- https://api.example.com/
-  {prog} status
-  {prog} logout
 
-AUTH0_DOMAIN, AUTH0_CLIENT_ID, AUTH0_AUDIENCE, AUTH0_SCOPE, AUTH0_ORGANIZATION, AUTH0_PROFILE,
-AUTH0_CALLBACK_PORTS and AUTH0_CLI_CACHE stand for the flags; AUTH0_CLIENT_SECRET has none.
-exit: 0 done, 1 failed, 2 usage, 3 log in first, 4 refused, 5 try again, over 128 interrupted"""
-_LOGIN_EPILOG = """examples:
+environment variables, for values that no option gives: {variables}
+
+exit codes: 0 done, 1 failed, 2 usage, 3 log in first, 4 refused, 5 try again, 130 interrupted"""
+_EPILOGS = {
+    "login": """examples:
   {prog} login --domain acme.eu.auth0.com --client-id CLIENT_ID
   {prog} login --flow device --audience https://api.example.com
 
-For the browser flow paste this line under Allowed Callback URLs of the application:
-  {urls}"""
-_EPILOGS = {
-    "login": _LOGIN_EPILOG,
+For the browser flow, add this line to the Allowed Callback URLs of the application:
+  {urls}""",
     "token": "examples:\n  {prog} token --json\n  {prog} token --header | curl -H @- URL",
     "status": "examples:\n  {prog} status\n  {prog} status --json",
     "doctor": "examples:\n  {prog} doctor\n  {prog} doctor --json",
     "logout": "examples:\n  {prog} logout\n  {prog} logout --all",
 }
-# The flags one a line: its names, what its value is called if it takes one, two spaces, its help.
-_COMMON_FLAGS = f"""\
---domain DOMAIN              as in acme.eu.auth0.com
---client-id CLIENT_ID        of the application
---client-secret-file PATH    - is stdin
---audience AUDIENCE          the identifier of the API
---scope SCOPE                default for a user: {DEFAULT_SCOPE}
---organization ORGANIZATION  id or name
---profile PROFILE            one of several sessions of the application
---cache DIR                  directory of the session files
---port N[,N...]              callback ports; 0: any
---param KEY=VALUE            a further /authorize parameter, such as connection=google-oauth2
--v --verbose                 one line a request""".splitlines()
-_FLAGS = {
-    "login": f"""\
---flow FLOW          {", ".join(FLOWS)}; default auto
---no-browser         only print the URL
---qr                 draw a QR code of the page for a device
---no-qr              draw none
---timeout SECONDS    default 300
---json               prompts and result as JSON lines
---username USERNAME  for the password flow, which is discouraged
---realm REALM        the connection of the password flow""".splitlines(),
-    "token": """\
---json             with its expiry, as JSON
---header           as a header line, for curl -H @-
---id-token         the ID token instead
---exec-credential  the ID token and its expiry, for kubectl
---min-ttl SECONDS  default 60
---force-refresh    a new one in any case
---login            log in first if that is needed""".splitlines(),
-    "status": ["--json  as JSON"],
-    "doctor": ["--json  as JSON"],
-    "logout": """\
---all      every stored session that matches
---local    delete only, without revocation
---browser  also end the single-sign-on session of the browser""".splitlines(),
-}
-_FLAG_OPTIONS: dict[str, dict[str, Any]] = {  # of argparse
+# The commands that take an option (login, token, status, doctor, logout): names METAVAR  help
+_FLAGS = f"""\
+l.... --flow FLOW          {", ".join(FLOWS)}; default auto
+l.... --no-browser         print the URL, open no browser
+l.... --qr                 draw a QR code of the device flow's page
+l.... --no-qr              draw no QR code
+l.... --timeout SECONDS    time to wait for the user; default 300
+l.... --json               print prompts and result as JSON lines
+l.... --username USERNAME  user of the password flow (discouraged)
+l.... --realm REALM        connection of the password flow
+.t... --header           print a header line, for curl -H @-
+.t... --id-token         print the ID token
+.t... --exec-credential  print an ExecCredential for kubectl: the ID token, a machine's access token
+.t... --min-ttl SECONDS  get a new token if the stored one expires sooner than this; default 60
+.t... --force-refresh    get a new token in any case
+.t... --login            log in first if that is needed
+.tsd. --json             print the result as JSON
+....o --all              log out of every stored session that matches
+....o --local            delete the session without revoking its refresh token
+....o --browser          also end the single-sign-on session in the browser
+ltsdo --domain DOMAIN              the tenant, such as acme.eu.auth0.com
+ltsdo --client-id CLIENT_ID        client ID of the application
+lt.do --client-secret-file PATH    file with the client secret (- for stdin)
+lt.d. --audience AUDIENCE          identifier of the API
+lt... --scope SCOPE                scopes to request; default for a user: {DEFAULT_SCOPE}
+lt... --organization ORGANIZATION  organization of the user, by ID or name
+ltsdo --profile PROFILE            name of one of several sessions of the application
+ltsdo --cache DIR                  directory of the session files
+lt.d. --port N[,N...]              callback ports of the browser flow; 0 for any free port
+lt... --param KEY=VALUE            another /authorize parameter, such as connection=github
+ltsdo -v --verbose                 print a line for each request""".splitlines()
+_FLAG_OPTIONS: dict[str, dict[str, Any]] = {  # for add_argument
     "--flow": {"choices": FLOWS, "default": "auto"},
     "--qr": {"default": None},
     "--no-qr": {"dest": "qr", "action": "store_false"},
@@ -3363,18 +3354,18 @@ _FLAG_OPTIONS: dict[str, dict[str, Any]] = {  # of argparse
 
 
 class _Terminated(BaseException):
-    """A signal that ends the process, as an exception: what is open is closed on the way out."""
+    """SIGTERM or SIGHUP as an exception, so that files and locks are closed on the way out."""
 
 
 def _write(text: str) -> None:
-    """The result, to stdout. Auth0Error if it could not be written as a whole."""
+    """Writes the result to stdout; Auth0Error if that fails."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
     except UnicodeEncodeError:
         _write(text.encode("ascii", "backslashreplace").decode("ascii"))
     except (OSError, ValueError, AttributeError) as problem:
-        try:  # what is still buffered must not fail a second time when the interpreter ends
+        try:  # else the interpreter fails again at its end, when it flushes the buffer
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except (OSError, ValueError, AttributeError):
             pass
@@ -3409,16 +3400,17 @@ def _read_secret_file(path: str) -> str:
     return text
 
 
-def _auth0_of(args: Namespace, prog: str | None, defaults: Auth0 | None) -> Auth0:
-    """The flags on top of what the host program has set."""
+def _auth0_from(args: Namespace, prog: str | None, defaults: Auth0 | None) -> Auth0:
+    """The options that are given, on top of the host program's defaults."""
     given = dict(defaults._given) if defaults else {}
+    options = vars(args)  # of this command; another one may have fewer
     names = "domain client_id audience scope organization profile cache ports".split()
-    given.update((name, getattr(args, name)) for name in names if getattr(args, name))
-    if args.client_secret_file:
+    given.update((name, options[name]) for name in names if options.get(name))
+    if options.get("client_secret_file"):
         given["client_secret"] = _read_secret_file(args.client_secret_file)
-    if args.param:
+    if options.get("param"):
         if not all("=" in item[1:] for item in args.param):
-            raise ConfigError("--param takes KEY=VALUE, as in --param connection=google-oauth2")
+            raise ConfigError("--param takes KEY=VALUE, as in --param connection=github")
         params = dict(item.split("=", 1) for item in args.param)
         given["params"] = {**(given.get("params") or {}), **params}
     if args.verbose:
@@ -3448,8 +3440,8 @@ def _command_login(auth0: Auth0, args: Namespace) -> None:
         _say("  " + _describe_token(token))
     if not session._is_machine and not session.refreshable:
         _say(
-            "There is no refresh token, so this login ends with its access token: ask for the "
-            "scope offline_access, and allow it on the API (Allow Offline Access) and the "
+            "There is no refresh token, so this login ends when the access token expires: request "
+            "the scope offline_access, and allow it on the API (Allow Offline Access) and the "
             "application (grant Refresh Token)."
         )
 
@@ -3529,14 +3521,15 @@ def _command_status(auth0: Auth0, args: Namespace) -> None:
 
 
 def _describe(session: Session, file: str | None) -> str:
-    """A session as people want to read it."""
+    """A session as the lines of `status`."""
     colour = _can_rewrite(sys.stdout) and not os.environ.get("NO_COLOR")
     bold, plain = ("\x1b[1m", "\x1b[0m") if colour else ("", "")
-    renewed = session.refreshable or session._is_machine
+    renews = session.refreshable or session._is_machine
+    lasts = "renews automatically" if renews else "ends when the access token expires"
     lines = [
         f"{bold}{session.who()}{plain} at {session.domain}",
         f"  application  {_clean(session.client_id, 80)}, profile {_clean(session.profile, 80)}",
-        f"  session      {'is renewed without a login' if renewed else 'ends with its token'}",
+        f"  session      {lasts}",
         *(f"  token        {_describe_token(token)}" for token in session.tokens),
         *([f"  file         {_clean(file, 400)}"] if file else []),
     ]
@@ -3551,7 +3544,7 @@ def _describe_token(token: Json) -> str:
 
 
 class _Advice(Auth0Error):
-    """A finding that is worth knowing and stops nothing."""
+    """A finding of `doctor` that stops nothing."""
 
     exit_code = 0
 
@@ -3725,11 +3718,8 @@ def _command_logout(auth0: Auth0, args: Namespace) -> None:
 
 
 def _until_terminated(run: Callable[[], int | None]) -> int | None:
-    """Runs a command with SIGTERM and SIGHUP as exceptions, where they would end the process."""
-    if TYPE_CHECKING:
-        import signal
-    else:
-        import _signal as signal  # what signal is made of: the interpreter has loaded it already
+    """Runs a command with SIGTERM and SIGHUP as exceptions, if they would end the process."""
+    signal: Any = __import__("_signal")  # the core of signal: the interpreter has loaded it
 
     def terminate(number: int, _: object) -> NoReturn:
         raise _Terminated(128 + number)
@@ -3737,12 +3727,12 @@ def _until_terminated(run: Callable[[], int | None]) -> int | None:
     caught: list[int] = []
     try:
         for number in map(vars(signal).get, ("SIGTERM", "SIGHUP")):  # Windows has no SIGHUP
-            # Under nohup it is ignored, and a host program may have a handler of its own.
+            # Under nohup SIGHUP is ignored, and a host program may have its own handler.
             if number and signal.getsignal(number) == signal.SIG_DFL:
                 try:
                     signal.signal(number, terminate)
                     caught.append(number)
-                except ValueError:  # not the main thread: its signals are the host program's
+                except ValueError:  # not the main thread: the host program handles signals
                     break
         return run()
     finally:
@@ -3774,10 +3764,10 @@ def _guarded(prog: str | None, run: Callable[[], int | None]) -> int:
 
 
 _COMMANDS = {
-    "login": (_command_login, "log in, with a browser or with a code on another device"),
-    "token": (_command_token, "print a valid access token, refreshed first if needed"),
-    "status": (_command_status, "show who is logged in where, to what and until when"),
-    "doctor": (_command_doctor, "check the set-up from outside, and explain what is found"),
+    "login": (_command_login, "log in with a browser, or with a code on another device"),
+    "token": (_command_token, "print a valid access token, after a refresh if needed"),
+    "status": (_command_status, "show the sessions: users, tenants, APIs, scopes and expiry"),
+    "doctor": (_command_doctor, "check the set-up, and explain each finding"),
     "logout": (_command_logout, "revoke the refresh token at Auth0 and delete the session"),
 }
 
@@ -3788,31 +3778,48 @@ def _run(
     defaults: Auth0 | None,
     args: Namespace,
 ) -> int:
-    """What `args.run(args)` does, in our own argparse or in a host program's."""
+    """Runs a command for `args.run(args)`, in our own argparse or in a host program's."""
 
     def run() -> None:
         try:
-            command(_auth0_of(args, prog, defaults), args)
-        except Auth0Error as problem:
-            if command is _command_login and args.json:  # whoever drives it reads stdout only
+            command(_auth0_from(args, prog, defaults), args)
+        except Auth0Error as error:
+            if command is _command_login and args.json:  # the driving program reads stdout only
                 import re
 
-                name = re.sub("(?<=[a-z0-9])(?=[A-Z])", "_", type(problem).__name__).lower()
-                error = problem.error or name
-                _put_json({"event": "error", "error": error, "message": str(problem)})
+                name = re.sub("(?<=[a-z0-9])(?=[A-Z])", "_", type(error).__name__).lower()
+                _put_json({"event": "error", "error": error.error or name, "message": str(error)})
             raise
 
     return _guarded(prog, run)
 
 
 def _help_formatter() -> Any:
-    """Of argparse; it is told the width, else every start would pay for the shutil module."""
+    """The formatter for argparse, with an explicit width: finding it would import shutil."""
     from argparse import RawDescriptionHelpFormatter
     from functools import partial
 
     columns = os.environ.get("COLUMNS", "")
-    width = (columns.isdecimal() and int(columns)) or _columns(sys.stdout)
-    return partial(RawDescriptionHelpFormatter, width=width - 2)
+    width = ((columns.isdecimal() and int(columns)) or _columns(sys.stdout)) - 2
+
+    class Formatter(RawDescriptionHelpFormatter):
+        def _split_lines(self, text: str, width: int) -> list[str]:
+            from textwrap import wrap
+
+            return wrap(text, width, break_long_words=False, break_on_hyphens=False)
+
+        def format_help(self) -> str:
+            lines = super().format_help().split("\n")
+            wrap = self._split_lines
+            return "\n".join(x if x[:1] == " " else "\n".join(wrap(x, width)) for x in lines)
+
+    return partial(Formatter, width=width)
+
+
+def _flags_of(command: str) -> list[str]:
+    """The lines of the options that this command takes."""
+    column = list(_COMMANDS).index(command)
+    return [line[6:] for line in _FLAGS if line[column] != "."]
 
 
 def add_commands(
@@ -3820,12 +3827,12 @@ def add_commands(
 ) -> None:
     """Adds login, token, status, doctor and logout to the subparsers of a program's own argparse.
 
-    Afterwards `args.run(args)` runs what was given, and returns the exit code as `main` does.
+    Afterwards `args.run(args)` runs the command, and returns the exit code as `main` does.
 
     Args:
-        subparsers: what `ArgumentParser.add_subparsers` has returned.
-        prog: what messages call the program, such as `mytool auth`.
-        defaults: an `Auth0` whose arguments are used where a flag is not given.
+        subparsers: the result of `ArgumentParser.add_subparsers`.
+        prog: the command that messages tell the user to run, such as `mytool auth`.
+        defaults: an `Auth0` with the values of the options that are not given.
     """
     from functools import partial
 
@@ -3833,7 +3840,7 @@ def add_commands(
         defaults._program = prog
     try:
         ports = (defaults or Auth0())._ports()
-    except ConfigError:  # which the login itself tells
+    except ConfigError:  # the login reports it
         ports = DEFAULT_PORTS
     for name, (function, purpose) in _COMMANDS.items():
         examples = _EPILOGS[name].format(prog=prog or _program_name(), urls=_callback_urls(ports))
@@ -3845,12 +3852,12 @@ def add_commands(
             formatter_class=_help_formatter(),
             allow_abbrev=False,
         )
-        for flag in _FLAGS[name] + _COMMON_FLAGS:
+        for flag in _flags_of(name):
             usage, _, text = flag.partition("  ")
             words = usage.split()
             kind = {"action": "store_true"} if words[-1][0] == "-" else {"metavar": words.pop()}
             options = {**kind, **_FLAG_OPTIONS.get(words[0], {})}
-            command.add_argument(*words, help=text, **options)
+            command.add_argument(*words, help=text.strip(), **options)
         command.set_defaults(run=partial(_run, function, prog, defaults))
 
 
@@ -3859,30 +3866,27 @@ def _parser(prog: str | None, defaults: Auth0 | None) -> ArgumentParser:
 
     class Parser(argparse.ArgumentParser):
         def error(self, message: str) -> NoReturn:
-            from difflib import get_close_matches
-
-            if "ignored explicit argument" in message:  # what was given may be a secret
+            if "ignored explicit argument" in message:  # the argument may be a secret
                 message = message.partition(":")[0] + " takes no value"
-            if message.startswith("unrecognized arguments"):
-                words = message.split()
-                flag = next((word.partition("=")[0] for word in words if word[:2] == "--"), "")
-                known = [line.split()[0] for line in sum(_FLAGS.values(), _COMMON_FLAGS)]
-                near = get_close_matches(flag, known, 1)
-                message = f"unknown option {flag}" if flag else "unrecognized arguments"
-                other = near and near[0] != flag  # else it is an option of another command
-                message += f": did you mean {near[0]}?" if other else ""
-            raise ConfigError(f"{_clean(message)} (see {self.prog} -h)")
+            raise ConfigError(f"{_clean(message)}: see {self.prog} -h")
 
     name = prog or _program_name()
     parser = Parser(
         prog=name,
         description="Secure a command-line program with Auth0.",
-        epilog=_EXAMPLES.format(prog=name),
+        epilog=_EXAMPLES.format(prog=name, variables=", ".join(ENVIRONMENT.values())),
         formatter_class=_help_formatter(),
     )
     parser.add_argument("--version", action="version", version=f"auth0_cli {__version__}")
     add_commands(parser.add_subparsers(metavar="COMMAND"), prog=prog, defaults=defaults)
     return parser
+
+
+def _explain_unknown(command: str, arguments: list[str]) -> str:
+    """The reason why a command does not take these arguments; their values may be secrets."""
+    flag = next((x.partition("=")[0] for x in arguments if x[:2] == "--"), "such an argument")
+    owners = ", ".join(name for name in _COMMANDS if f"{flag} " in " ".join(_flags_of(name)))
+    return f"{command} does not take {_clean(flag, 40)}" + f", an option of {owners}" * bool(owners)
 
 
 def main(
@@ -3891,9 +3895,9 @@ def main(
     """The command line, ours or that of a program that has mounted it.
 
     Args:
-        argv: arguments without the program's name; those of the process if None.
-        prog: what messages call the program, such as `mytool auth`.
-        defaults: an `Auth0` whose arguments are used where a flag is not given.
+        argv: the arguments without the program's name; None for those of the process.
+        prog: the command that messages tell the user to run, such as `mytool auth`.
+        defaults: an `Auth0` with the values of the options that are not given.
 
     Returns:
         The exit code; see the head of this file.
@@ -3901,7 +3905,7 @@ def main(
     arguments = list(sys.argv[1:] if argv is None else argv)
 
     def run() -> int:
-        if arguments == ["token"] and not prog:  # what scripts run, again and again
+        if arguments == ["token"] and not prog:  # scripts run it often: skip argparse
             _put((defaults or Auth0())._obtain(None, None, 60, False, False)["access_token"])
             return 0
         parser = _parser(prog, defaults)
@@ -3915,13 +3919,15 @@ def main(
             near = get_close_matches(word, _COMMANDS, 1)
             then = f"did you mean {near[0]}?" if near else f"see {parser.prog} -h"
             if word.startswith("-"):
-                then = f"options come after it, as in {parser.prog} login {_clean(word, 40)}"
-            raise ConfigError(f"{_clean(word, 40)!r} is no command: {then}")
+                then = f"options follow the command, as in {parser.prog} login {_clean(word, 40)}"
+            raise ConfigError(f"unknown command {_clean(word, 40)!r}: {then}")
         try:
-            args = parser.parse_args(arguments)
+            args, unknown = parser.parse_known_args(arguments)
         except SystemExit:  # after --help and --version
-            _write("")  # what they have written may not be flushed
+            _write("")  # flushes their output
             return 0
+        if unknown:
+            raise ConfigError(f"{_explain_unknown(word, unknown)}: see {parser.prog} {word} -h")
         return int(args.run(args))
 
     return _guarded(prog, run)

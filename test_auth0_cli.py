@@ -3068,7 +3068,7 @@ class TestTerminal:
 
     @pytest.mark.parametrize(("word", "meant"), [("tokne", "token"), ("stat", "status")])
     def test_a_mistyped_command_is_recognized(self, cli, word, meant):
-        assert f"did you mean {meant}?" in cli.run(word, exit=2).err
+        assert f"unknown command '{word}': did you mean {meant}?" in cli.run(word, exit=2).err
 
     def test_enter_opens_nothing_where_no_browser_may_be(self, cli):
         arguments = ["login", "--flow", "device", "--no-browser"]
@@ -3208,15 +3208,26 @@ class TestMessages:
         assert result.err.count("\n") == 1
 
     @pytest.mark.parametrize(
-        ("arguments", "meant"),
+        ("arguments", "words"),
         [
-            (["token", "--headr"], "--header"),
-            (["status", "--profil", "x"], "--profile"),
-            (["login", "--jsn"], "--json"),
+            (
+                "logout --port=18484",
+                "logout does not take --port, an option of login, token, doctor:",
+            ),
+            (
+                "status --audience x",
+                "status does not take --audience, an option of login, token, doc",
+            ),
+            ("doctor --login", "doctor does not take --login, an option of token:"),
+            ("token --flow device", "token does not take --flow, an option of login:"),
+            ("token --headr", "token does not take --headr: see "),
+            ("token -q", "token does not take such an argument: see "),
         ],
     )
-    def test_a_mistyped_option_is_recognized(self, cli, arguments, meant):
-        assert f"did you mean {meant}?" in cli.run(*arguments, exit=2).err
+    def test_an_option_that_a_command_does_not_take_is_named(self, call, arguments, words):
+        err = call(*arguments.split(), code=2).err
+        assert err.startswith(f"auth0_cli: {words}")
+        assert err.endswith(f" {arguments.split()[0]} -h\n")
 
     @pytest.mark.parametrize("flag", ["-h", "--version"])
     def test_help_ends_no_program_that_has_mounted_it(self, flag, capsys):
@@ -3279,9 +3290,41 @@ class TestMessages:
 
     @pytest.mark.parametrize(("columns", "widest"), [("50", 50), ("160", 160), ("wide", 80)])
     def test_help_is_as_wide_as_it_is_told(self, cli, columns, widest):
-        lines = cli.run("status", "-h", env={"COLUMNS": columns}).out.splitlines()
+        lines = cli.run("token", "-h", env={"COLUMNS": columns}).out.splitlines()
         first = next(i for i, line in enumerate(lines) if "--help" in line)
         assert widest / 2 < max(map(len, lines[first:])) <= widest
+
+    @pytest.mark.parametrize("columns", [50, 40])
+    @pytest.mark.parametrize("command", ["", *auth0_cli._COMMANDS])
+    def test_help_breaks_between_words_and_in_no_command(
+        self, capsys, monkeypatch, columns, command
+    ):
+        def help_at(columns):
+            monkeypatch.setenv("COLUMNS", str(columns))
+            assert auth0_cli.main([*command.split(), "-h"]) == 0
+            return capsys.readouterr().out
+
+        wide, narrow = help_at(1000), help_at(columns)
+        assert narrow.split() == wide.split()
+        whole = [line for line in wide.splitlines() if re.match(r"  (python|http)", line)]
+        lines = narrow.splitlines()
+        assert len(whole) >= 2
+        assert set(whole) < set(lines)
+        assert max(len(line) for line in lines if line not in whole) <= columns
+
+    def test_each_command_offers_the_options_that_mean_something_to_it(self, capsys):
+        offered = {}
+        for command in auth0_cli._COMMANDS:
+            auth0_cli.main([command, "-h"])
+            options = re.findall("^  (?:-., )?--([a-z-]+)", capsys.readouterr().out, re.MULTILINE)
+            offered[command] = set(options)
+        sessions = {"help", "verbose", "domain", "client-id", "profile", "cache"}
+        secret = {"client-secret-file"}
+        assert offered["status"] == sessions | {"json"}
+        assert offered["logout"] == sessions | secret | {"all", "local", "browser"}
+        assert offered["doctor"] == sessions | secret | {"json", "audience", "port"}
+        request = sessions | secret | {"audience", "scope", "organization", "port", "param", "json"}
+        assert offered["login"] & offered["token"] == request
 
     def test_login_help_shows_the_ports_that_are_set(self, cli):
         env = {"AUTH0_CALLBACK_PORTS": "9000,9001"}
@@ -3363,7 +3406,7 @@ class TestMessages:
         def mistaken(*_):
             raise ValueError("hunter2")
 
-        monkeypatch.setattr(auth0_cli, "_auth0_of", mistaken)
+        monkeypatch.setattr(auth0_cli, "_auth0_from", mistaken)
         assert auth0_cli.main(["status"], defaults=auth0) == 1
         err = capsys.readouterr().err
         assert re.fullmatch(r"auth0_cli: this should not happen.*ValueError mistaken:\d+\n", err)
@@ -3920,9 +3963,9 @@ class TestReadme:
     def test_it_names_every_command_flag_and_variable(self):
         for name in auth0_cli.ENVIRONMENT.values():
             assert f"`{name}`" in self.readme
-        for command, flags in auth0_cli._FLAGS.items():
+        for command in auth0_cli._COMMANDS:
             assert f"| `{command}` |" in self.readme
-            for flag in [*flags, *auth0_cli._COMMON_FLAGS]:
+            for flag in auth0_cli._flags_of(command):
                 assert f"`{flag.split()[0]}" in self.readme
 
     def test_its_diagrams_hold_no_sign_that_ends_a_line(self):
