@@ -3740,8 +3740,24 @@ def _until_terminated(run: Callable[[], int | None]) -> int | None:
             signal.signal(number, signal.SIG_DFL)
 
 
-def _guarded(prog: str | None, run: Callable[[], int | None]) -> int:
-    """Runs a command; whatever ends it becomes a line on stderr and an exit code."""
+def _unexpected(problem: Exception, verbose: bool) -> str:
+    """Describes an error that is no Auth0Error, without its values: they may be secrets."""
+    trace, places = problem.__traceback__, [""]
+    while trace:
+        code, line = trace.tb_frame.f_code, trace.tb_lineno
+        places.append(_clean(f"{code.co_filename}:{line} ({code.co_name})"))
+        trace = trace.tb_next
+    text = f"unexpected {type(problem).__name__} at {places[-1]}: please report it"
+    if isinstance(problem, (ImportError, AttributeError, SyntaxError)):
+        quoted = str(problem).split("'")[1::2] or [""]  # "module 'x' has no ...", "... from 'x'"
+        name = quoted[0 if isinstance(problem, AttributeError) else -1]
+        file = getattr(sys.modules.get(name), "__file__", "") or getattr(problem, "filename", "")
+        text = f"{_clean(file)} hides a module of Python: rename that file" if file else text
+    return text + "\n  ".join(places if verbose else [])
+
+
+def _guarded(prog: str | None, run: Callable[[], int | None], verbose: bool) -> int:
+    """Runs a command, reports its errors, returns the exit code."""
     program = (prog or "auth0_cli").split()[0]
     try:
         return _until_terminated(run) or 0
@@ -3753,13 +3769,8 @@ def _guarded(prog: str | None, run: Callable[[], int | None]) -> int:
         return 130
     except _Terminated as signal:
         return int(signal.args[0])
-    except Exception as problem:  # noqa: BLE001 - a traceback helps nobody, and may show a secret
-        trace, place = problem.__traceback__, ""
-        while trace:
-            place, trace = f"{trace.tb_frame.f_code.co_name}:{trace.tb_lineno}", trace.tb_next
-        _say(
-            f"{program}: this should not happen, please report it: {type(problem).__name__} {place}"
-        )
+    except Exception as problem:  # noqa: BLE001 - a traceback may show a secret
+        _say(f"{program}: {_unexpected(problem, verbose)}")
         return 1
 
 
@@ -3780,7 +3791,7 @@ def _run(
 ) -> int:
     """Runs a command for `args.run(args)`, in our own argparse or in a host program's."""
 
-    def run() -> None:
+    def run_command() -> None:
         try:
             command(_auth0_from(args, prog, defaults), args)
         except Auth0Error as error:
@@ -3791,7 +3802,7 @@ def _run(
                 _put_json({"event": "error", "error": error.error or name, "message": str(error)})
             raise
 
-    return _guarded(prog, run)
+    return _guarded(prog, run_command, args.verbose)
 
 
 def _help_formatter() -> Any:
@@ -3930,14 +3941,18 @@ def main(
             raise ConfigError(f"{_explain_unknown(word, unknown)}: see {parser.prog} {word} -h")
         return int(args.run(args))
 
-    return _guarded(prog, run)
+    return _guarded(prog, run, not {"-v", "--verbose"}.isdisjoint(arguments))
 
 
 if __name__ == "__main__":
+    # The directory of the script, or the working directory, goes behind Python's own modules: a
+    # user's secrets.py there must not replace the standard one. In isolated mode it is not there.
+    if not sys.flags.isolated:
+        sys.path.append(sys.path.pop(0))
     exit_code = main()
-    # The interpreter's way out takes a third of a start. Where nothing is loaded that may have an
-    # end of its own (profilers load `re`), it closes only what ends with the process; what was
-    # printed is flushed.
+    # The interpreter's way out takes a third of a start. If no module is loaded that may have work
+    # to do at the end (profilers load `re`), it only closes what ends with the process; the output
+    # is flushed already.
     if sys.modules.keys().isdisjoint(("atexit", "re", "threading")):
         os._exit(exit_code)
     raise SystemExit(exit_code)

@@ -3409,7 +3409,15 @@ class TestMessages:
         monkeypatch.setattr(auth0_cli, "_auth0_from", mistaken)
         assert auth0_cli.main(["status"], defaults=auth0) == 1
         err = capsys.readouterr().err
-        assert re.fullmatch(r"auth0_cli: this should not happen.*ValueError mistaken:\d+\n", err)
+        place = r"\S+test_auth0_cli\.py:\d+ \(mistaken\)"
+        said = f"auth0_cli: unexpected ValueError at {place}: please report it\n"
+        assert re.fullmatch(said, err)
+        assert auth0_cli.main(["status", "-v"], defaults=auth0) == 1
+        err = capsys.readouterr().err
+        assert re.fullmatch(rf"{said}(  \S+:\d+ \(\w+\)\n)+", err)
+        assert re.search(
+            rf"^  \S+auth0_cli\.py:\d+ \(run_command\)\n  {place}\n", err, re.MULTILINE
+        )
 
 
 class TestDoctor:
@@ -3604,6 +3612,68 @@ class TestCopies:
         command = [sys.executable, str(archive), "token"]
         done = subprocess.run(command, env=cli.env, capture_output=True, text=True, check=False)
         assert f": run {Path(sys.executable).name} {archive} login --domain " in done.stderr
+
+    @pytest.mark.parametrize("how", ["script", "module", "module of a package"])
+    def test_a_user_s_modules_beside_it_are_not_imported(self, cli, tenant, tmp_path, how):
+        folder = tmp_path / "scripts"
+        package = folder / "package"
+        package.mkdir(parents=True)
+        for directory in (folder, package):
+            shutil.copy(Demo.program, directory)
+        for name in (
+            *("secrets", "select", "ssl", "hashlib", "json", "argparse", "http", "socket"),
+            *("queue", "threading", "email", "base64", "shlex", "subprocess", "webbrowser"),
+        ):
+            (folder / f"{name}.py").write_text("raise SystemExit('a module of the user')")
+        command = {
+            "script": ["auth0_cli.py"],
+            "module": ["-m", "auth0_cli"],
+            "module of a package": ["-m", "package.auth0_cli"],
+        }[how]
+        arguments = ["login", "--flow", "browser", "--no-browser", "--json"]
+        with subprocess.Popen(
+            [sys.executable, *command, *arguments],
+            cwd=folder,
+            env=cli.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            first = process.stdout.readline()
+            assert first, process.stderr.read()
+            tenant.login_as(json.loads(first)["url"])
+            assert "logged_in" in process.stdout.readline()
+        assert cli.token() in tenant.access_tokens
+
+    @pytest.mark.parametrize("flags", [[], ["-v"]], ids=str)
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            ("secrets", "API_KEY = 'hunter2'"),
+            ("select", "API_KEY = 'hunter2'"),
+            ("http", "API_KEY = 'hunter2'"),
+            ("argparse", "API_KEY = 'hunter2'"),
+            ("hashlib", "print 'hunter2'"),
+        ],
+    )
+    def test_a_module_that_hides_python_s_own_from_a_program_is_named(
+        self, cli, tmp_path, name, text, flags
+    ):
+        (tmp_path / f"{name}.py").write_text(text)
+        script = (
+            f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(Demo.program.parent)!r}]\n"
+            "import auth0_cli; sys.exit(auth0_cli.main())"
+        )
+        arguments = ["login", "--flow", "browser", "--no-browser", "--timeout", "1", *flags]
+        command = [sys.executable, "-c", script, *arguments]
+        done = subprocess.run(command, env=cli.env, capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert "hunter2" not in done.stderr
+        said = f"auth0_cli: {tmp_path / name}.py hides a module of Python: rename that file\n"
+        _, begin, places = done.stderr.rpartition(said)
+        assert begin
+        assert bool(re.fullmatch(r"(  .+:\d+ \(.+\)\n)+", places)) is bool(flags)
+        assert ("auth0_cli.py:" in places) is bool(flags)
 
     def test_two_copies_of_different_versions_leave_each_other_alone(self, logged_in, tmp_path):
         newer = tmp_path / "newer.py"
