@@ -2951,14 +2951,17 @@ def _token_summary(entry: Record) -> Json:
 
 
 def _program_name() -> str:
-    """What the user has typed to run this file: the installed script, or Python and its name."""
-    if os.path.basename(sys.argv[0] if sys.argv else "").startswith("auth0-cli"):
+    """The command that runs this file, as a user types it."""
+    script = sys.argv[0] if sys.argv else ""
+    if getattr(sys, "frozen", False):  # an executable, by PyInstaller for one
+        return _clean(script)
+    if os.path.basename(script).startswith("auth0-cli"):
         return "auth0-cli"
-    if __name__ != "__main__":
-        return f"python -m {__name__}"
-    spec: Any = globals().get("__spec__")
-    module = f"-m {spec.name}" if spec else sys.argv[0]
-    return _clean(f"{os.path.basename(sys.executable or 'python')} {module}")
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    name = spec.name if spec and __name__ == "__main__" else __name__
+    # Python runs an archive or a directory as __main__, too.
+    how = script if "__main__" in (name, getattr(spec, "name", "")) else f"-m {name}"
+    return _clean(f"{os.path.basename(sys.executable or 'python')} {how}")
 
 
 _refreshing: set[object] = set()  # refreshes of threads other than the main one
@@ -3780,6 +3783,12 @@ class Auth0:
         if flow == "password":
             response = _password_login(tenant, wanted, *credentials)
             return self._create_session(stored, wanted, response)
+        automated = os.environ.get("CI", "").strip().lower() not in ("", "0", "false")
+        if automated and prompt._show is None and not _is_terminal(sys.stderr):
+            raise LoginRequired(
+                "a login needs a person, but CI is set and there is no terminal: set "
+                "AUTH0_CLIENT_SECRET (or give --client-secret-file), or log in elsewhere"
+            )
         try:
             if flow == "browser":
                 with _Listener(ports) as listener:  # whose end tells the browser the result
@@ -4131,68 +4140,59 @@ def get_token(
 
 # ---- Command line --------------------------------------------------------------------------------
 
+# In help texts, indented lines (commands, addresses) stay whole; the others are wrapped.
 _EXAMPLES = """examples:
   {prog} login --domain acme.eu.auth0.com --client-id CLIENT_ID
   {prog} token --audience https://api.example.com
   {prog} token --header | curl -H @- https://api.example.com/
-  {prog} status
-  {prog} logout
 
-AUTH0_DOMAIN, AUTH0_CLIENT_ID, AUTH0_AUDIENCE, AUTH0_SCOPE, AUTH0_ORGANIZATION, AUTH0_PROFILE,
-AUTH0_CALLBACK_PORTS and AUTH0_CLI_CACHE stand for the flags; AUTH0_CLIENT_SECRET has none.
-exit: 0 done, 1 failed, 2 usage, 3 log in first, 4 refused, 5 try again, over 128 interrupted"""
-_LOGIN_EPILOG = """examples:
+environment variables, for values that no option gives: {variables}
+
+exit codes: 0 done, 1 failed, 2 usage, 3 log in first, 4 refused, 5 try again, 130 interrupted"""
+_EPILOGS = {
+    "login": """examples:
   {prog} login --domain acme.eu.auth0.com --client-id CLIENT_ID
   {prog} login --flow device --audience https://api.example.com
 
-For the browser flow paste this line under Allowed Callback URLs of the application:
-  {urls}"""
-_EPILOGS = {
-    "login": _LOGIN_EPILOG,
+For the browser flow, add this line to the Allowed Callback URLs of the application:
+  {urls}""",
     "token": "examples:\n  {prog} token --json\n  {prog} token --header | curl -H @- URL",
     "status": "examples:\n  {prog} status\n  {prog} status --json",
     "doctor": "examples:\n  {prog} doctor\n  {prog} doctor --json",
     "logout": "examples:\n  {prog} logout\n  {prog} logout --all",
 }
-# The flags one a line: its names, what its value is called if it takes one, two spaces, its help.
-_COMMON_FLAGS = f"""\
---domain DOMAIN              as in acme.eu.auth0.com
---client-id CLIENT_ID        of the application
---client-secret-file PATH    - is stdin
---audience AUDIENCE          the identifier of the API
---scope SCOPE                default for a user: {DEFAULT_SCOPE}
---organization ORGANIZATION  id or name
---profile PROFILE            one of several sessions of the application
---cache DIR                  directory of the session files
---port N[,N...]              callback ports; 0: any
---param KEY=VALUE            a further /authorize parameter, such as connection=google-oauth2
--v --verbose                 one line a request""".splitlines()
-_FLAGS = {
-    "login": f"""\
---flow FLOW          {", ".join(FLOWS)}; default auto
---no-browser         only print the URL
---qr                 draw a QR code of the page for a device
---no-qr              draw none
---timeout SECONDS    default 300
---json               prompts and result as JSON lines
---username USERNAME  for the password flow, which is discouraged
---realm REALM        the connection of the password flow""".splitlines(),
-    "token": """\
---json             with its expiry, as JSON
---header           as a header line, for curl -H @-
---id-token         the ID token instead
---exec-credential  the ID token and its expiry, for kubectl
---min-ttl SECONDS  default 60
---force-refresh    a new one in any case
---login            log in first if that is needed""".splitlines(),
-    "status": ["--json  as JSON"],
-    "doctor": ["--json  as JSON"],
-    "logout": """\
---all      every stored session that matches
---local    delete only, without revocation
---browser  also end the single-sign-on session of the browser""".splitlines(),
-}
-_FLAG_OPTIONS: dict[str, dict[str, Any]] = {  # of argparse
+# The commands that take an option (login, token, status, doctor, logout): names METAVAR  help
+_FLAGS = f"""\
+l.... --flow FLOW          {", ".join(FLOWS)}; default auto
+l.... --no-browser         print the URL, open no browser
+l.... --qr                 draw a QR code of the device flow's page
+l.... --no-qr              draw no QR code
+l.... --timeout SECONDS    time to wait for the user; default 300
+l.... --json               print prompts and result as JSON lines
+l.... --username USERNAME  user of the password flow (discouraged)
+l.... --realm REALM        connection of the password flow
+.t... --header           print a header line, for curl -H @-
+.t... --id-token         print the ID token
+.t... --exec-credential  print an ExecCredential for kubectl: the ID token, a machine's access token
+.t... --min-ttl SECONDS  get a new token if the stored one expires sooner than this; default 60
+.t... --force-refresh    get a new token in any case
+.t... --login            log in first if that is needed
+.tsd. --json             print the result as JSON
+....o --all              log out of every stored session that matches
+....o --local            delete the session without revoking its refresh token
+....o --browser          also end the single-sign-on session in the browser
+ltsdo --domain DOMAIN              the tenant, such as acme.eu.auth0.com
+ltsdo --client-id CLIENT_ID        client ID of the application
+lt.do --client-secret-file PATH    file with the client secret (- for stdin)
+lt.d. --audience AUDIENCE          identifier of the API
+lt... --scope SCOPE                scopes to request; default for a user: {DEFAULT_SCOPE}
+lt... --organization ORGANIZATION  organization of the user, by ID or name
+ltsdo --profile PROFILE            name of one of several sessions of the application
+ltsdo --cache DIR                  directory of the session files
+lt.d. --port N[,N...]              callback ports of the browser flow; 0 for any free port
+lt... --param KEY=VALUE            another /authorize parameter, such as connection=github
+ltsdo -v --verbose                 print a line for each request""".splitlines()
+_FLAG_OPTIONS: dict[str, dict[str, Any]] = {  # for add_argument
     "--flow": {"choices": FLOWS, "default": "auto"},
     "--qr": {"default": None},
     "--no-qr": {"dest": "qr", "action": "store_false"},
@@ -4204,18 +4204,18 @@ _FLAG_OPTIONS: dict[str, dict[str, Any]] = {  # of argparse
 
 
 class _Terminated(BaseException):
-    """A signal that ends the process, as an exception: what is open is closed on the way out."""
+    """SIGTERM or SIGHUP as an exception, so that files and locks are closed on the way out."""
 
 
 def _write(text: str) -> None:
-    """The result, to stdout. Auth0Error if it could not be written as a whole."""
+    """Writes the result to stdout; Auth0Error if that fails."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
     except UnicodeEncodeError:
         _write(text.encode("ascii", "backslashreplace").decode("ascii"))
     except (OSError, ValueError, AttributeError) as problem:
-        try:  # what is still buffered must not fail a second time when the interpreter ends
+        try:  # else the interpreter fails again at its end, when it flushes the buffer
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except (OSError, ValueError, AttributeError):
             pass
@@ -4234,32 +4234,33 @@ def _put_json(value: object) -> None:
 
 
 def _read_secret_file(path: str) -> str:
-    """A client secret from a file or stdin; the line end that editors add is not part of it."""
+    """The client secret from a file or the first line of stdin, without white space around it."""
     try:
         if path == "-":
             text = sys.stdin.readline(1 << 16)  # a password may follow
         else:
-            with open(path, encoding="utf-8-sig", newline="") as file:
+            with open(os.path.expanduser(path), encoding="utf-8") as file:
                 text = file.read(1 << 16)
     except (OSError, ValueError, AttributeError) as problem:
         reason = getattr(problem, "strerror", None) or "it is not UTF-8 text"
         raise ConfigError(f"--client-secret-file can't be read: {reason}") from None
-    text = text.removesuffix("\n").removesuffix("\r")
-    if not text:
-        raise ConfigError("--client-secret-file is empty: it has to hold the secret alone")
+    text = text.removeprefix("\ufeff").strip()
+    if not text or not text.isprintable():
+        raise ConfigError("--client-secret-file is empty or has several lines: it takes one secret")
     return text
 
 
-def _auth0_of(args: Namespace, prog: str | None, defaults: Auth0 | None) -> Auth0:
-    """The flags on top of what the host program has set."""
+def _auth0_from(args: Namespace, prog: str | None, defaults: Auth0 | None) -> Auth0:
+    """The options that are given, on top of the host program's defaults."""
     given = dict(defaults._given) if defaults else {}
+    options = vars(args)  # of this command; another one may have fewer
     names = "domain client_id audience organization profile cache ports".split()
-    given.update((name, getattr(args, name)) for name in names if getattr(args, name))
-    if args.client_secret_file:
+    given.update((name, options[name]) for name in names if options.get(name))
+    if options.get("client_secret_file"):
         given["client_secret"] = _read_secret_file(args.client_secret_file)
-    if args.param:
+    if options.get("param"):
         if not all("=" in item[1:] for item in args.param):
-            raise ConfigError("--param takes KEY=VALUE, as in --param connection=google-oauth2")
+            raise ConfigError("--param takes KEY=VALUE, as in --param connection=github")
         params = dict(item.split("=", 1) for item in args.param)
         given["params"] = {**(given.get("params") or {}), **params}
     if args.verbose:
@@ -4290,43 +4291,60 @@ def _command_login(auth0: Auth0, args: Namespace) -> None:
         _say("  " + _describe_token(token))
     if not session._is_machine and not session.refreshable:
         _say(
-            "There is no refresh token, so this login ends with its access token: ask for the "
-            "scope offline_access, and allow it on the API (Allow Offline Access) and the "
+            "There is no refresh token, so this login ends when the access token expires: request "
+            "the scope offline_access, and allow it on the API (Allow Offline Access) and the "
             "application (grant Refresh Token)."
         )
 
 
 def _read_password() -> str:
-    """From a hidden prompt on a terminal, else the first line of stdin."""
+    """The password from a hidden prompt on a terminal, else from the first line of stdin."""
     try:
         if sys.stdin.isatty():
             from getpass import getpass
 
-            return getpass("Password: ")
-        return sys.stdin.readline().rstrip("\r\n")
-    except (EOFError, OSError, ValueError, AttributeError):  # ended, closed, or no text
-        raise ConfigError("no password could be read from stdin") from None
+            return getpass("Password: ").strip()
+        return sys.stdin.readline().strip()
+    except (EOFError, OSError, ValueError, AttributeError):  # closed, or not text
+        raise ConfigError("the password could not be read from stdin: write it there") from None
+
+
+def _exec_api_version() -> str:
+    """The apiVersion that kubectl asks for: it accepts no other."""
+    group = "client.authentication.k8s.io/"
+    try:
+        version = _parse_json(os.environ["KUBERNETES_EXEC_INFO"].encode())["apiVersion"]
+    except (KeyError, ValueError):  # unset or unreadable
+        version = f"{group}v1"
+    if version not in (f"{group}v1", f"{group}v1beta1"):
+        raise ConfigError(f"kubectl wants {_clean(version, 80)}: set {group}v1 in its kubeconfig")
+    return str(version)
 
 
 def _command_token(auth0: Auth0, args: Namespace) -> None:
-    if args.exec_credential or args.id_token:
+    api_version = args.exec_credential and _exec_api_version()
+    session = auth0.session() if api_version else None
+    if session or not api_version:
+        machine = session is not None and session._is_machine
+    else:
+        machine = auth0._has_secret(auth0._find(new=True))
+    if args.id_token or (api_version and not machine):
         if args.login:
             auth0._obtain(None, args.scope, args.min_ttl, True, False)
         token = auth0.get_id_token(min_ttl=args.min_ttl, force_refresh=args.force_refresh)
+        expires_at = _claims_of(token)["exp"]
         shown: Json = {"id_token": token}
     else:
         entry = auth0._obtain(None, args.scope, args.min_ttl, args.login, args.force_refresh)
-        token = entry["access_token"]
+        token, expires_at = entry["access_token"], entry["expires_at"]
         names = "access_token token_type expires_at expires_in audience scope".split()
         values = {**entry, **_token_summary(entry)}
         shown = {name: values[name] for name in names}
-    if args.exec_credential:
-        last = 253402300799  # of the year 9999, which is the last that this format can tell
-        expiry = time.gmtime(min(_claims_of(token)["exp"], last))
-        until = time.strftime("%Y-%m-%dT%H:%M:%SZ", expiry)
+    if api_version:
+        last = 253402300799  # of the year 9999: RFC 3339 has no later one
+        until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(min(expires_at, last)))
         status = {"token": token, "expirationTimestamp": until}
-        version = "client.authentication.k8s.io/v1"
-        _put_json({"apiVersion": version, "kind": "ExecCredential", "status": status})
+        _put_json({"apiVersion": api_version, "kind": "ExecCredential", "status": status})
     elif args.json:
         _put_json(shown)
     else:
@@ -4355,11 +4373,11 @@ def _command_status(auth0: Auth0, args: Namespace) -> None:
 
 
 def _describe(session: Session, file: str | None) -> str:
-    """A session as people want to read it."""
+    """A session as the lines of `status`."""
     colour = _can_rewrite(sys.stdout) and not os.environ.get("NO_COLOR")
     bold, plain = ("\x1b[1m", "\x1b[0m") if colour else ("", "")
-    renewed = session.refreshable or session._is_machine
-    lasts = "renews automatically" if renewed else "ends when the access token expires"
+    renews = session.refreshable or session._is_machine
+    lasts = "renews automatically" if renews else "ends when the access token expires"
     lines = [
         f"{bold}{session.who()}{plain} at {session.domain}",
         f"  application  {_clean(session.client_id, 80)}, profile {_clean(session.profile, 80)}",
@@ -4378,7 +4396,7 @@ def _describe_token(token: Json) -> str:
 
 
 class _Advice(Auth0Error):
-    """A finding that is worth knowing and stops nothing."""
+    """A finding of `doctor` that stops nothing."""
 
     exit_code = 0
 
@@ -4555,11 +4573,8 @@ def _command_logout(auth0: Auth0, args: Namespace) -> None:
 
 
 def _until_terminated(run: Callable[[], int | None]) -> int | None:
-    """Runs a command with SIGTERM and SIGHUP as exceptions, where they would end the process."""
-    if TYPE_CHECKING:
-        import signal
-    else:
-        import _signal as signal  # what signal is made of: the interpreter has loaded it already
+    """Runs a command with SIGTERM and SIGHUP as exceptions, if they would end the process."""
+    signal: Any = __import__("_signal")  # the core of signal: the interpreter has loaded it
 
     def terminate(number: int, _: object) -> NoReturn:
         raise _Terminated(128 + number)
@@ -4567,12 +4582,12 @@ def _until_terminated(run: Callable[[], int | None]) -> int | None:
     caught: list[int] = []
     try:
         for number in map(vars(signal).get, ("SIGTERM", "SIGHUP")):  # Windows has no SIGHUP
-            # Under nohup it is ignored, and a host program may have a handler of its own.
+            # Under nohup SIGHUP is ignored, and a host program may have its own handler.
             if number and signal.getsignal(number) == signal.SIG_DFL:
                 try:
                     signal.signal(number, terminate)
                     caught.append(number)
-                except ValueError:  # not the main thread: its signals are the host program's
+                except ValueError:  # not the main thread: the host program handles signals
                     break
         return run()
     finally:
@@ -4580,8 +4595,24 @@ def _until_terminated(run: Callable[[], int | None]) -> int | None:
             signal.signal(number, signal.SIG_DFL)
 
 
-def _guarded(prog: str | None, run: Callable[[], int | None]) -> int:
-    """Runs a command; whatever ends it becomes a line on stderr and an exit code."""
+def _unexpected(problem: Exception, verbose: bool) -> str:
+    """Describes an error that is no Auth0Error, without its values: they may be secrets."""
+    trace, places = problem.__traceback__, [""]
+    while trace:
+        code, line = trace.tb_frame.f_code, trace.tb_lineno
+        places.append(_clean(f"{code.co_filename}:{line} ({code.co_name})"))
+        trace = trace.tb_next
+    text = f"unexpected {type(problem).__name__} at {places[-1]}: please report it"
+    if isinstance(problem, (ImportError, AttributeError, SyntaxError)):
+        quoted = str(problem).split("'")[1::2] or [""]  # "module 'x' has no ...", "... from 'x'"
+        name = quoted[0 if isinstance(problem, AttributeError) else -1]
+        file = getattr(sys.modules.get(name), "__file__", "") or getattr(problem, "filename", "")
+        text = f"{_clean(file)} hides a module of Python: rename that file" if file else text
+    return text + "\n  ".join(places if verbose else [])
+
+
+def _guarded(prog: str | None, run: Callable[[], int | None], verbose: bool) -> int:
+    """Runs a command, reports its errors, returns the exit code."""
     program = (prog or "auth0_cli").split()[0]
     try:
         return _until_terminated(run) or 0
@@ -4593,21 +4624,16 @@ def _guarded(prog: str | None, run: Callable[[], int | None]) -> int:
         return 130
     except _Terminated as signal:
         return int(signal.args[0])
-    except Exception as problem:  # noqa: BLE001 - a traceback helps nobody, and may show a secret
-        trace, place = problem.__traceback__, ""
-        while trace:
-            place, trace = f"{trace.tb_frame.f_code.co_name}:{trace.tb_lineno}", trace.tb_next
-        _say(
-            f"{program}: this should not happen, please report it: {type(problem).__name__} {place}"
-        )
+    except Exception as problem:  # noqa: BLE001 - a traceback may show a secret
+        _say(f"{program}: {_unexpected(problem, verbose)}")
         return 1
 
 
 _COMMANDS = {
-    "login": (_command_login, "log in, with a browser or with a code on another device"),
-    "token": (_command_token, "print a valid access token, refreshed first if needed"),
-    "status": (_command_status, "show who is logged in where, to what and until when"),
-    "doctor": (_command_doctor, "check the set-up from outside, and explain what is found"),
+    "login": (_command_login, "log in with a browser, or with a code on another device"),
+    "token": (_command_token, "print a valid access token, after a refresh if needed"),
+    "status": (_command_status, "show the sessions: users, tenants, APIs, scopes and expiry"),
+    "doctor": (_command_doctor, "check the set-up, and explain each finding"),
     "logout": (_command_logout, "revoke the refresh token at Auth0 and delete the session"),
 }
 
@@ -4618,31 +4644,48 @@ def _run(
     defaults: Auth0 | None,
     args: Namespace,
 ) -> int:
-    """What `args.run(args)` does, in our own argparse or in a host program's."""
+    """Runs a command for `args.run(args)`, in our own argparse or in a host program's."""
 
-    def run() -> None:
+    def run_command() -> None:
         try:
-            command(_auth0_of(args, prog, defaults), args)
-        except Auth0Error as problem:
-            if command is _command_login and args.json:  # whoever drives it reads stdout only
+            command(_auth0_from(args, prog, defaults), args)
+        except Auth0Error as error:
+            if command is _command_login and args.json:  # the driving program reads stdout only
                 import re
 
-                name = re.sub("(?<=[a-z0-9])(?=[A-Z])", "_", type(problem).__name__).lower()
-                error = problem.error or name
-                _put_json({"event": "error", "error": error, "message": str(problem)})
+                name = re.sub("(?<=[a-z0-9])(?=[A-Z])", "_", type(error).__name__).lower()
+                _put_json({"event": "error", "error": error.error or name, "message": str(error)})
             raise
 
-    return _guarded(prog, run)
+    return _guarded(prog, run_command, args.verbose)
 
 
 def _help_formatter() -> Any:
-    """Of argparse; it is told the width, else every start would pay for the shutil module."""
+    """The formatter for argparse, with an explicit width: finding it would import shutil."""
     from argparse import RawDescriptionHelpFormatter
     from functools import partial
 
     columns = os.environ.get("COLUMNS", "")
-    width = (columns.isdecimal() and int(columns)) or _columns(sys.stdout)
-    return partial(RawDescriptionHelpFormatter, width=width - 2)
+    width = ((columns.isdecimal() and int(columns)) or _columns(sys.stdout)) - 2
+
+    class Formatter(RawDescriptionHelpFormatter):
+        def _split_lines(self, text: str, width: int) -> list[str]:
+            from textwrap import wrap
+
+            return wrap(text, width, break_long_words=False, break_on_hyphens=False)
+
+        def format_help(self) -> str:
+            lines = super().format_help().split("\n")
+            wrap = self._split_lines
+            return "\n".join(x if x[:1] == " " else "\n".join(wrap(x, width)) for x in lines)
+
+    return partial(Formatter, width=width)
+
+
+def _flags_of(command: str) -> list[str]:
+    """The lines of the options that this command takes."""
+    column = list(_COMMANDS).index(command)
+    return [line[6:] for line in _FLAGS if line[column] != "."]
 
 
 def add_commands(
@@ -4650,12 +4693,12 @@ def add_commands(
 ) -> None:
     """Adds login, token, status, doctor and logout to the subparsers of a program's own argparse.
 
-    Afterwards `args.run(args)` runs what was given, and returns the exit code as `main` does.
+    Afterwards `args.run(args)` runs the command, and returns the exit code as `main` does.
 
     Args:
-        subparsers: what `ArgumentParser.add_subparsers` has returned.
-        prog: what messages call the program, such as `mytool auth`.
-        defaults: an `Auth0` whose arguments are used where a flag is not given.
+        subparsers: the result of `ArgumentParser.add_subparsers`.
+        prog: the command that messages tell the user to run, such as `mytool auth`.
+        defaults: an `Auth0` with the values of the options that are not given.
     """
     from functools import partial
 
@@ -4663,7 +4706,7 @@ def add_commands(
         defaults._program = prog
     try:
         ports = (defaults or Auth0())._ports()
-    except ConfigError:  # which the login itself tells
+    except ConfigError:  # the login reports it
         ports = DEFAULT_PORTS
     for name, (function, purpose) in _COMMANDS.items():
         examples = _EPILOGS[name].format(prog=prog or _program_name(), urls=_callback_urls(ports))
@@ -4675,12 +4718,12 @@ def add_commands(
             formatter_class=_help_formatter(),
             allow_abbrev=False,
         )
-        for flag in _FLAGS[name] + _COMMON_FLAGS:
+        for flag in _flags_of(name):
             usage, _, text = flag.partition("  ")
             words = usage.split()
             kind = {"action": "store_true"} if words[-1][0] == "-" else {"metavar": words.pop()}
             options = {**kind, **_FLAG_OPTIONS.get(words[0], {})}
-            command.add_argument(*words, help=text, **options)
+            command.add_argument(*words, help=text.strip(), **options)
         command.set_defaults(run=partial(_run, function, prog, defaults))
 
 
@@ -4689,30 +4732,27 @@ def _parser(prog: str | None, defaults: Auth0 | None) -> ArgumentParser:
 
     class Parser(argparse.ArgumentParser):
         def error(self, message: str) -> NoReturn:
-            from difflib import get_close_matches
-
-            if "ignored explicit argument" in message:  # what was given may be a secret
+            if "ignored explicit argument" in message:  # the argument may be a secret
                 message = message.partition(":")[0] + " takes no value"
-            if message.startswith("unrecognized arguments"):
-                words = message.split()
-                flag = next((word.partition("=")[0] for word in words if word[:2] == "--"), "")
-                known = [line.split()[0] for line in sum(_FLAGS.values(), _COMMON_FLAGS)]
-                near = get_close_matches(flag, known, 1)
-                message = f"unknown option {flag}" if flag else "unrecognized arguments"
-                other = near and near[0] != flag  # else it is an option of another command
-                message += f": did you mean {near[0]}?" if other else ""
-            raise ConfigError(f"{_clean(message)} (see {self.prog} -h)")
+            raise ConfigError(f"{_clean(message)}: see {self.prog} -h")
 
     name = prog or _program_name()
     parser = Parser(
         prog=name,
         description="Secure a command-line program with Auth0.",
-        epilog=_EXAMPLES.format(prog=name),
+        epilog=_EXAMPLES.format(prog=name, variables=", ".join(ENVIRONMENT.values())),
         formatter_class=_help_formatter(),
     )
     parser.add_argument("--version", action="version", version=f"auth0_cli {__version__}")
     add_commands(parser.add_subparsers(metavar="COMMAND"), prog=prog, defaults=defaults)
     return parser
+
+
+def _explain_unknown(command: str, arguments: list[str]) -> str:
+    """The reason why a command does not take these arguments; their values may be secrets."""
+    flag = next((x.partition("=")[0] for x in arguments if x[:2] == "--"), "such an argument")
+    owners = ", ".join(name for name in _COMMANDS if f"{flag} " in " ".join(_flags_of(name)))
+    return f"{command} does not take {_clean(flag, 40)}" + f", an option of {owners}" * bool(owners)
 
 
 def main(
@@ -4721,9 +4761,9 @@ def main(
     """The command line, ours or that of a program that has mounted it.
 
     Args:
-        argv: arguments without the program's name; those of the process if None.
-        prog: what messages call the program, such as `mytool auth`.
-        defaults: an `Auth0` whose arguments are used where a flag is not given.
+        argv: the arguments without the program's name; None for those of the process.
+        prog: the command that messages tell the user to run, such as `mytool auth`.
+        defaults: an `Auth0` with the values of the options that are not given.
 
     Returns:
         The exit code; see the head of this file.
@@ -4731,7 +4771,7 @@ def main(
     arguments = list(sys.argv[1:] if argv is None else argv)
 
     def run() -> int:
-        if arguments == ["token"] and not prog:  # what scripts run, again and again
+        if arguments == ["token"] and not prog:  # scripts run it often: skip argparse
             _put((defaults or Auth0())._obtain(None, None, 60, False, False)["access_token"])
             return 0
         parser = _parser(prog, defaults)
@@ -4745,23 +4785,29 @@ def main(
             near = get_close_matches(word, _COMMANDS, 1)
             then = f"did you mean {near[0]}?" if near else f"see {parser.prog} -h"
             if word.startswith("-"):
-                then = f"options come after it, as in {parser.prog} login {_clean(word, 40)}"
-            raise ConfigError(f"{_clean(word, 40)!r} is no command: {then}")
+                then = f"options follow the command, as in {parser.prog} login {_clean(word, 40)}"
+            raise ConfigError(f"unknown command {_clean(word, 40)!r}: {then}")
         try:
-            args = parser.parse_args(arguments)
+            args, unknown = parser.parse_known_args(arguments)
         except SystemExit:  # after --help and --version
-            _write("")  # what they have written may not be flushed
+            _write("")  # flushes their output
             return 0
+        if unknown:
+            raise ConfigError(f"{_explain_unknown(word, unknown)}: see {parser.prog} {word} -h")
         return int(args.run(args))
 
-    return _guarded(prog, run)
+    return _guarded(prog, run, not {"-v", "--verbose"}.isdisjoint(arguments))
 
 
 if __name__ == "__main__":
+    # The directory of the script, or the working directory, goes behind Python's own modules: a
+    # user's secrets.py there must not replace the standard one. In isolated mode it is not there.
+    if not sys.flags.isolated:
+        sys.path.append(sys.path.pop(0))
     exit_code = main()
-    # The interpreter's way out takes a third of a start. Where nothing is loaded that may have an
-    # end of its own (profilers load `re`), it closes only what ends with the process; what was
-    # printed is flushed.
+    # The interpreter's way out takes a third of a start. If no module is loaded that may have work
+    # to do at the end (profilers load `re`), it only closes what ends with the process; the output
+    # is flushed already.
     if sys.modules.keys().isdisjoint(("atexit", "re", "threading")):
         os._exit(exit_code)
     raise SystemExit(exit_code)

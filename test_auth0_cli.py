@@ -1908,7 +1908,7 @@ from auth0_cli import (
     get_token,
 )
 
-OTHERS = "AUTH0_|PYTHON|SSH_|BROWSER$|DISPLAY$|WAYLAND_|WSL_|XDG_|.*_proxy$"
+OTHERS = "AUTH0_|PYTHON|SSH_|BROWSER$|DISPLAY$|WAYLAND_|WSL_|XDG_|.*_proxy$|CI$|KUBERNETES_"
 if os.name == "posix":
     import fcntl
     import pty
@@ -2530,7 +2530,13 @@ class TestMachineToMachine:
 
     @pytest.mark.parametrize(
         ("name", "begin", "end"),
-        [("secret", "", ""), ("secret", "\ufeff", "\r\n"), ("-", "", "\n")],
+        [
+            ("secret", "", ""),
+            ("secret", "\ufeff", "\r\n"),
+            ("secret", "\r\n\t ", " \n\n"),
+            ("-", "", "\n"),
+            ("-", " ", "\t\r\n"),
+        ],
     )
     def test_secret_comes_from_a_file_or_stdin(self, machine, tmp_path, name, begin, end):
         secret = begin + machine.env.pop("AUTH0_CLIENT_SECRET") + end
@@ -2636,7 +2642,7 @@ class TestPasswordLogin:
     )
     def test_takes_the_password_from_stdin_and_warns(self, cli, tenant, flags, grant_type):
         arguments = ["login", "--flow", "password", "--username", "alice", *flags]
-        result = cli.run(*arguments, stdin="wonderland-1\n")
+        result = cli.run(*arguments, stdin=" wonderland-1 \r\nnot this line\n")
         assert "warning: the password flow is discouraged" in result.err
         assert tenant.count(grant_type) == 1
         assert cli.status()[0]["user"]["name"] == "Alice Liddell"
@@ -3395,19 +3401,21 @@ class TestCommandLine:
         out = cli.run("status", env={"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}).out
         assert "J\\xfcrgen \\u4e2d" in out
 
-    @pytest.mark.parametrize("data", [b"\xff\xfe", b"", b"\n"], ids=repr)
+    @pytest.mark.parametrize("data", [b"\xff\xfe", b"", b" \r\n", b"A=x\nhunter2=y"], ids=repr)
     def test_a_secret_file_without_a_secret_is_exit_2(self, call, tmp_path, tenant, data):
         path = tmp_path / "secret"
         path.write_bytes(data)
         err = call("token", "--client-secret-file", str(path), code=2).err
         assert "--client-secret-file" in err
+        assert "hunter2" not in err
         assert tenant.requests == []
 
-    def test_white_space_around_a_secret_is_not_sent(self, call, tmp_path, tenant):
-        path = tmp_path / "secret"
-        path.write_bytes(b"\t a-secret \r\n")
-        call("token", "--client-secret-file", str(path), code=4, by=machine(tenant.domain))
-        assert tenant.requests[-1].params["client_secret"] == "a-secret"
+    @posix_only
+    def test_a_secret_file_in_the_home_directory_is_found(self, call, tenant):
+        path = Path("~/secret").expanduser()
+        path.write_text(MACHINE_SECRET)
+        call("token", "--client-secret-file=~/secret", by=machine(tenant.domain))
+        path.unlink()
 
     def test_a_stdin_that_is_closed_holds_no_password(self, call, monkeypatch, tenant):
         monkeypatch.setattr(sys, "stdin", None)
@@ -3418,7 +3426,7 @@ class TestCommandLine:
         import getpass
 
         monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
-        monkeypatch.setattr(getpass, "getpass", lambda prompt: "wonderland-1")
+        monkeypatch.setattr(getpass, "getpass", lambda prompt: " wonderland-1 ")
         call("login", "--flow", "password", "--username", "alice")
         assert tenant.count("password") == 1
 
@@ -3682,7 +3690,7 @@ class TestTerminal:
 
     @pytest.mark.parametrize(("word", "meant"), [("tokne", "token"), ("stat", "status")])
     def test_a_mistyped_command_is_recognized(self, cli, word, meant):
-        assert f"did you mean {meant}?" in cli.run(word, exit=2).err
+        assert f"unknown command '{word}': did you mean {meant}?" in cli.run(word, exit=2).err
 
     def test_enter_opens_nothing_where_no_browser_may_be(self, cli):
         arguments = ["login", "--flow", "device", "--no-browser"]
@@ -3752,6 +3760,54 @@ def scan(lines):
     return bytes(int(message[12 + 8 * i : 20 + 8 * i], 2) for i in range(length)).decode()
 
 
+class TestAutomation:
+    """A job of CI, where nobody sees a prompt."""
+
+    @pytest.mark.parametrize("flow", ["auto", "browser", "device"])
+    @pytest.mark.parametrize("value", ["true", "1", "yes"])
+    def test_a_login_that_needs_a_person_fails_at_once(
+        self, call, monkeypatch, tenant, value, flow
+    ):
+        monkeypatch.setenv("CI", value)
+        err = call("login", "--flow", flow, code=3).err
+        assert "CI is set" in err
+        assert "AUTH0_CLIENT_SECRET" in err
+        assert "--client-secret-file" in err
+        assert tenant.requests == []
+
+    def test_so_does_one_on_demand(self, call, monkeypatch, tenant, auth0):
+        monkeypatch.setenv("CI", "true")
+        assert "CI is set" in call("token", "--login", code=3).err
+        with pytest.raises(LoginRequired, match="CI is set"):
+            auth0.get_token(interactive=True)
+        assert tenant.requests == []
+
+    @pytest.mark.parametrize("value", ["", "0", "false", "False"])
+    def test_elsewhere_it_goes_on(self, call, monkeypatch, value):
+        monkeypatch.setenv("CI", value)
+        err = call("login", "--flow", "device", "--client-id", "practice-nodevice", code=4).err
+        assert "device flow" in err
+
+    def test_a_program_that_shows_the_prompt_goes_on(self, cli, auth0, tenant, monkeypatch):
+        monkeypatch.setenv("CI", "true")
+        log_in(auth0, tenant)
+        cli.login(env={"CI": "true"})
+
+    def test_what_needs_no_person_goes_on(self, call, tenant, monkeypatch):
+        monkeypatch.setenv("CI", "true")
+        call("login", by=machine(tenant.domain))
+        stdin = SimpleNamespace(isatty=lambda: False, readline=lambda: "wonderland-1\n")
+        monkeypatch.setattr(sys, "stdin", stdin)
+        call("login", "--flow", "password", "--username", "alice")
+
+    @posix_only
+    def test_a_terminal_goes_on(self, cli):
+        screen = Screen(cli, "login", "--flow", "device", "--no-browser", CI="true")
+        screen.until("Waiting")
+        screen.type("\x03")
+        screen.finish(130)
+
+
 class TestMessages:
     """What a message must not repeat, and what it has to say."""
 
@@ -3774,15 +3830,26 @@ class TestMessages:
         assert result.err.count("\n") == 1
 
     @pytest.mark.parametrize(
-        ("arguments", "meant"),
+        ("arguments", "words"),
         [
-            (["token", "--headr"], "--header"),
-            (["status", "--profil", "x"], "--profile"),
-            (["login", "--jsn"], "--json"),
+            (
+                "logout --port=18484",
+                "logout does not take --port, an option of login, token, doctor:",
+            ),
+            (
+                "status --audience x",
+                "status does not take --audience, an option of login, token, doc",
+            ),
+            ("doctor --login", "doctor does not take --login, an option of token:"),
+            ("token --flow device", "token does not take --flow, an option of login:"),
+            ("token --headr", "token does not take --headr: see "),
+            ("token -q", "token does not take such an argument: see "),
         ],
     )
-    def test_a_mistyped_option_is_recognized(self, cli, arguments, meant):
-        assert f"did you mean {meant}?" in cli.run(*arguments, exit=2).err
+    def test_an_option_that_a_command_does_not_take_is_named(self, call, arguments, words):
+        err = call(*arguments.split(), code=2).err
+        assert err.startswith(f"auth0_cli: {words}")
+        assert err.endswith(f" {arguments.split()[0]} -h\n")
 
     @pytest.mark.parametrize("flag", ["-h", "--version"])
     def test_help_ends_no_program_that_has_mounted_it(self, flag, capsys):
@@ -3845,9 +3912,41 @@ class TestMessages:
 
     @pytest.mark.parametrize(("columns", "widest"), [("50", 50), ("160", 160), ("wide", 80)])
     def test_help_is_as_wide_as_it_is_told(self, cli, columns, widest):
-        lines = cli.run("status", "-h", env={"COLUMNS": columns}).out.splitlines()
+        lines = cli.run("token", "-h", env={"COLUMNS": columns}).out.splitlines()
         first = next(i for i, line in enumerate(lines) if "--help" in line)
         assert widest / 2 < max(map(len, lines[first:])) <= widest
+
+    @pytest.mark.parametrize("columns", [50, 40])
+    @pytest.mark.parametrize("command", ["", *auth0_cli._COMMANDS])
+    def test_help_breaks_between_words_and_in_no_command(
+        self, capsys, monkeypatch, columns, command
+    ):
+        def help_at(columns):
+            monkeypatch.setenv("COLUMNS", str(columns))
+            assert auth0_cli.main([*command.split(), "-h"]) == 0
+            return capsys.readouterr().out
+
+        wide, narrow = help_at(1000), help_at(columns)
+        assert narrow.split() == wide.split()
+        whole = [line for line in wide.splitlines() if re.match(r"  (python|http)", line)]
+        lines = narrow.splitlines()
+        assert len(whole) >= 2
+        assert set(whole) < set(lines)
+        assert max(len(line) for line in lines if line not in whole) <= columns
+
+    def test_each_command_offers_the_options_that_mean_something_to_it(self, capsys):
+        offered = {}
+        for command in auth0_cli._COMMANDS:
+            auth0_cli.main([command, "-h"])
+            options = re.findall("^  (?:-., )?--([a-z-]+)", capsys.readouterr().out, re.MULTILINE)
+            offered[command] = set(options)
+        sessions = {"help", "verbose", "domain", "client-id", "profile", "cache"}
+        secret = {"client-secret-file"}
+        assert offered["status"] == sessions | {"json"}
+        assert offered["logout"] == sessions | secret | {"all", "local", "browser"}
+        assert offered["doctor"] == sessions | secret | {"json", "audience", "port"}
+        request = sessions | secret | {"audience", "scope", "organization", "port", "param", "json"}
+        assert offered["login"] & offered["token"] == request
 
     def test_login_help_shows_the_ports_that_are_set(self, cli):
         env = {"AUTH0_CALLBACK_PORTS": "9000,9001"}
@@ -3929,10 +4028,18 @@ class TestMessages:
         def mistaken(*_):
             raise ValueError("hunter2")
 
-        monkeypatch.setattr(auth0_cli, "_auth0_of", mistaken)
+        monkeypatch.setattr(auth0_cli, "_auth0_from", mistaken)
         assert auth0_cli.main(["status"], defaults=auth0) == 1
         err = capsys.readouterr().err
-        assert re.fullmatch(r"auth0_cli: this should not happen.*ValueError mistaken:\d+\n", err)
+        place = r"\S+test_auth0_cli\.py:\d+ \(mistaken\)"
+        said = f"auth0_cli: unexpected ValueError at {place}: please report it\n"
+        assert re.fullmatch(said, err)
+        assert auth0_cli.main(["status", "-v"], defaults=auth0) == 1
+        err = capsys.readouterr().err
+        assert re.fullmatch(rf"{said}(  \S+:\d+ \(\w+\)\n)+", err)
+        assert re.search(
+            rf"^  \S+auth0_cli\.py:\d+ \(run_command\)\n  {place}\n", err, re.MULTILINE
+        )
 
 
 class TestDoctor:
@@ -4095,6 +4202,101 @@ class TestCopies:
         )
         assert self.run(logged_in, script) == logged_in.token()
 
+    @pytest.mark.parametrize(
+        ("of_python", "argv", "command"),
+        [
+            ({"frozen": True}, ["./dist/mytool"], "./dist/mytool"),
+            ({"frozen": True}, ["/opt/auth0-cli-1"], "/opt/auth0-cli-1"),
+            ({}, ["/usr/bin/auth0-cli"], "auth0-cli"),
+        ],
+    )
+    def test_its_advice_names_a_command_that_exists(
+        self, call, monkeypatch, of_python, argv, command
+    ):
+        for name, value in of_python.items():
+            monkeypatch.setattr(sys, name, value, raising=False)
+        monkeypatch.setattr(sys, "argv", argv)
+        assert f": run {command} login --domain " in call("token", code=3).err
+
+    @pytest.mark.parametrize("kind", ["__main__ alone", "beside __main__", "directory"])
+    def test_the_advice_of_an_archive_names_the_archive(self, cli, tmp_path, kind):
+        archive = tmp_path / "app.pyz"
+        with zipfile.ZipFile(archive, "w") as file:
+            if kind == "beside __main__":
+                file.writestr("__main__.py", "import auth0_cli; exit(auth0_cli.main())")
+                file.write(Demo.program, "auth0_cli.py")
+            else:
+                file.write(Demo.program, "__main__.py")
+        if kind == "directory":
+            with zipfile.ZipFile(archive) as file:
+                file.extractall(tmp_path / "app")
+            archive = tmp_path / "app"
+        command = [sys.executable, str(archive), "token"]
+        done = subprocess.run(command, env=cli.env, capture_output=True, text=True, check=False)
+        assert f": run {Path(sys.executable).name} {archive} login --domain " in done.stderr
+
+    @pytest.mark.parametrize("how", ["script", "module", "module of a package"])
+    def test_a_user_s_modules_beside_it_are_not_imported(self, cli, tenant, tmp_path, how):
+        folder = tmp_path / "scripts"
+        package = folder / "package"
+        package.mkdir(parents=True)
+        for directory in (folder, package):
+            shutil.copy(Demo.program, directory)
+        for name in (
+            *("secrets", "select", "ssl", "hashlib", "json", "argparse", "http", "socket"),
+            *("queue", "threading", "email", "base64", "shlex", "subprocess", "webbrowser"),
+        ):
+            (folder / f"{name}.py").write_text("raise SystemExit('a module of the user')")
+        command = {
+            "script": ["auth0_cli.py"],
+            "module": ["-m", "auth0_cli"],
+            "module of a package": ["-m", "package.auth0_cli"],
+        }[how]
+        arguments = ["login", "--flow", "browser", "--no-browser", "--json"]
+        with subprocess.Popen(
+            [sys.executable, *command, *arguments],
+            cwd=folder,
+            env=cli.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            first = process.stdout.readline()
+            assert first, process.stderr.read()
+            tenant.login_as(json.loads(first)["url"])
+            assert "logged_in" in process.stdout.readline()
+        assert cli.token() in tenant.access_tokens
+
+    @pytest.mark.parametrize("flags", [[], ["-v"]], ids=str)
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            ("secrets", "API_KEY = 'hunter2'"),
+            ("select", "API_KEY = 'hunter2'"),
+            ("http", "API_KEY = 'hunter2'"),
+            ("argparse", "API_KEY = 'hunter2'"),
+            ("hashlib", "print 'hunter2'"),
+        ],
+    )
+    def test_a_module_that_hides_python_s_own_from_a_program_is_named(
+        self, cli, tmp_path, name, text, flags
+    ):
+        (tmp_path / f"{name}.py").write_text(text)
+        script = (
+            f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(Demo.program.parent)!r}]\n"
+            "import auth0_cli; sys.exit(auth0_cli.main())"
+        )
+        arguments = ["login", "--flow", "browser", "--no-browser", "--timeout", "1", *flags]
+        command = [sys.executable, "-c", script, *arguments]
+        done = subprocess.run(command, env=cli.env, capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert "hunter2" not in done.stderr
+        said = f"auth0_cli: {tmp_path / name}.py hides a module of Python: rename that file\n"
+        _, begin, places = done.stderr.rpartition(said)
+        assert begin
+        assert bool(re.fullmatch(r"(  .+:\d+ \(.+\)\n)+", places)) is bool(flags)
+        assert ("auth0_cli.py:" in places) is bool(flags)
+
     def test_two_copies_of_different_versions_leave_each_other_alone(self, logged_in, tmp_path):
         newer = tmp_path / "newer.py"
         source = Demo.program.read_text("utf-8")
@@ -4145,6 +4347,9 @@ class TestCopies:
             signal.signal(signal.SIGTERM, before)
 
 
+KUBECTL = "client.authentication.k8s.io"
+
+
 class TestFurtherUses:
     def test_any_grant_asks_for_the_organization_that_is_set(self, tenant):
         program = machine(tenant.domain)
@@ -4161,6 +4366,52 @@ class TestFurtherUses:
         assert token == logged_in.run("token", "--id-token").out.strip()
         expiry = time.strptime(credential["status"]["expirationTimestamp"], "%Y-%m-%dT%H:%M:%SZ")
         assert calendar.timegm(expiry) == claims_of(token)["exp"]
+
+    @pytest.mark.parametrize("configured", [False, True], ids=["public", "confidential"])
+    @pytest.mark.parametrize(
+        ("info", "answer"),
+        [
+            ({"apiVersion": f"{KUBECTL}/v1beta1", "spec": {"interactive": False}}, "v1beta1"),
+            ({"apiVersion": f"{KUBECTL}/v1", "kind": "ExecCredential"}, "v1"),
+            ({}, "v1"),
+            ("{", "v1"),
+            ("", "v1"),
+        ],
+    )
+    def test_kubectl_gets_the_version_that_it_asks_for(
+        self, logged_in, call, monkeypatch, info, answer, configured
+    ):
+        text = info if isinstance(info, str) else json.dumps(info)
+        monkeypatch.setenv("KUBERNETES_EXEC_INFO", text)
+        if configured:  # the user who is logged in stays the one whose token it is
+            monkeypatch.setenv("AUTH0_CLIENT_SECRET", MACHINE_SECRET)
+        credential = json.loads(call("token", "--exec-credential").out)
+        assert credential["apiVersion"] == f"{KUBECTL}/{answer}"
+        claims = claims_of(credential["status"]["token"])
+        assert (claims["sub"], claims["aud"]) == ("auth0|alice", "practice-native")
+
+    @pytest.mark.parametrize("version", [f"{KUBECTL}/v1alpha1", f"x{ESCAPE}", 1, None], ids=repr)
+    def test_kubectl_of_an_unknown_version_is_exit_2(self, call, monkeypatch, tenant, version):
+        monkeypatch.setenv("KUBERNETES_EXEC_INFO", json.dumps({"apiVersion": version}))
+        err = call("token", "--exec-credential", code=2).err
+        assert f"kubectl wants {auth0_cli._clean(version)}: set {KUBECTL}/v1 " in err
+        assert tenant.requests == []
+
+    @pytest.mark.parametrize("kept", [True, False])
+    def test_kubectl_gets_the_access_token_of_a_machine(self, call, tenant, kept):
+        by = machine(tenant.domain)
+        if not kept:
+            by._given["cache"] = DictCache()
+            by._given["cache"].write = lambda *_: 1 / 0
+        for _ in range(2):
+            status = json.loads(call("token", "--exec-credential", by=by).out)["status"]
+            assert status["token"] in tenant.access_tokens
+            expiry = time.strptime(status["expirationTimestamp"], "%Y-%m-%dT%H:%M:%SZ")
+            assert abs(calendar.timegm(expiry) - claims_of(status["token"])["exp"]) < 5
+        assert tenant.count("client_credentials") == (1 if kept else 2)
+
+    def test_kubectl_of_nobody_is_told_to_log_in(self, call):
+        assert "login --domain" in call("token", "--exec-credential", code=3).err
 
     @pytest.mark.parametrize("store", [False, True])
     def test_any_other_grant_gives_a_token(self, auth0, tenant, store):
@@ -4404,9 +4655,9 @@ class TestReadme:
     def test_it_names_every_command_flag_and_variable(self):
         for name in auth0_cli.ENVIRONMENT.values():
             assert f"`{name}`" in self.readme
-        for command, flags in auth0_cli._FLAGS.items():
+        for command in auth0_cli._COMMANDS:
             assert f"| `{command}` |" in self.readme
-            for flag in [*flags, *auth0_cli._COMMON_FLAGS]:
+            for flag in auth0_cli._flags_of(command):
                 assert f"`{flag.split()[0]}" in self.readme
 
     def test_its_diagrams_hold_no_sign_that_ends_a_line(self):
