@@ -1191,6 +1191,13 @@ class _StoredSession:
 
         _call_cache(self.cache, "write", f"{self.key}~{name}", json.dumps(note).encode())
 
+    def keep_note(self, name: str, note: Json) -> None:
+        """The same for a note that nobody misses where it can't be written."""
+        try:
+            self.write_note(name, note)
+        except CacheError:
+            pass
+
     def delete_note(self, name: str) -> None:
         """Removes a note, if there is one."""
         if _call_cache(self.cache, "read", f"{self.key}~{name}") is not None:
@@ -1233,10 +1240,7 @@ class _StoredSession:
             "message": str(problem),
             "error": problem.error,
         }
-        try:
-            self.write_note("failure", failure)
-        except CacheError:
-            pass  # each process has to find out by itself
+        self.keep_note("failure", failure)
 
     def delete_failure(self) -> None:
         """Removes the failure after a success."""
@@ -4087,10 +4091,10 @@ class Auth0:
                 problem = _revoke(tenant, record["refresh_token"])
             try:
                 stored.delete()
-                if remember and record:
-                    stored.write_note("application", {key: record[key] for key in _GOAL})
             except CacheError as undeleted:  # so it is still there, revoked or not
                 problem = undeleted
+            if remember and record and not isinstance(problem, CacheError):
+                stored.keep_note("application", {key: record[key] for key in _GOAL})
         for auth0 in (self, *_instances.values()):
             auth0._recent.clear()
         if browser:
@@ -4168,6 +4172,8 @@ l.... --no-browser         print the URL, open no browser
 l.... --qr                 draw a QR code of the device flow's page
 l.... --no-qr              draw no QR code
 l.... --timeout SECONDS    time to wait for the user; default 300
+l.... --no-wait            for agents: start a device login, print it as JSON, and exit
+l.... --resume             for agents: finish the login that --no-wait has started
 l.... --json               print prompts and result as JSON lines
 l.... --username USERNAME  user of the password flow (discouraged)
 l.... --realm REALM        connection of the password flow
@@ -4272,16 +4278,24 @@ def _auth0_from(args: Namespace, prog: str | None, defaults: Auth0 | None) -> Au
 
 def _command_login(auth0: Auth0, args: Namespace) -> None:
     auth0._given["scope"] = args.scope or auth0._given["scope"]
-    session = auth0.login(
-        flow=args.flow,
-        show=_put_json if args.json else None,
-        open_browser=not args.no_browser,
-        timeout=args.timeout,
-        username=args.username,
-        password=_read_password if args.username else None,
-        realm=args.realm,
-        qr=args.qr,
-    )
+    if args.no_wait:
+        if args.flow not in ("auto", "device"):
+            raise ConfigError(f"--no-wait is for the device flow: leave out --flow {args.flow}")
+        _put_json(auth0.start_login())
+        return
+    if args.resume:
+        session = auth0.finish_login(timeout=args.timeout)
+    else:
+        session = auth0.login(
+            flow=args.flow,
+            show=_put_json if args.json else None,
+            open_browser=not args.no_browser,
+            timeout=args.timeout,
+            username=args.username,
+            password=_read_password if args.username else None,
+            realm=args.realm,
+            qr=args.qr,
+        )
     if args.json:
         names = ("domain", "client_id", "profile", "user")
         _put_json({"event": "logged_in", **{name: getattr(session, name) for name in names}})
@@ -4638,6 +4652,17 @@ _COMMANDS = {
 }
 
 
+def _error_event(error: Auth0Error) -> Json:
+    """An error as `login --json` prints it."""
+    import re
+
+    name = re.sub("(?<=[a-z0-9])(?=[A-Z])", "_", type(error).__name__).lower()
+    event: Json = {"event": "error", "error": error.error or name, "message": str(error)}
+    if error.retry_after:
+        event["retry_after"] = error.retry_after
+    return event
+
+
 def _run(
     command: Callable[[Auth0, Namespace], None],
     prog: str | None,
@@ -4650,11 +4675,9 @@ def _run(
         try:
             command(_auth0_from(args, prog, defaults), args)
         except Auth0Error as error:
-            if command is _command_login and args.json:  # the driving program reads stdout only
-                import re
-
-                name = re.sub("(?<=[a-z0-9])(?=[A-Z])", "_", type(error).__name__).lower()
-                _put_json({"event": "error", "error": error.error or name, "message": str(error)})
+            # The driving program reads stdout only.
+            if command is _command_login and (args.json or args.no_wait):
+                _put_json(_error_event(error))
             raise
 
     return _guarded(prog, run_command, args.verbose)

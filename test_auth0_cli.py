@@ -2505,6 +2505,35 @@ class TestLoginInTwoSteps:
             auth0.finish_login(timeout=0.1)
         assert auth0.session() is None
 
+    def test_an_agent_drives_it_with_commands(self, cli, tenant):
+        cli.env["CI"] = "true"
+        event = json.loads(cli.run("login", "--no-wait").out)
+        assert event["event"] == "device_code"
+        assert event["interval"] == 1
+        assert time.time() < event["expires_at"] <= time.time() + event["expires_in"]
+        resume = ["login", "--resume", "--timeout"]
+        assert "login --resume" in event["next"]
+        waiting = cli.run(*resume, "0.1", "--json", exit=5)
+        error = json.loads(waiting.out)
+        assert (error["event"], error["error"]) == ("error", "authorization_pending")
+        assert error["retry_after"] == 1
+        tenant.approve(event["user_code"])
+        done = json.loads(cli.run(*resume, "20", "--json").out)
+        assert (done["event"], done["user"]["name"]) == ("logged_in", "Alice Liddell")
+        assert cli.token() in tenant.access_tokens
+        assert "no login is pending" in cli.run(*resume, "1", exit=3).err
+
+    def test_it_is_found_without_the_name_of_the_application(self, cli, tenant):
+        event = json.loads(cli.run("login", "--no-wait").out)
+        tenant.approve(event["user_code"])
+        nameless = {"AUTH0_DOMAIN": None, "AUTH0_CLIENT_ID": None}
+        cli.run("login", "--resume", env=nameless)
+        assert cli.status()[0]["user"]["name"] == "Alice Liddell"
+
+    def test_a_flow_that_can_not_be_split_is_exit_2(self, cli, tenant):
+        assert "--no-wait" in cli.run("login", "--no-wait", "--flow", "browser", exit=2).err
+        assert tenant.requests == []
+
     def test_a_damaged_one_is_none(self, auth0, cli):
         auth0.start_login()
         for path in cli.cache.glob("*.state"):
@@ -4408,7 +4437,7 @@ class TestFurtherUses:
             assert status["token"] in tenant.access_tokens
             expiry = time.strptime(status["expirationTimestamp"], "%Y-%m-%dT%H:%M:%SZ")
             assert abs(calendar.timegm(expiry) - claims_of(status["token"])["exp"]) < 5
-        assert tenant.count("client_credentials") == (1 if kept else 2)
+        assert tenant.count("client_credentials") == 1
 
     def test_kubectl_of_nobody_is_told_to_log_in(self, call):
         assert "login --domain" in call("token", "--exec-credential", code=3).err
