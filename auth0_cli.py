@@ -135,6 +135,7 @@ class Auth0Error(Exception):
     """The root of all errors: `str()` says what happened and what to do next, without a secret.
 
     Attributes:
+        reason, hint: the two halves of the message; a hint may be "".
         error: the error code of the OAuth answer where there is one, such as `access_denied`.
         exit_code: what the command line exits with.
         retryable: whether the same call may succeed later.
@@ -148,6 +149,25 @@ class Auth0Error(Exception):
     def __init__(self, message: str, error: str | None = None) -> None:
         super().__init__(message)
         self.error = error
+
+    @property
+    def reason(self) -> str:
+        """What happened."""
+        return self._halves()[0]
+
+    @property
+    def hint(self) -> str:
+        """What to do next."""
+        return self._halves()[1]
+
+    def _halves(self) -> tuple[str, str]:
+        """The message has the form `reason: hint`; a colon within parentheses does not count."""
+        text, depth = str(self), 0
+        for place, character in enumerate(text):
+            depth += (character == "(") - (character == ")")
+            if depth == 0 and text.startswith(": ", place):
+                return text[:place], text[place + 2 :]
+        return text, ""
 
 
 class ConfigError(Auth0Error):
@@ -1074,13 +1094,16 @@ class _StoredSession:
         self._data: bytes | None = None  # as last read or written
         self._failures = 0.0  # in a row
 
-    def flags(self) -> str:
-        """The command line's flags that name it."""
+    def flags(self, preset: Iterable[str] = ()) -> str:
+        """The command line's flags that name it, but for those that a host program has set."""
         from shlex import quote
 
-        named = [("domain", self.domain), ("client-id", self.client_id)]
-        named += [("profile", self.profile)] * (self.profile != "default")
-        return _clean(" ".join(f"--{name} {quote(value)}" for name, value in named))
+        names = [name for name in _NAME if name not in preset]
+        values = {name: getattr(self, name) for name in names}
+        if self.profile == "default":
+            values.pop("profile", None)
+        flags = (f"--{name.replace('_', '-')} {quote(value)}" for name, value in values.items())
+        return _clean(" ".join(flags))
 
     def file(self) -> str | None:
         """Where it is, if it is in a file."""
@@ -1862,17 +1885,19 @@ class _IdToken:
             raise InvalidToken("the ID token needs an extension: update this program", "crit")
         domain, again = "correct the domain", "correct the client id, or log in again"
         iss, sub, aud, azp = map(self.claims.get, ("iss", "sub", "aud", "azp"))
-        _check(
+        _require(
             iss == tenant.issuer,
             "iss",
             f"it is of {_clean(iss, 80)}, not {tenant.issuer}: {domain}",
         )
-        _check(type(sub) is str and 0 < len(sub) <= 255, "sub", f"it names no user: {again}")
+        _require(type(sub) is str and 0 < len(sub) <= 255, "sub", f"it names no user: {again}")
         audiences: list[Any] = aud if _is_array(aud) else [aud]
         texts = all(type(audience) is str for audience in audiences)
-        _check(texts and tenant.client_id in audiences, "aud", f"it is for another client: {again}")
+        _require(
+            texts and tenant.client_id in audiences, "aud", f"it is for another client: {again}"
+        )
         alone = len(audiences) == 1 and azp is None
-        _check(alone or azp == tenant.client_id, "azp", f"it is of another client: {again}")
+        _require(alone or azp == tenant.client_id, "azp", f"it is of another client: {again}")
 
     def check_login(
         self,
@@ -1893,19 +1918,19 @@ class _IdToken:
         if max_age is None:
             claims.setdefault("auth_time", now)
         for name in ("exp", "iat", "nbf", "auth_time"):
-            _check(_is_number(claims.get(name)), name, f"it is missing or not a number: {again}")
+            _require(_is_number(claims.get(name)), name, f"it is missing or not a number: {again}")
         clock = "check the clock of this machine"
-        _check(now <= claims["exp"] + LEEWAY, "exp", f"it has expired: {clock}")
-        _check(claims["iat"] <= now + LEEWAY, "iat", f"it was issued in the future: {clock}")
-        _check(claims["nbf"] <= now + LEEWAY, "nbf", f"it is not valid yet: {clock}")
+        _require(now <= claims["exp"] + LEEWAY, "exp", f"it has expired: {clock}")
+        _require(claims["iat"] <= now + LEEWAY, "iat", f"it was issued in the future: {clock}")
+        _require(claims["nbf"] <= now + LEEWAY, "nbf", f"it is not valid yet: {clock}")
         recent = max_age is None or now <= claims["auth_time"] + max_age + LEEWAY
-        _check(recent, "auth_time", f"the login is older than max_age allows: {again}")
+        _require(recent, "auth_time", f"the login is older than max_age allows: {again}")
 
         same = nonce is None or claims.get("nonce") == nonce
-        _check(same, "nonce", f"it is of another login: {again}")
+        _require(same, "nonce", f"it is of another login: {again}")
         half = _b64url(sha256(access_token.encode("ascii")).digest()[:16])
         same = claims.get("at_hash", half) == half
-        _check(same, "at_hash", f"it is of another access token: {again}")
+        _require(same, "at_hash", f"it is of another access token: {again}")
         self.check_organization(organization)
 
     def check_organization(self, organization: str | None) -> None:
@@ -1914,7 +1939,7 @@ class _IdToken:
             by_id = organization.startswith("org_")
             name, wanted = ("org_id", organization) if by_id else ("org_name", organization.lower())
             same = self.claims.get(name) == wanted
-            _check(same, name, f"it is not for {_clean(wanted, 60)}: log in again there")
+            _require(same, name, f"it is not for {_clean(wanted, 60)}: log in again there")
 
     def check_refresh(self, tenant: _Tenant, record: Record) -> None:
         """The checks of OIDC Core 12.2 that are the client's duty.
@@ -1924,10 +1949,10 @@ class _IdToken:
         self.check_parties(tenant)
         again = "log in again"
         same = record["user"].get("sub") in (None, "", self.claims["sub"])
-        _check(same, "sub", f"it is for another user than the session: {again}")
+        _require(same, "sub", f"it is for another user than the session: {again}")
         nonce = _claims_of(record["id_token"]).get("nonce")
         same = nonce is None or self.claims.get("nonce", nonce) == nonce
-        _check(same, "nonce", f"it belongs to a different login: {again}")
+        _require(same, "nonce", f"it belongs to a different login: {again}")
         self.check_organization(record["organization"])
 
 
@@ -1939,9 +1964,11 @@ def _claims_of(id_token: str | None) -> Json:
         return {}
 
 
-def _check(holds: bool, claim: str, otherwise: str) -> None:
+def _require(holds: bool, claim: str, otherwise: str) -> None:
+    """InvalidToken unless it holds; `otherwise` has the form `reason: hint`."""
     if not holds:
-        raise InvalidToken(f"the ID token fails the check of {claim}: {otherwise}", claim)
+        reason, _, hint = otherwise.rpartition(": ")
+        raise InvalidToken(f"the ID token fails the check of {claim} ({reason}): {hint}", claim)
 
 
 # ---- Token requests ------------------------------------------------------------------------------
@@ -2537,14 +2564,17 @@ class _Listener:
 
     Args:
         ports: to draw from; a busy one is skipped.
+        program: to which the result page sends the user back.
 
     Raises:
         ConfigError: every port is busy, or no thread can be started.
     """
 
-    def __init__(self, ports: Sequence[int]) -> None:
+    def __init__(self, ports: Sequence[int], program: str = "the terminal") -> None:
         from secrets import token_urlsafe
         from threading import Event, Semaphore
+
+        self._program = program
 
         # Each has 256 bits in 43 characters (RFC 7636 section 7.1).
         self.state, self.nonce, self.code_verifier = (token_urlsafe(32) for _ in range(3))
@@ -2611,7 +2641,7 @@ class _Listener:
                 # The text of any other error may hold a secret.
                 said = str(problem) if isinstance(problem, Auth0Error) else "the login was stopped"
                 texts = ["You are not logged in", f"{said[:1].upper()}{said[1:]}."]
-            self.result = _page(*texts, "Close this page and return to the terminal.")
+            self.result = _page(*texts, f"Close this page and return to {self._program}.")
             self.result_ready.set()
             end = time.monotonic() + 2
             for _ in self.responses:
@@ -2707,7 +2737,7 @@ def _browser_login(
     if 0 in ports:  # Auth0 compares the port
         urls = f"{listener.redirect_uri}, or better the URLs of fixed ports, given with --port"
     register = (
-        'If the browser showed "Unknown client", correct the client id; if it showed '
+        'if the browser showed "Unknown client", correct the client id; if it showed '
         '"Callback URL mismatch", register this line under Allowed '
         f"Callback URLs (Dashboard > the application > Settings): {urls}"
     )
@@ -2718,7 +2748,7 @@ def _browser_login(
         left = deadline - time.monotonic()
         if left <= 0 and listener.claim({}):
             raise LoginFailed(
-                f"no response came from the browser within {timeout:.0f} s. {register}"
+                f"no response came from the browser within {timeout:.0f} s: {register}"
             )
         typed = prompt.typed(deadline)
         if typed and typed.strip().lower() in ("c", "code") and can_use_code:
@@ -2730,7 +2760,7 @@ def _browser_login(
         if left < hint_at:
             hint_at = 0
             code = "\nOr type c and Enter to use a code on another device."
-            prompt.say(f"No page has come back yet. {register}{code * can_use_code}")
+            prompt.say(f"No page has come back yet: {register}{code * can_use_code}")
         # A longer wait could not be interrupted on Windows.
         listener.response_arrived.wait(min(0.25, left))
     prompt.end()
@@ -3100,16 +3130,15 @@ class _TokenRequest:
         """The error whose next step is a login."""
         from shlex import quote
 
-        program = self._auth0._program or _program_name()
+        login = self._auth0._login_command()
         flags = self._auth0._flags(self._stored, self._asked_audience)
-        login = "login"
         if scope:
             scopes = dict.fromkeys(f"{self.record['scope'] or DEFAULT_SCOPE} {scope}".split())
             login += f" --scope {_clean(quote(' '.join(scopes)), 1000)}"
         secret = ENVIRONMENT["client_secret"]
         if os.environ.get(secret, "x").strip() == "":
             what += f" ({secret} is set but empty)"
-        return LoginRequired(f"{what}: run {program} {login} {flags}", error)
+        return LoginRequired(f"{what}: run {login}{flags}", error)
 
     def valid_id_token(self, min_ttl: float) -> str | None:
         """The stored ID token, if `_is_usable` says so of its times."""
@@ -3261,7 +3290,7 @@ class _TokenRequest:
 
         sub, user = _claims_of(reply.get("id_token")).get("sub"), record["user"].get("sub")
         if sub and user:  # before the save: a refresh token of somebody else is not kept
-            _check(sub == user, "sub", "it is for another user than the session: log in again")
+            _require(sub == user, "sub", "it is for another user than the session: log in again")
         renewed = {**record}
         if _is_token(reply.get("refresh_token")):
             renewed["refresh_token"] = reply["refresh_token"]
@@ -3426,13 +3455,12 @@ class Auth0:
         cache: a directory, or an object like `FileCache`.
         ports: loopback ports for the browser flow.
         params: further parameters for /authorize, such as `connection` or `max_age`.
+        login_command: what messages tell the user to run, such as `mytool login`.
         trace: called with one line for each request, which holds no secret.
 
     Raises:
         ConfigError: from the methods, if a value is wrong or missing.
     """
-
-    _program: str | None = None
 
     def __init__(
         self,
@@ -3448,10 +3476,14 @@ class Auth0:
         cache: CacheSetting | None = None,
         ports: str | int | Iterable[int] | None = None,
         params: Mapping[str, str] | None = None,
+        login_command: str | None = None,
         trace: Callable[[str], object] | None = None,
     ) -> None:
         self._given = dict(locals())
         del self._given["self"]
+        # The settings that a host program's own command makes: no advice names their flags.
+        self._preset = {n for n, v in self._given.items() if v is not None and login_command}
+        self._command = ""  # which advice repeats, with the flags of one session
         # What get_token gives without a look at the session: token, from when, until when.
         self._recent: dict[object, tuple[str, float, float]] = {}
 
@@ -3544,8 +3576,8 @@ class Auth0:
         if len(found) == 1:
             return found[0]
         if found:
-            listed = "; ".join(stored.flags() for stored in found[:8])
-            raise ConfigError(f"several sessions match, say which one: {listed}")
+            listed = "; ".join(self._command + stored.flags(self._preset) for stored in found[:8])
+            raise ConfigError(f"several sessions match: choose one, as in {listed}")
         if exact:
             return exact
         others = self._matching(any_profile=True)
@@ -3579,16 +3611,22 @@ class Auth0:
         """Whether client credentials can be requested for its application."""
         return bool(self._get("client_secret", stored) or self._get("client_assertion"))
 
+    def _login_command(self) -> str:
+        """The command that messages tell the user to run."""
+        return self._given["login_command"] or f"{_program_name()} login"
+
     def _flags(self, stored: _StoredSession, audience: str | None = None) -> str:
-        """The command line's flags for this session, in advice to the user."""
+        """The flags for this session in advice, but for those that a host program has set."""
         from shlex import quote
 
-        given = {**self._given, "audience": audience or self._given["audience"]}
-        return stored.flags() + "".join(
-            f" --{name} {_clean(quote(given[name]))}"
+        given = {n: v for n, v in self._given.items() if n not in self._preset}
+        given["audience"] = audience or given.get("audience")
+        flags = [stored.flags(self._preset)] + [
+            f"--{name} {_clean(quote(given[name]))}"
             for name in ("audience", "organization", "cache")
-            if isinstance(given[name], str) and given[name]
-        )
+            if isinstance(given.get(name), str) and given[name]
+        ]
+        return "".join(f" {flag}" for flag in flags if flag)
 
     # Tokens.
 
@@ -3795,7 +3833,9 @@ class Auth0:
             )
         try:
             if flow == "browser":
-                with _Listener(ports) as listener:  # whose end tells the browser the result
+                host = (self._given["login_command"] or "").split()[:1]
+                program = _clean(host[0], 60) if host else "the terminal"
+                with _Listener(ports, program) as listener:  # its end tells the browser the result
                     answered = _browser_login(tenant, wanted, listener, ports, timeout, prompt)
                     if answered:  # else the user prefers a device code
                         return self._create_session(stored, wanted, answered, listener.nonce)
@@ -3845,7 +3885,7 @@ class Auth0:
                 f"Open {prompt['verification_uri_complete']} in a browser, check that it shows "
                 f"the code {prompt['user_code']}, and approve the login."
             ),
-            "next": f"{self._program or _program_name()} login --resume {self._flags(stored)}",
+            "next": f"{self._login_command()} --resume{self._flags(stored)}",
         }
 
     @_public
@@ -3875,8 +3915,8 @@ class Auth0:
                 if record:  # another process has finished it
                     return Session(record)
                 if not pending:
-                    again = f"run {self._program or _program_name()} login --no-wait"
-                    raise LoginRequired(f"no login is pending: {again} {self._flags(stored)}")
+                    again = f"run {self._login_command()} --no-wait{self._flags(stored)}"
+                    raise LoginRequired(f"no login is pending: {again}")
                 seen = True
                 session, problem = self._poll_pending(stored, pending)
             if session:
@@ -3891,7 +3931,7 @@ class Auth0:
         self, stored: _StoredSession, pending: Json
     ) -> tuple[Session | None, NetworkError]:
         """Polls for a pending login if it is time to, its lock held."""
-        resume = f"{self._program or _program_name()} login --resume {self._flags(stored)}"
+        resume = f"{self._login_command()} --resume{self._flags(stored)}"
         what = f"nobody has approved the login yet: approve it, then run {resume}"
         not_yet = NetworkError(what, "authorization_pending")
         try:
@@ -4259,6 +4299,7 @@ def _read_secret_file(path: str) -> str:
 def _auth0_from(args: Namespace, prog: str | None, defaults: Auth0 | None) -> Auth0:
     """The options that are given, on top of the host program's defaults."""
     given = dict(defaults._given) if defaults else {}
+    preset = {name for name, value in given.items() if value is not None}
     options = vars(args)  # of this command; another one may have fewer
     names = "domain client_id audience organization profile cache ports".split()
     given.update((name, options[name]) for name in names if options.get(name))
@@ -4271,13 +4312,17 @@ def _auth0_from(args: Namespace, prog: str | None, defaults: Auth0 | None) -> Au
         given["params"] = {**(given.get("params") or {}), **params}
     if args.verbose:
         given["trace"] = _say
+    if prog:
+        given["login_command"] = f"{prog} login"
     auth0 = Auth0(**given)
-    auth0._program = prog or _program_name()
+    auth0._preset = preset if given.get("login_command") else set()
+    auth0._command = f"{prog or _program_name()} {args.command} "
     return auth0
 
 
 def _command_login(auth0: Auth0, args: Namespace) -> None:
-    auth0._given["scope"] = args.scope or auth0._given["scope"]
+    scope = vars(args).get("scope")  # a host program may have set it
+    auth0._given["scope"] = scope or auth0._given["scope"]
     if args.no_wait:
         if args.flow not in ("auto", "device"):
             raise ConfigError(f"--no-wait is for the device flow: leave out --flow {args.flow}")
@@ -4337,6 +4382,7 @@ def _exec_api_version() -> str:
 
 def _command_token(auth0: Auth0, args: Namespace) -> None:
     api_version = args.exec_credential and _exec_api_version()
+    scope = vars(args).get("scope")  # a host program may have set it
     session = auth0.session() if api_version else None
     if session or not api_version:
         machine = session is not None and session._is_machine
@@ -4344,12 +4390,12 @@ def _command_token(auth0: Auth0, args: Namespace) -> None:
         machine = auth0._has_secret(auth0._find(new=True))
     if args.id_token or (api_version and not machine):
         if args.login:
-            auth0._obtain(None, args.scope, args.min_ttl, True, False)
+            auth0._obtain(None, scope, args.min_ttl, True, False)
         token = auth0.get_id_token(min_ttl=args.min_ttl, force_refresh=args.force_refresh)
         expires_at = _claims_of(token)["exp"]
         shown: Json = {"id_token": token}
     else:
-        entry = auth0._obtain(None, args.scope, args.min_ttl, args.login, args.force_refresh)
+        entry = auth0._obtain(None, scope, args.min_ttl, args.login, args.force_refresh)
         token, expires_at = entry["access_token"], entry["expires_at"]
         names = "access_token token_type expires_at expires_in audience scope".split()
         values = {**entry, **_token_summary(entry)}
@@ -4383,7 +4429,7 @@ def _command_status(auth0: Auth0, args: Namespace) -> None:
     if problem:
         raise problem
     if not found:
-        raise LoginRequired(f"nobody is logged in: run {auth0._program} login")
+        raise LoginRequired(f"nobody is logged in: run {auth0._login_command()}")
 
 
 def _describe(session: Session, file: str | None) -> str:
@@ -4631,7 +4677,10 @@ def _guarded(prog: str | None, run: Callable[[], int | None], verbose: bool) -> 
     try:
         return _until_terminated(run) or 0
     except Auth0Error as problem:
-        _say(f"{program}: {problem}")
+        text = str(problem)
+        if prog and "Dashboard" in problem.hint:  # which its users do not have
+            text = f"{problem.reason}: ask the developers of {program}"
+        _say(f"{program}: {text}")
         return problem.exit_code
     except KeyboardInterrupt:
         _say("")
@@ -4658,6 +4707,7 @@ def _error_event(error: Auth0Error) -> Json:
 
     name = re.sub("(?<=[a-z0-9])(?=[A-Z])", "_", type(error).__name__).lower()
     event: Json = {"event": "error", "error": error.error or name, "message": str(error)}
+    event["hint"] = error.hint
     if error.retry_after:
         event["retry_after"] = error.retry_after
     return event
@@ -4725,8 +4775,7 @@ def add_commands(
     """
     from functools import partial
 
-    if defaults and prog:
-        defaults._program = prog
+    preset = {name for name, value in vars(defaults or Auth0())["_given"].items() if value}
     try:
         ports = (defaults or Auth0())._ports()
     except ConfigError:  # the login reports it
@@ -4744,10 +4793,13 @@ def add_commands(
         for flag in _flags_of(name):
             usage, _, text = flag.partition("  ")
             words = usage.split()
+            setting = words[0][2:].replace("-", "_").removesuffix("_file")
+            if {setting, setting + "s"} & preset - {"params"}:
+                continue  # the host program has chosen the value
             kind = {"action": "store_true"} if words[-1][0] == "-" else {"metavar": words.pop()}
             options = {**kind, **_FLAG_OPTIONS.get(words[0], {})}
             command.add_argument(*words, help=text.strip(), **options)
-        command.set_defaults(run=partial(_run, function, prog, defaults))
+        command.set_defaults(run=partial(_run, function, prog, defaults), command=name)
 
 
 def _parser(prog: str | None, defaults: Auth0 | None) -> ArgumentParser:
@@ -4795,7 +4847,9 @@ def main(
 
     def run() -> int:
         if arguments == ["token"] and not prog:  # scripts run it often: skip argparse
-            _put((defaults or Auth0())._obtain(None, None, 60, False, False)["access_token"])
+            auth0 = Auth0(**(defaults._given if defaults else {}))
+            auth0._command = f"{_program_name()} token "
+            _put(auth0._obtain(None, None, 60, False, False)["access_token"])
             return 0
         parser = _parser(prog, defaults)
         if not arguments:

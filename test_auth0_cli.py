@@ -16,6 +16,7 @@ breaks on demand. Nothing in it is secret: its keys and passwords stand below.
 import argparse
 import base64
 import contextlib
+import copy
 import email.utils
 import functools
 import hashlib
@@ -6100,6 +6101,11 @@ def call(auth0, tenant, capsys):
     """
 
     def call(*args, code=0, by=auth0):
+        by = copy.copy(by)
+        flags = {arg.partition("=")[0][2:].replace("-", "_") for arg in args if arg[:2] == "--"}
+        flags = {name.removesuffix("_file") for name in flags}
+        # The host program leaves to the command line what is given there.
+        by._given = {name: None if name in flags else v for name, v in by._given.items()}
         found = auth0_cli.main(list(args), defaults=by)
         out, err = capsys.readouterr()
         assert found == code, err
