@@ -1665,34 +1665,16 @@ def _put_token(record: Record, entry: Record, default: bool) -> None:
 
 # ---- QR code (ISO/IEC 18004) ---------------------------------------------------------------------
 
-# Versions 1 to 6 at level L (table 9): data codewords of a block; its generator polynomial without
-# the leading 1 (annex A), one coefficient for each error correction codeword; blocks.
+# Versions 1 to 5 at level L (table 9): number of data codewords, and the generator polynomial
+# without its leading 1 (annex A), one coefficient for each error correction codeword.
 _QR_VERSIONS = (
-    (19, "7f7a9aa40b4475", 1),
-    (34, "d8c29f6fc75e5f719dc1", 1),
-    (55, "1dc46fa3704a0a69698b849720861a", 1),
-    (80, "98b9f0056f6306dc70964524bb16e4c67979a5ae", 1),
-    (108, "f633b7048862c7984d38ce189128d175e92a87444690924d2b5e", 1),
-    (68, "effbb77195afc7d7f0dc4952ad4b2043d992", 2),
+    (19, "7f7a9aa40b4475"),
+    (34, "d8c29f6fc75e5f719dc1"),
+    (55, "1dc46fa3704a0a69698b849720861a"),
+    (80, "98b9f0056f6306dc70964524bb16e4c67979a5ae"),
+    (108, "f633b7048862c7984d38ce189128d175e92a87444690924d2b5e"),
 )
-# The format information of level L with each of the masks (table C.1).
-_QR_FORMATS = (0x77C4, 0x72F3, 0x7DAA, 0x789D, 0x662F, 0x6318, 0x6C41, 0x6976)
-
-
-def _qr_flips(mask: int, x: int, y: int) -> bool:
-    """Whether a mask flips the module in column x and row y (table 10)."""
-    both = x * y % 2 + x * y % 3
-    conditions = (
-        (x + y) % 2,
-        y % 2,
-        x % 3,
-        (x + y) % 3,
-        (x // 3 + y // 2) % 2,
-        both,
-        both % 2,
-        ((x + y) % 2 + x * y % 3) % 2,
-    )
-    return conditions[mask] == 0
+_QR_FORMAT = 0x77C4  # the format information of level L and mask 0 (table C.1)
 
 
 def _qr_times(a: int, b: int) -> int:
@@ -1704,33 +1686,26 @@ def _qr_times(a: int, b: int) -> int:
     return product
 
 
-def _qr_correction(block: bytes, generator: bytes) -> list[int]:
-    """The error correction codewords of a block: the remainder by the generator polynomial."""
-    rest = [0] * len(generator)
-    for word in block:
-        factor = word ^ rest[0]
-        rest = [a ^ _qr_times(b, factor) for a, b in zip([*rest[1:], 0], generator)]
-    return rest
+def _qr_codewords(data: bytes) -> tuple[int, bytes]:
+    """The version, and the codewords in byte mode (sections 7.4.5 and 7.5.2)."""
+    for version, (size, generator) in enumerate(_QR_VERSIONS, 1):
+        if len(data) + 2 <= size:
+            # The digits of the mode, the length, the data and the terminator; then padding.
+            words = (bytes.fromhex(f"4{len(data):02x}{data.hex()}0") + b"\xec\x11" * size)[:size]
+            rest = bytes(len(generator) // 2)  # of the division by the generator polynomial
+            for word in words:
+                factor = word ^ rest[0]
+                terms = (_qr_times(term, factor) for term in bytes.fromhex(generator))
+                rest = bytes(a ^ b for a, b in zip(rest[1:] + b"\0", terms))
+            return version, words + rest
+    raise ValueError("too long for a QR code of version 5")
 
 
-def _qr_codewords(data: bytes) -> tuple[int, list[int]]:
-    """The version, and its codewords in byte mode (sections 7.4.5 and 7.6); ValueError if long."""
-    for version, (size, generator, count) in enumerate(_QR_VERSIONS, 1):
-        if len(data) + 2 <= size * count:
-            # The digits of the mode, of the length, of the data and of the terminator; padding.
-            words = bytes.fromhex(f"4{len(data):02x}{data.hex()}0") + b"\xec\x11" * size
-            blocks = [words[i : i + size] for i in range(0, size * count, size)]
-            corrections = [_qr_correction(block, bytes.fromhex(generator)) for block in blocks]
-            rows = [*zip(*blocks), *zip(*corrections)]  # the blocks take turns
-            return version, [word for row in rows for word in row]
-    raise ValueError("too long for a QR code of version 6")
+def _qr_symbol(version: int, words: bytes) -> list[list[int]]:
+    """The rows of a symbol; a dark module is 1.
 
-
-def _qr_symbol(version: int, words: list[int], mask: int) -> list[list[int]]:
-    """The rows of a symbol; a module is 1 if it is dark.
-
-    First the function patterns (section 6.3), then in the places that they leave, still -1, the
-    data under the mask (7.7, 7.8), then the format information (7.9).
+    First the function patterns (section 6.3), then the masked data (7.7, 7.8) in the modules that
+    are still -1, then the format information (7.9). The mask is always 0: a reader accepts each.
     """
     side = 17 + 4 * version
     grid = [[-1] * side for _ in range(side)]
@@ -1754,36 +1729,21 @@ def _qr_symbol(version: int, words: list[int], mask: int) -> list[list[int]]:
         for y in rows:
             for x in (right, right - 1):
                 if grid[y][x] < 0:
-                    grid[y][x] = next(bits, 0) ^ _qr_flips(mask, x, y)
+                    grid[y][x] = next(bits, 0) ^ (x + y + 1) % 2
 
     for i, place in enumerate((*range(6), 7, 8, *range(-7, 0))):
-        grid[place][8] = _QR_FORMATS[mask] >> i & 1
-        grid[8][place] = _QR_FORMATS[mask] >> 14 - i & 1
+        grid[place][8] = _QR_FORMAT >> i & 1
+        grid[8][place] = _QR_FORMAT >> 14 - i & 1
     grid[8][-8] = grid[8][8]  # which the two copies have in common
     return grid
 
 
-def _qr_penalty(grid: list[list[int]]) -> int:
-    """How hard a symbol is to read (section 7.8.3)."""
-    import re
-
-    lines = " ".join("".join(map(str, line)) for line in (*grid, *zip(*grid)))
-    penalty = sum(len(run) - 2 for run in re.findall("0{5,}|1{5,}", lines))
-    penalty += 40 * len(re.findall("(?=10111010000|00001011101)", lines))
-    for above, below in zip(grid, grid[1:]):
-        squares = zip(above, above[1:], below, below[1:])
-        penalty += 3 * sum(len(set(square)) == 1 for square in squares)
-    share = lines.count("1") * 10 / len(grid) ** 2  # in twentieths: each is in a row and a column
-    return penalty + 10 * int(abs(share - 10))
-
-
 def _qr_text(data: str, colour: bool) -> str:
     """A QR code in half-block characters with its quiet zone; ValueError if the data are long."""
-    version, words = _qr_codewords(data.encode("utf-8"))
-    best = min((_qr_symbol(version, words, mask) for mask in range(8)), key=_qr_penalty)
-    side = len(best) + 8
+    symbol = _qr_symbol(*_qr_codewords(data.encode("utf-8")))
+    side = len(symbol) + 8
     blank = [[0] * side] * 4
-    rows = iter((*blank, *([0] * 4 + row + [0] * 4 for row in best), *blank, [1] * side))
+    rows = iter((*blank, *([0] * 4 + row + [0] * 4 for row in symbol), *blank, [1] * side))
     on, off = ("\x1b[97;40m", "\x1b[0m") if colour else ("", "")
     return "".join(
         on + "".join("█▀▄ "[2 * top + bottom] for top, bottom in zip(*pair)) + off + "\n"

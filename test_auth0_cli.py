@@ -3011,10 +3011,21 @@ class TestTerminal:
             assert "\x1b" not in text
             assert "Waiting for up to 0 s" in text
 
-    @pytest.mark.parametrize("length", [1, 17, 18, 53, 78, 106, 107, 134])
+    @pytest.mark.parametrize("length", [1, 17, 18, 32, 33, 53, 54, 78, 79, 106])
     def test_a_qr_code_of_any_length_is_read_back(self, length):
         text = "".join(random.Random(length).choices("abcXYZ019:/?=&-._~", k=length))
         assert scan(auth0_cli._qr_text(text, False).splitlines()) == text
+
+    def test_a_page_too_long_for_a_qr_code_is_shown_without_one(self, cli, tenant):
+        page = f"{tenant.issuer}activate?user_code=X&{'x' * 80}"
+        change = {"verification_uri_complete": page}
+        tenant.break_next("/oauth/device/code", change=lambda reply: overridden(reply, change))
+        screen = Screen(cli, "login", "--flow", "device", "--qr")
+        screen.until("Waiting")
+        screen.type("\x03")
+        lines = screen.finish(130).split("\n")
+        assert page in lines
+        assert "█" not in "".join(lines)
 
     @pytest.mark.parametrize("of_a_file", [True, False])
     def test_one_that_tells_no_size_is_one_of_80_columns(
@@ -3110,21 +3121,17 @@ def scan(lines):
         int("".join(str(int(bit)) for bit in stream[i : i + 8]), 2)
         for i in range(0, len(stream) - 7, 8)
     ]
-    size, degree, count = [
-        (19, 7, 1), (34, 10, 1), (55, 15, 1), (80, 20, 1), (108, 26, 1), (68, 18, 2)
-    ][(side - 21) // 4]  # fmt: skip
-    blocks = [words[i : size * count : count] for i in range(count)]
+    size, degree = [(19, 7), (34, 10), (55, 15), (80, 20), (108, 26)][(side - 21) // 4]
+    assert len(words) == size + degree
     powers = [1]
     while len(powers) < 255:
         powers.append(powers[-1] << 1 ^ (powers[-1] >> 7) * 0x11D)
-    for i, block in enumerate(blocks):
-        whole = block + words[size * count + i :: count][:degree]
-        for root in range(degree):  # the polynomial of the block is 0 at each of them
-            value = 0
-            for word in whole:
-                value = (powers[(powers.index(value) + root) % 255] if value else 0) ^ word
-            assert value == 0, "an error correction codeword"
-    message = "".join(f"{word:08b}" for block in blocks for word in block)
+    for root in range(degree):  # the polynomial of the block is 0 at each of them
+        value = 0
+        for word in words:
+            value = (powers[(powers.index(value) + root) % 255] if value else 0) ^ word
+        assert value == 0, "an error correction codeword"
+    message = "".join(f"{word:08b}" for word in words[:size])
     assert message[:4] == "0100", "byte mode"
     length = int(message[4:12], 2)
     return bytes(int(message[12 + 8 * i : 20 + 8 * i], 2) for i in range(length)).decode()
