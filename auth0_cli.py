@@ -258,17 +258,37 @@ def _is_terminal(stream: Any) -> bool:
         return False
 
 
-def _columns(stream: Any) -> int:
-    """The width of a terminal; 80 of what is none, or tells of none."""
+def _fd(stream: Any) -> int:
+    """The file descriptor of a stream, or -1 if it has none (IDLE, some notebooks)."""
     try:
-        return max(20, os.get_terminal_size(stream.fileno()).columns or 80)
+        return int(stream.fileno())
     except (OSError, ValueError, AttributeError):
+        return -1
+
+
+def _columns(stream: Any) -> int:
+    """Width of the terminal, or 80 if unknown."""
+    try:
+        return max(20, os.get_terminal_size(_fd(stream)).columns or 80)
+    except OSError:
         return 80
 
 
 def _can_rewrite(stream: Any) -> bool:
-    """Whether it is a terminal that obeys escape sequences; one of Windows may not."""
-    return _is_terminal(stream) and os.environ.get("TERM") != "dumb" and os.name == "posix"
+    """True for a terminal that understands escape sequences; on Windows this enables them."""
+    fd = _fd(stream)
+    if fd < 0 or not _is_terminal(stream) or os.environ.get("TERM") == "dumb":
+        return False
+    if sys.platform == "win32":
+        import ctypes
+        import msvcrt
+
+        kernel32, mode = ctypes.windll.kernel32, ctypes.c_ulong()
+        handle = ctypes.c_void_p(msvcrt.get_osfhandle(fd))
+        # 4 is ENABLE_VIRTUAL_TERMINAL_PROCESSING.
+        is_console = kernel32.GetConsoleMode(handle, ctypes.byref(mode))
+        return bool(is_console and kernel32.SetConsoleMode(handle, mode.value | 4))
+    return True
 
 
 def _b64(data: bytes) -> str:
@@ -2086,34 +2106,16 @@ def _put_token(record: Record, entry: Record, default: bool) -> None:
 
 # ---- QR code (ISO/IEC 18004) ---------------------------------------------------------------------
 
-# Versions 1 to 6 at level L (table 9): data codewords of a block; its generator polynomial without
-# the leading 1 (annex A), one coefficient for each error correction codeword; blocks.
+# Versions 1 to 5 at level L (table 9): number of data codewords, and the generator polynomial
+# without its leading 1 (annex A), one coefficient for each error correction codeword.
 _QR_VERSIONS = (
-    (19, "7f7a9aa40b4475", 1),
-    (34, "d8c29f6fc75e5f719dc1", 1),
-    (55, "1dc46fa3704a0a69698b849720861a", 1),
-    (80, "98b9f0056f6306dc70964524bb16e4c67979a5ae", 1),
-    (108, "f633b7048862c7984d38ce189128d175e92a87444690924d2b5e", 1),
-    (68, "effbb77195afc7d7f0dc4952ad4b2043d992", 2),
+    (19, "7f7a9aa40b4475"),
+    (34, "d8c29f6fc75e5f719dc1"),
+    (55, "1dc46fa3704a0a69698b849720861a"),
+    (80, "98b9f0056f6306dc70964524bb16e4c67979a5ae"),
+    (108, "f633b7048862c7984d38ce189128d175e92a87444690924d2b5e"),
 )
-# The format information of level L with each of the masks (table C.1).
-_QR_FORMATS = (0x77C4, 0x72F3, 0x7DAA, 0x789D, 0x662F, 0x6318, 0x6C41, 0x6976)
-
-
-def _qr_flips(mask: int, x: int, y: int) -> bool:
-    """Whether a mask flips the module in column x and row y (table 10)."""
-    both = x * y % 2 + x * y % 3
-    conditions = (
-        (x + y) % 2,
-        y % 2,
-        x % 3,
-        (x + y) % 3,
-        (x // 3 + y // 2) % 2,
-        both,
-        both % 2,
-        ((x + y) % 2 + x * y % 3) % 2,
-    )
-    return conditions[mask] == 0
+_QR_FORMAT = 0x77C4  # the format information of level L and mask 0 (table C.1)
 
 
 def _qr_times(a: int, b: int) -> int:
@@ -2125,33 +2127,26 @@ def _qr_times(a: int, b: int) -> int:
     return product
 
 
-def _qr_correction(block: bytes, generator: bytes) -> list[int]:
-    """The error correction codewords of a block: the remainder by the generator polynomial."""
-    rest = [0] * len(generator)
-    for word in block:
-        factor = word ^ rest[0]
-        rest = [a ^ _qr_times(b, factor) for a, b in zip([*rest[1:], 0], generator)]
-    return rest
+def _qr_codewords(data: bytes) -> tuple[int, bytes]:
+    """The version, and the codewords in byte mode (sections 7.4.5 and 7.5.2)."""
+    for version, (size, generator) in enumerate(_QR_VERSIONS, 1):
+        if len(data) + 2 <= size:
+            # The digits of the mode, the length, the data and the terminator; then padding.
+            words = (bytes.fromhex(f"4{len(data):02x}{data.hex()}0") + b"\xec\x11" * size)[:size]
+            rest = bytes(len(generator) // 2)  # of the division by the generator polynomial
+            for word in words:
+                factor = word ^ rest[0]
+                terms = (_qr_times(term, factor) for term in bytes.fromhex(generator))
+                rest = bytes(a ^ b for a, b in zip(rest[1:] + b"\0", terms))
+            return version, words + rest
+    raise ValueError("too long for a QR code of version 5")
 
 
-def _qr_codewords(data: bytes) -> tuple[int, list[int]]:
-    """The version, and its codewords in byte mode (sections 7.4.5 and 7.6); ValueError if long."""
-    for version, (size, generator, count) in enumerate(_QR_VERSIONS, 1):
-        if len(data) + 2 <= size * count:
-            # The digits of the mode, of the length, of the data and of the terminator; padding.
-            words = bytes.fromhex(f"4{len(data):02x}{data.hex()}0") + b"\xec\x11" * size
-            blocks = [words[i : i + size] for i in range(0, size * count, size)]
-            corrections = [_qr_correction(block, bytes.fromhex(generator)) for block in blocks]
-            rows = [*zip(*blocks), *zip(*corrections)]  # the blocks take turns
-            return version, [word for row in rows for word in row]
-    raise ValueError("too long for a QR code of version 6")
+def _qr_symbol(version: int, words: bytes) -> list[list[int]]:
+    """The rows of a symbol; a dark module is 1.
 
-
-def _qr_symbol(version: int, words: list[int], mask: int) -> list[list[int]]:
-    """The rows of a symbol; a module is 1 if it is dark.
-
-    First the function patterns (section 6.3), then in the places that they leave, still -1, the
-    data under the mask (7.7, 7.8), then the format information (7.9).
+    First the function patterns (section 6.3), then the masked data (7.7, 7.8) in the modules that
+    are still -1, then the format information (7.9). The mask is always 0: a reader accepts each.
     """
     side = 17 + 4 * version
     grid = [[-1] * side for _ in range(side)]
@@ -2175,36 +2170,21 @@ def _qr_symbol(version: int, words: list[int], mask: int) -> list[list[int]]:
         for y in rows:
             for x in (right, right - 1):
                 if grid[y][x] < 0:
-                    grid[y][x] = next(bits, 0) ^ _qr_flips(mask, x, y)
+                    grid[y][x] = next(bits, 0) ^ (x + y + 1) % 2
 
     for i, place in enumerate((*range(6), 7, 8, *range(-7, 0))):
-        grid[place][8] = _QR_FORMATS[mask] >> i & 1
-        grid[8][place] = _QR_FORMATS[mask] >> 14 - i & 1
+        grid[place][8] = _QR_FORMAT >> i & 1
+        grid[8][place] = _QR_FORMAT >> 14 - i & 1
     grid[8][-8] = grid[8][8]  # which the two copies have in common
     return grid
 
 
-def _qr_penalty(grid: list[list[int]]) -> int:
-    """How hard a symbol is to read (section 7.8.3)."""
-    import re
-
-    lines = " ".join("".join(map(str, line)) for line in (*grid, *zip(*grid)))
-    penalty = sum(len(run) - 2 for run in re.findall("0{5,}|1{5,}", lines))
-    penalty += 40 * len(re.findall("(?=10111010000|00001011101)", lines))
-    for above, below in zip(grid, grid[1:]):
-        squares = zip(above, above[1:], below, below[1:])
-        penalty += 3 * sum(len(set(square)) == 1 for square in squares)
-    share = lines.count("1") * 10 / len(grid) ** 2  # in twentieths: each is in a row and a column
-    return penalty + 10 * int(abs(share - 10))
-
-
 def _qr_text(data: str, colour: bool) -> str:
     """A QR code in half-block characters with its quiet zone; ValueError if the data are long."""
-    version, words = _qr_codewords(data.encode("utf-8"))
-    best = min((_qr_symbol(version, words, mask) for mask in range(8)), key=_qr_penalty)
-    side = len(best) + 8
+    symbol = _qr_symbol(*_qr_codewords(data.encode("utf-8")))
+    side = len(symbol) + 8
     blank = [[0] * side] * 4
-    rows = iter((*blank, *([0] * 4 + row + [0] * 4 for row in best), *blank, [1] * side))
+    rows = iter((*blank, *([0] * 4 + row + [0] * 4 for row in symbol), *blank, [1] * side))
     on, off = ("\x1b[97;40m", "\x1b[0m") if colour else ("", "")
     return "".join(
         on + "".join("█▀▄ "[2 * top + bottom] for top, bottom in zip(*pair)) + off + "\n"
@@ -2214,23 +2194,40 @@ def _qr_text(data: str, colour: bool) -> str:
 
 # ---- Prompts -------------------------------------------------------------------------------------
 
-
+# Commands that open a page on a desktop, best first.
+_BROWSERS = (
+    "wslview;xdg-open;gio open;kfmclient openURL;x-www-browser;firefox;google-chrome;chromium"
+).split(";")
 _TEXT_BROWSERS = "www-browser links links2 elinks lynx w3m browsh carbonyl".split()
+_WINDOWS_BROWSER = ["the default browser"]  # not a command: `_start_file` opens it
 
 
-def _find_browser() -> Any:
-    """The browser that the webbrowser module would take, unless it runs in the terminal."""
-    import webbrowser
+def _find_browsers() -> list[list[str]]:
+    """Commands that open a page, best first, with `%s` for its URL.
 
-    try:
-        browser = webbrowser.get()
-    except (webbrowser.Error, ValueError, IndexError):  # the last two: of an odd BROWSER
-        return None
-    name = os.path.basename(str(getattr(browser, "name", "")))
-    return None if name in _TEXT_BROWSERS else browser
+    The webbrowser module would run `xdg-settings`, which can hang. A text browser ends the list:
+    its user wants no other, and it would need this terminal.
+    """
+    from shlex import split
+    from shutil import which
+
+    desktop = _BROWSERS if any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY"))) else ["wslview"]
+    system = {"darwin": ["/usr/bin/open"], "win32": []}.get(sys.platform, desktop)
+    found: list[list[str]] = []
+    for entry in [*os.environ.get("BROWSER", "").split(os.pathsep), *system]:
+        try:
+            command = [entry] if which(entry) else split(entry.rstrip(" &").replace(os.sep, "/"))
+        except ValueError:  # a quotation mark is missing
+            continue
+        if not command or not which(command[0]):
+            continue
+        if os.path.basename(command[0]) in _TEXT_BROWSERS:
+            return found
+        found.append(command if "%s" in entry else [*command, "%s"])
+    return [*found, _WINDOWS_BROWSER] if sys.platform == "win32" else found
 
 
-def _user_sits_here() -> bool:
+def _has_local_display() -> bool:
     """Whether a browser opened on this machine would be seen by the user."""
     if any(map(os.environ.get, "SSH_CONNECTION SSH_CLIENT SSH_TTY".split())):
         return False
@@ -2249,28 +2246,54 @@ def _in_background(work: Callable[..., object], *args: object) -> None:
     Thread(target=work, args=args, daemon=True).start()
 
 
-def _open_browser(url: str) -> bool:
-    """Opens a checked URL without a shell and without waiting; False if there is no browser."""
-    from subprocess import DEVNULL, Popen
+def _start_file(url: str) -> None:
+    """Let Windows open a page. The browser inherits the environment of this process."""
+    name = ENVIRONMENT["client_secret"]
+    secret = os.environ.pop(name, None)
+    try:
+        if sys.platform == "win32":
+            os.startfile(url)  # noqa: S606 - a web page, never a program
+    finally:
+        if secret is not None:
+            os.environ[name] = secret
 
-    browser = _find_browser()
-    if browser is None:
+
+def _open_browser(url: str) -> bool:
+    """Open a web page without a shell; False if no browser starts.
+
+    If a command fails within a second, the next one is tried.
+    """
+    from subprocess import DEVNULL, Popen, TimeoutExpired
+
+    if not url.startswith(("https://", "http://")):  # Windows would run a program
         return False
     environ = dict(os.environ)
     environ.pop(ENVIRONMENT["client_secret"], None)
-    try:
-        process = Popen(  # noqa: S603 - no shell
-            [browser.name, *(argument.replace("%s", url) for argument in browser.args)],
-            stdin=DEVNULL,
-            stdout=DEVNULL,
-            stderr=DEVNULL,
-            env=environ,
-            start_new_session=True,  # so that Ctrl-C here does not end the browser
-        )
-        _in_background(process.wait)
-    except (AttributeError, OSError, ValueError):  # it is no command but a call of the system
-        _in_background(browser.open, url)
-    return True
+    if getattr(sys, "frozen", False):  # a browser needs other libraries than PyInstaller's
+        environ.pop("LD_LIBRARY_PATH", None)
+        if path := environ.pop("LD_LIBRARY_PATH_ORIG", None):
+            environ["LD_LIBRARY_PATH"] = path
+    for command in _find_browsers():
+        try:
+            if command is _WINDOWS_BROWSER:
+                _start_file(url)
+                return True
+            process = Popen(  # noqa: S603 - no shell
+                [argument.replace("%s", url) for argument in command],
+                stdin=DEVNULL,
+                stdout=DEVNULL,
+                stderr=DEVNULL,
+                env=environ,
+                start_new_session=True,  # so that Ctrl-C here does not end the browser
+            )
+            if process.wait(1) == 0:
+                return True
+        except (OSError, RuntimeError):  # the latter in an isolated subinterpreter
+            continue
+        except TimeoutExpired:  # it is the browser itself
+            _in_background(process.wait)
+            return True
+    return False
 
 
 def _duration(seconds: float) -> str:
@@ -2281,11 +2304,35 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-class _Prompt:
-    """What a person is shown while a login waits, and what they type meanwhile.
+def _is_foreground(fd: int) -> bool:
+    """Whether this process may use the terminal; a background job would be stopped."""
+    try:
+        return bool(_posix.tcgetpgrp(fd) == _posix.getpgrp())
+    except OSError:  # not the controlling terminal (`su -c`): there is no job control
+        return True
 
-    On a terminal the last line counts down, and takes a line of input; elsewhere the lines are
-    plain.
+
+def _edit_line(line: str, keys: str) -> str:
+    """The line after these keys. Only visible ASCII counts: an address or a word has no other."""
+    import re
+
+    # Arrow keys, the marks around a bracketed paste, replies of the terminal.
+    escape = r"\x1b(\[\[?[0-?]*[ -/]*[@-~]|[\]P^_][^\x07\x1b]*(\x07|\x1b\\)?|O.|.)?"
+    for key in re.sub(escape, "", keys):
+        if key in "\b\x7f":
+            line = line[:-1]
+        elif key in "\x15\x17":  # Ctrl-U and Ctrl-W
+            line = ""
+        elif "!" <= key <= "~":
+            line += key
+    return line
+
+
+class _Prompt:
+    """What a login shows while it waits, and what the user types meanwhile.
+
+    On a terminal that can be rewritten the last line counts down; elsewhere all lines are plain.
+    Whether a line can be read is another question: stderr may go through a pipe.
 
     Args:
         show: gets the prompt instead, as a dict.
@@ -2298,41 +2345,62 @@ class _Prompt:
         self._open_browser = open_browser
         self._qr = qr
         self._live = show is None and _can_rewrite(sys.stderr)
-        self._asks = self._live and _is_terminal(sys.stdin)
+        self._stdin = _fd(sys.stdin)
+        # In a notebook or IDLE the user sees another stderr, and types elsewhere.
+        is_seen = show is None and _fd(sys.stderr) == 2
+        self._reads = is_seen and self._stdin >= 0 and _is_terminal(sys.stdin)
         self._colour = self._live and not os.environ.get("NO_COLOR")
-        self._url = ""
-        self._shown = ""
+        self._url = ""  # opened by Enter
+        self._shown = ""  # the countdown
+        self._line = ""  # typed so far
+        self._mode: Any = None  # the terminal's, to be restored
 
-    def begin(self, prompt: Json, can_use_code: bool = False) -> None:
-        """Shows a prompt, and opens the browser where the flow has need of one here."""
+    def __enter__(self) -> _Prompt:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.end()
+        if self._mode and _is_foreground(self._stdin):
+            import termios
+
+            try:
+                termios.tcsetattr(self._stdin, termios.TCSANOW, self._mode)
+            except termios.error:
+                pass  # the terminal is gone
+
+    def is_unseen(self) -> bool:
+        """Whether nobody reads the prompt: neither a program nor a terminal shows it."""
+        return self._show is None and not _is_terminal(sys.stderr)
+
+    def show(self, prompt: Json, can_use_code: bool = False) -> None:
+        """Show a prompt, then open the browser if the flow needs one on this machine."""
         here = prompt["event"] == "authorize"
-        opened = here and self._open_browser and _open_browser(prompt["url"])
         if self._show:
             self._show(prompt)
-            return
-        self._print(self._browser_text(prompt, opened) if here else self._device_text(prompt))
-        if here and self._asks:
+        else:
+            self._print(self._browser_text(prompt) if here else self._device_text(prompt))
+        opened = here and self._open_browser and _open_browser(prompt["url"])
+        if opened and not self._show:
+            self._print("Your browser is opening the page.")
+        if here and self._reads:
             code = ", or type c and Enter to use a code on another device" if can_use_code else ""
             self._print(f"If the last page can't be shown, paste its address here{code}.")
-        if not self._live:
+        if not here and self._reads and self._open_browser and _find_browsers():
+            self._url = prompt["verification_uri_complete"]
+            self._print("Enter opens the page in a browser of this machine.\n")
+        if not (self._live or self._show):
             _say(f"Waiting for up to {prompt['expires_in']} s; Ctrl-C stops it.")
 
-    def _browser_text(self, prompt: Json, opened: bool) -> str:
+    def _browser_text(self, prompt: Json) -> str:
         from urllib.parse import urlsplit
 
-        text = "To log in, open this page in a browser of this machine:"
-        if opened:
-            text = "Your browser is being opened to log in. If nothing appears, open this page:"
-        text += f"\n\n{prompt['url']}\n"
+        text = f"To log in, open this page in a browser of this machine:\n\n{prompt['url']}\n"
         ssh = os.environ.get("SSH_CONNECTION", "").split()[2:4]  # address and port of this machine
         if len(ssh) == 2:
             port = urlsplit(str(prompt["redirect_uri"])).port
-            user = os.environ.get("USER")
-            to, number = ssh
-            if user:
-                to = f"{user}@{to}"
-            if number != "22":
-                to = f"-p {number} {to}"
+            to = "@".join(filter(None, (os.environ.get("USER"), ssh[0])))
+            if ssh[1] != "22":
+                to = f"-p {ssh[1]} {to}"
             text += (
                 "\nThis is an SSH session: for a browser of your own machine first run there\n\n"
                 f"ssh -L {port}:127.0.0.1:{port} {_clean(to, 120)}\n"
@@ -2348,14 +2416,10 @@ class _Prompt:
         text += f"and enter the code  {bold[0]}{prompt['user_code']}{bold[1]}\n"
         if complete != plain:
             text += f"\nor open this one, and check the code:\n\n{complete}\n\n"
-        text += (
-            "Approve only a login that you have started yourself, here: never for a code that "
-            "someone sent you.\n"
+        return (
+            f"{text}Approve only a login that you have started yourself, here: never for a code "
+            "that someone sent you.\n"
         )
-        if self._asks and self._open_browser and _find_browser():
-            self._url = complete
-            text += "Enter opens the page in a browser of this machine.\n"
-        return text
 
     def _qr_code(self, url: str) -> str:
         """A QR code of the page, where there is room and a character set for it."""
@@ -2372,68 +2436,99 @@ class _Prompt:
         fits = text.index("\n") < columns and text.count("\n") + 16 < lines
         return f"{text}\n" if self._qr or fits else ""
 
-    def typed(self, deadline: float) -> str | None:
-        """Counts down to the deadline (monotonic seconds); a line, if one was typed."""
-        if not self._live:
-            return None
+    def poll_line(self, deadline: float) -> str | None:
+        """Update the countdown to `deadline` (monotonic seconds); return a line that was typed.
+
+        It holds no white space, so an address that is pasted in several lines is one line.
+        """
+        keys = self._read_keys() if self._reads else ""
+        line = _edit_line(self._line, keys)
+        echoed = (self._line if self._shown else "") + keys
+        self._line = "" if keys.endswith("\n") else line
         left = round(deadline - time.monotonic())
         shown = f"Waiting {left // 60:2}:{left % 60:02} "
-        if shown != self._shown:  # what has been typed behind it stays
-            _say(f"\x1b7\r{shown}\x1b8" if self._shown else shown, "")
-        self._shown = shown
-        line = self._read()
-        if line is not None:
-            rows = 1 + (len(shown) + len(line)) // _columns(sys.stderr)
-            _say(f"\x1b[{rows}A", "")
-            self.end()
-        return line
+        if self._live and (keys or shown != self._shown):
+            self._erase(echoed)
+            self._shown = shown
+            _say(shown + self._line, "")
+        return line.replace("&amp;", "&") if keys.endswith("\n") else None
 
     def wait(self, seconds: float, deadline: float) -> None:
         """Waits between two polls; Enter opens the page that was shown."""
-        if not self._live:
+        if not (self._live or self._reads):
             time.sleep(seconds)
             return
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
-            if self.typed(deadline) is not None and self._url:
-                _open_browser(self._url)
+            entered = self.poll_line(deadline) is not None and self._url
+            if entered and not _open_browser(self._url):
+                self.say("No browser starts here: open the page yourself.")
             time.sleep(min(0.2, left))
 
     def say(self, text: str) -> None:
-        """A line above the countdown, on a terminal only."""
-        if self._live:
+        """Print a line above the countdown, if a person is there to read it."""
+        if self._live or self._reads:
             self.end()
             self._print(text)
 
     def _print(self, text: str) -> None:
-        """Breaks the lines at words, as wide as the terminal; a URL stays whole."""
+        """Break the lines at words, as wide as the terminal; a URL or a command stays whole."""
         from textwrap import fill
 
         for line in text.split("\n"):
-            folds = self._live and not ("://" in line or "\x1b" in line)
-            _say(fill(line, _columns(sys.stderr), break_on_hyphens=False) if folds else line)
+            folds = _is_terminal(sys.stderr) and not ("\x1b" in line or line.startswith("ssh "))
+            width = _columns(sys.stderr) if folds else 1 << 16
+            _say(fill(line, width, break_long_words=False, break_on_hyphens=False))
+
+    def _erase(self, typed: str) -> None:
+        """Clear the countdown and what was typed behind it, on as many rows as they take."""
+        columns = _columns(sys.stderr)
+        lines = (self._shown + typed).split("\n")
+        rows = sum(1 + max(0, len(line) - 1) // columns for line in lines)
+        _say(f"\x1b[{rows - 1}A\r\x1b[J" if rows > 1 else "\r\x1b[J", "")
 
     def end(self) -> None:
         """Takes away the countdown, which is no longer true."""
         if self._shown:
-            _say("\r\x1b[J", "")
+            self._erase(self._line)
             self._shown = ""
 
-    def _read(self) -> str | None:
-        """A line of the terminal, if there is one and this process is in its foreground."""
-        import select
+    def _read_keys(self) -> str:
+        """What was typed since the last call, echoed by the terminal; Enter is a line feed."""
+        if sys.platform == "win32":
+            import msvcrt
 
-        if not self._asks:
-            return None
+            keys = ""
+            while msvcrt.kbhit():
+                key = msvcrt.getwch().replace("\r", "\n")
+                if key in "\0\xe0":  # an arrow key, for one: its second half comes next
+                    msvcrt.getwch()
+                    continue
+                msvcrt.putwch(key)
+                keys += key
+                time.sleep(0.05 if key == "\n" else 0)  # the next line of a paste may follow
+            return keys
+        import select
+        import termios
+
+        data = b""
         try:
-            fd = sys.stdin.fileno()
-            if _posix.tcgetpgrp(fd) != _posix.getpgrp() or not select.select([fd], [], [], 0)[0]:
-                return None
-            data = os.read(fd, 1 << 16)
-        except (OSError, ValueError):
-            data = b""
-        self._asks = bool(data)  # nothing more comes after an end of input
-        return data.decode("utf-8", "replace").rstrip("\r\n") if data else None
+            if not _is_foreground(self._stdin):
+                return ""
+            mode = termios.tcgetattr(self._stdin)
+            if mode[3] & termios.ICANON:  # its lines have a limit: 4096 bytes, on macOS 1024
+                self._mode = self._mode or mode
+                changed = [*mode[:3], mode[3] & ~termios.ICANON, *mode[4:]]
+                termios.tcsetattr(self._stdin, termios.TCSANOW, changed)
+            for _ in range(32):  # a paste comes in parts, which follow each other closely
+                if not select.select([self._stdin], [], [], 0.05 if data else 0)[0]:
+                    break
+                part = os.read(self._stdin, 1 << 16)
+                self._reads = bool(part)  # else the terminal is gone
+                data += part
+        except (OSError, ValueError, termios.error):
+            self._reads = False
+        return data.decode("utf-8", "ignore")
 
 
 # ---- Browser flow (RFC 6749 section 4.1, RFC 7636, RFC 8252) -------------------------------------
@@ -2741,7 +2836,7 @@ def _browser_login(
         '"Callback URL mismatch", register this line under Allowed '
         f"Callback URLs (Dashboard > the application > Settings): {urls}"
     )
-    prompt.begin(event, can_use_code)
+    prompt.show(event, can_use_code)
     deadline = time.monotonic() + timeout
     hint_at = timeout - 45  # seconds that are left when no page has come for a while
     while not listener.responses:
@@ -2750,7 +2845,7 @@ def _browser_login(
             raise LoginFailed(
                 f"no response came from the browser within {timeout:.0f} s: {register}"
             )
-        typed = prompt.typed(deadline)
+        typed = prompt.poll_line(deadline)
         if typed and typed.strip().lower() in ("c", "code") and can_use_code:
             if listener.claim({}):
                 prompt.say("Stopped waiting for the page above.\n")
@@ -2875,7 +2970,7 @@ def _device_login(tenant: _Tenant, wanted: Form, timeout: float, prompt: _Prompt
     lifetime = pending["prompt"]["expires_in"]
     event = {**pending["prompt"], "expires_in": int(min(lifetime, timeout))}
     deadline = time.monotonic() + event["expires_in"]
-    prompt.begin(event)
+    prompt.show(event)
     hint_shown = False
     while True:
         left, wait = deadline - time.monotonic(), pending["wait"]
@@ -3826,23 +3921,21 @@ class Auth0:
             response = _password_login(tenant, wanted, *credentials)
             return self._create_session(stored, wanted, response)
         automated = os.environ.get("CI", "").strip().lower() not in ("", "0", "false")
-        if automated and prompt._show is None and not _is_terminal(sys.stderr):
+        if automated and prompt.is_unseen():
             raise LoginRequired(
                 "a login needs a person, but CI is set and there is no terminal: set "
                 "AUTH0_CLIENT_SECRET (or give --client-secret-file), or log in elsewhere"
             )
-        try:
+        with prompt:
             if flow == "browser":
                 host = (self._given["login_command"] or "").split()[:1]
                 program = _clean(host[0], 60) if host else "the terminal"
                 with _Listener(ports, program) as listener:  # its end tells the browser the result
                     answered = _browser_login(tenant, wanted, listener, ports, timeout, prompt)
-                    if answered:  # else the user prefers a device code
+                    if answered:  # else the user prefers a code
                         return self._create_session(stored, wanted, answered, listener.nonce)
             response = _device_login(tenant, wanted, timeout, prompt)
             return self._create_session(stored, wanted, response)
-        finally:
-            prompt.end()
 
     def _check_organization(self, flow: str, wanted: Form) -> None:
         if flow != "browser" and wanted["organization"]:
@@ -4027,7 +4120,7 @@ class Auth0:
             return flow
         if has_secret and _is_machine_session(record):  # a user does not become the machine
             return "client-credentials"
-        return "browser" if _user_sits_here() and _find_browser() else "device"
+        return "browser" if _has_local_display() and _find_browsers() else "device"
 
     def _create_session(
         self,
@@ -4543,10 +4636,10 @@ class _Doctor:
 
     def browser(self) -> str:
         """What `--flow auto` would take."""
-        browser = _find_browser()
-        if not _user_sits_here() or not browser:
+        browsers = _find_browsers()
+        if not _has_local_display() or not browsers:
             raise _Advice("none that you would see from here: a device code is used")
-        return f"{_clean(getattr(browser, 'name', '') or 'the default one', 80)} would be opened"
+        return f"{_clean(browsers[0][0], 80)} would be opened"
 
     def directory(self) -> str:
         """Whether sessions can be kept: written, locked, and read by nobody else."""

@@ -1926,6 +1926,13 @@ def table(names, rows):
     return pytest.mark.parametrize(names, list(rows.values()), ids=list(rows))
 
 
+def command_of(path, script):
+    """Make a command of a shell script."""
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
 class Stream:
     """What a process writes to a pipe: read in the background, so that neither side blocks."""
 
@@ -2112,8 +2119,8 @@ def desk(tenant, monkeypatch):
             pool.submit(tenant.login_as, url)
             return True
 
-        monkeypatch.setattr(auth0_cli, "_user_sits_here", lambda: True)
-        monkeypatch.setattr(auth0_cli, "_find_browser", lambda: True)
+        monkeypatch.setattr(auth0_cli, "_has_local_display", lambda: True)
+        monkeypatch.setattr(auth0_cli, "_find_browsers", lambda: [["a browser"]])
         monkeypatch.setattr(auth0_cli, "_open_browser", open_browser)
         yield
 
@@ -2280,9 +2287,8 @@ class TestLoginWithBrowser:
 
     def test_the_environment_moves_no_cursor(self, call, monkeypatch):
         monkeypatch.setenv("SSH_CONNECTION", "192.0.2.1 1 h\x1b[31m\u202e 22")
-        assert auth0_cli._Prompt(None, False, None)
         text = auth0_cli._Prompt(None, False, None)._browser_text(
-            {"url": "https://a.example/", "redirect_uri": "http://127.0.0.1:1/callback"}, False
+            {"url": "https://a.example/", "redirect_uri": "http://127.0.0.1:1/callback"}
         )
         assert "h [31m" in text
         assert all(line.isprintable() for line in text.split("\n"))
@@ -2294,12 +2300,112 @@ class TestLoginWithBrowser:
             auth0.login(flow="browser", open_browser=False, timeout=0.01)
         assert opened == []
 
-    def test_a_browser_that_is_no_command_is_called(self, monkeypatch):
-        opened = queue.Queue()
-        browser = SimpleNamespace(name="/nowhere/browser", args=["%s"], open=opened.put)
-        monkeypatch.setattr(auth0_cli, "_find_browser", lambda: browser)
+    def test_the_page_is_shown_before_a_browser_is_started(self, auth0, monkeypatch):
+        prompts, opened = [], []
+        monkeypatch.setattr(
+            auth0_cli, "_open_browser", lambda url: opened.append((url, list(prompts)))
+        )
+        with pytest.raises(LoginFailed):
+            auth0.login(flow="browser", show=prompts.append, timeout=0.01)
+        assert opened == [(prompts[0]["url"], prompts)]
+
+    @posix_only
+    @pytest.mark.parametrize(
+        "browsers",
+        [
+            *("{opener} --incognito", "no-such-browser:{opener}", "false %s:{opener} -u=%s"),
+            *("{opener} &", "'never closed:{opener}", '"{opener}"', " :{opener}"),
+        ],
+    )
+    def test_the_next_browser_is_tried_until_one_starts(self, cli, tenant, tmp_path, browsers):
+        opener = command_of(tmp_path / "my browser", 'echo "$@" >"$HOME/opened"')
+        plain = command_of(tmp_path / "opener", f'exec "{opener}" "$@"')
+        env = {"BROWSER": browsers.replace("{opener}", str(plain)), "HOME": str(cli.home)}
+        running = cli.start("login", "--flow", "browser", env=env)
+        lines = list(iter(running.err.line, "Your browser is opening the page.\n"))
+        url = next(line.strip() for line in lines if "/authorize?" in line)
+        assert (cli.home / "opened").read_text().strip().endswith(url)
+        tenant.login_as(url)
+        running.finish()
+
+    @posix_only
+    def test_a_path_with_a_space_is_a_browser_too(self, tmp_path, monkeypatch):
+        browser = command_of(tmp_path / "my browser", f"echo $1 >'{tmp_path}/opened'")
+        monkeypatch.setenv("BROWSER", str(browser))
         assert auth0_cli._open_browser("https://a.example/")
-        assert opened.get(timeout=10) == "https://a.example/"
+        assert (tmp_path / "opened").read_text() == "https://a.example/\n"
+
+    @posix_only
+    def test_a_browser_that_keeps_running_is_open(self, tmp_path, monkeypatch):
+        os.mkfifo(tmp_path / "end")
+        browser = command_of(tmp_path / "browser", f"read end <'{tmp_path}/end'")
+        monkeypatch.setenv("BROWSER", f"{browser}:false")
+        assert auth0_cli._open_browser("https://a.example/")
+        (tmp_path / "end").write_text("\n")
+
+    @posix_only
+    def test_no_browser_is_claimed_where_none_starts(self, cli, tenant):
+        running = cli.start("login", "--flow", "browser", env={"BROWSER": "false", "DISPLAY": None})
+        lines = list(iter(running.err.line, "Waiting for up to 300 s; Ctrl-C stops it.\n"))
+        assert lines[0] == "To log in, open this page in a browser of this machine:\n"
+        assert "Your browser" not in "".join(lines)
+        tenant.login_as(lines[2].strip())
+        running.finish()
+
+    @posix_only
+    @pytest.mark.parametrize(
+        ("programs", "env", "found"),
+        [
+            ("xdg-open firefox", {}, "xdg-open %s|firefox %s"),
+            ("kfmclient", {}, "kfmclient openURL %s"),
+            ("gio", {"DISPLAY": None, "WAYLAND_DISPLAY": "wayland-0"}, "gio open %s"),
+            ("xdg-open w3m", {"DISPLAY": None}, ""),
+            ("wslview xdg-open", {"DISPLAY": None}, "wslview %s"),
+            (
+                "xdg-open firefox",
+                {"BROWSER": "firefox -P me"},
+                "firefox -P me %s|xdg-open %s|firefox %s",
+            ),
+            ("xdg-open lynx", {"BROWSER": "lynx"}, ""),
+            ("xdg-open firefox w3m", {"BROWSER": "firefox:w3m %s"}, "firefox %s"),
+            ("xdg-open", {"BROWSER": "lynx:'x %s: "}, "xdg-open %s"),
+        ],
+    )
+    def test_browsers_are_tried_in_this_order(self, tmp_path, monkeypatch, programs, env, found):
+        for program in programs.split():
+            command_of(tmp_path / program, "")
+        for name, value in {"PATH": str(tmp_path), "DISPLAY": ":0", "BROWSER": None, **env}.items():
+            monkeypatch.delenv(name, False) if value is None else monkeypatch.setenv(name, value)
+        monkeypatch.delenv("WAYLAND_DISPLAY", False) if "WAYLAND_DISPLAY" not in env else None
+        assert "|".join(map(" ".join, auth0_cli._find_browsers())) == found
+
+    @posix_only
+    @pytest.mark.parametrize(
+        "command", [["login", "--flow", "browser", "--timeout", "0.1"], ["doctor"]]
+    )
+    def test_no_search_asks_the_desktop(self, cli, tmp_path, command):
+        command_of(tmp_path / "xdg-settings", f"touch '{tmp_path}/asked'")
+        command_of(tmp_path / "xdg-open", f"touch '{tmp_path}/opened'")
+        cli.run(
+            *command, env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "DISPLAY": ":0"}, exit=None
+        )
+        assert (tmp_path / "opened").exists() is (command[0] == "login")
+        assert not (tmp_path / "asked").exists()
+
+    @posix_only
+    @pytest.mark.parametrize("own", [None, "/opt/lib"])
+    def test_a_frozen_program_gives_a_browser_the_system_s_libraries(
+        self, tmp_path, monkeypatch, own
+    ):
+        monkeypatch.setattr(sys, "frozen", True, raising=False)
+        monkeypatch.setenv("LD_LIBRARY_PATH", "/tmp/_MEI1")
+        if own:
+            monkeypatch.setenv("LD_LIBRARY_PATH_ORIG", own)
+        script = f"echo ${{LD_LIBRARY_PATH-none}} >'{tmp_path}/path'"
+        monkeypatch.setenv("BROWSER", str(command_of(tmp_path / "browser", script)))
+        assert auth0_cli._open_browser("https://a.example/")
+        assert (tmp_path / "path").read_text() == f"{own or 'none'}\n"
+        assert os.environ["LD_LIBRARY_PATH"] == "/tmp/_MEI1"
 
 
 class Clock:
@@ -3492,7 +3598,17 @@ class DictCache:
 class Screen:
     """A command at a terminal: what it shows, as a person would see it."""
 
-    def __init__(self, cli, *args, columns=80, lines=60, **env):
+    def __init__(
+        self,
+        cli,
+        *args,
+        columns=80,
+        lines=60,
+        controls=True,  # whether it is the controlling terminal
+        in_background=False,
+        through="",  # a command that passes stderr on
+        **env,
+    ):
         self.fd, theirs = pty.openpty()
         size = struct.pack("HHHH", lines, columns, 0, 0)
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, size)
@@ -3501,10 +3617,17 @@ class Screen:
         take_the_terminal = (
             "import fcntl, os, sys, termios\n"
             "os.setsid()\n"
-            "fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
+            f"{controls} and fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
+            f"job = {in_background} and os.fork()\n"
+            "if job:\n"
+            "    print('ended as', os.waitpid(job, os.WUNTRACED)[1], flush=True)\n"
+            "    os._exit(0)\n"
+            f"{in_background} and os.setpgid(0, 0)\n"
             "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
         )
         command = [sys.executable, "-c", take_the_terminal, "-m", "auth0_cli", *args]
+        if through:
+            command = ["sh", "-c", f'"$@" 2>&1 | {through}', "sh", *command]
         env["PYTHONPATH"] = str(Demo.program.parent)
         streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
         self.process = subprocess.Popen(command, env=env, **streams)
@@ -3589,6 +3712,101 @@ class TestTerminal:
         screen.finish()
         assert cli.status()
 
+    @table(
+        "typed",
+        {
+            "a bracketed paste": "\x1b[200~{0}{1}\x1b[201~",
+            "an arrow key": "{0}{1}\x1b[C",
+            "an arrow key of another mode": "\x1bOA{0}{1}",
+            "a function key of the Linux console": "{0}\x1b[[A{1}",
+            "a reply of the terminal": "{0}\x1b]11;rgb:0/0/0\x1b\\{1}",
+            "signs without width": "\ufeff{0}\u200b{1}\u00a0\u202c",
+            "corrections": "htt\x7f\x7f\x7f\x7f{0}xx\x7f\x7f{1}",
+            "a line taken back": "http://127.0.0.1/?code=x\x15{0}{1}",
+            "a line break": "{0}\n  {1}",
+            "a line break in a bracketed paste": "\x1b[200~{0}\r{1}\x1b[201~",
+            "more than a terminal's line": "{0}{x}{1}",
+        },
+    )
+    def test_a_pasted_address_is_read_whatever_comes_with_it(self, cli, tenant, typed):
+        screen = Screen(cli, *self.browser)
+        url = screen.until(r"\n(http://127\.0\.0\.1:\d+/authorize\?\S+)\n")[1]
+        screen.until("Waiting")
+        start, code, end = callback_of(tenant, url).partition("code=")
+        screen.type(typed.format(start, code + end, x="x=" + "x" * 5000 + "&") + "\n")
+        screen.finish()
+        assert cli.status()
+
+    def test_an_address_copied_from_a_page_s_source_is_read(self, cli, tenant):
+        screen = Screen(cli, *self.browser)
+        url = screen.until(r"\n(http://127\.0\.0\.1:\d+/authorize\?\S+)\n")[1]
+        screen.type(html.escape(callback_of(tenant, url)) + "\n")
+        screen.finish()
+        assert cli.status()
+
+    @table(
+        "terminal",
+        {
+            "dumb": {"TERM": "dumb"},
+            "not the controlling one": {"controls": False},
+            "stderr through a pipe": {"through": "cat"},
+        },
+    )
+    @pytest.mark.parametrize("answer", ["address", "c"])
+    def test_a_line_is_read_wherever_one_can_be_typed(self, cli, tenant, terminal, answer):
+        quick = {"interval": 1}
+        tenant.break_next("/oauth/device/code", change=lambda reply: overridden(reply, quick))
+        screen = Screen(cli, *self.browser, **terminal)
+        url = screen.until(r"\n(http://127\.0\.0\.1:\d+/authorize\?\S+)\n")[1]
+        screen.until("paste its address here, or type c")
+        screen.type("nonsense\n")
+        screen.until("That is not the address")
+        if answer == "address":
+            screen.type(callback_of(tenant, url) + "\n")
+        else:
+            screen.type("c\n")
+            tenant.approve(re.sub("\x1b.*?m", "", screen.until(r"enter the code  (\S+)\n")[1]))
+        screen.finish()
+        assert cli.status()
+        if terminal.get("controls", True):
+            assert "\x1b" not in screen.raw
+
+    @pytest.mark.parametrize("ends", ["\x03", "{address}\n"])
+    def test_the_terminal_is_left_as_it_was(self, cli, tenant, ends):
+        screen = Screen(cli, *self.browser)
+        before = termios.tcgetattr(screen.fd)
+        url = screen.until(r"\n(http://127\.0\.0\.1:\d+/authorize\?\S+)\n")[1]
+        screen.until("Waiting")
+        assert termios.tcgetattr(screen.fd) != before
+        screen.type(ends.format(address=callback_of(tenant, url)))
+        screen.process.wait(20)
+        assert termios.tcgetattr(screen.fd) == before
+        screen.finish(130 if ends == "\x03" else 0)
+
+    def test_a_job_in_the_background_is_not_stopped_by_its_terminal(self, cli):
+        screen = Screen(cli, *self.browser, "--timeout", "1", in_background=True)
+        status = int(screen.until(r"ended as (\d+)\n")[1])
+        assert (os.WIFEXITED(status), os.WEXITSTATUS(status)) == (True, 4)
+        screen.finish()
+
+    @pytest.mark.parametrize("stderr", ["IDLE", "a notebook"])
+    def test_nothing_is_offered_where_nobody_can_type(self, auth0, monkeypatch, stderr):
+        text, stdin = io.StringIO(), SimpleNamespace(isatty=lambda: True)
+        fds = pty.openpty()
+        if stderr == "IDLE":
+            text.isatty = lambda: True
+        else:  # the kernel was started in a terminal
+            text.fileno = stdin.fileno = lambda: fds[1]
+        monkeypatch.setattr(sys, "stdin", stdin)
+        monkeypatch.setattr(sys, "stderr", text)
+        with pytest.raises(LoginFailed):
+            auth0.login(flow="browser", open_browser=False, timeout=0.01)
+        assert "paste" not in text.getvalue()
+        assert "\x1b" not in text.getvalue()
+        assert "Waiting for up to" in text.getvalue()
+        for fd in fds:
+            os.close(fd)
+
     def test_the_browser_can_be_given_up_for_a_code(self, cli, tenant):
         screen = Screen(cli, *self.browser)
         screen.until("type c and Enter")
@@ -3622,7 +3840,7 @@ class TestTerminal:
     def test_the_countdown_goes_when_it_is_over_and_interruption_is_clean(self, cli):
         screen = Screen(cli, "login", "--flow", "device")
         screen.until("Waiting  5:00 ")
-        screen.until("\x1b7\rWaiting  4:5[0-9] \x1b8")
+        screen.until("\r\x1b\\[JWaiting  4:5[0-9] ")
         screen.type("\x03")
         text = screen.finish(130)
         assert "Traceback" not in text
@@ -3663,6 +3881,17 @@ class TestTerminal:
         assert all(len(line) <= 27 for line in lines if not ("://" in line or "\x1b" in line))
         assert any(re.fullmatch(r"\w{4}-\w{4}", line) for line in lines)
 
+    def test_a_command_to_copy_stays_on_one_line(self, cli):
+        env = {"SSH_CONNECTION": "192.0.2.1 1 a-host-with-a-long-name.example.com 2222"}
+        screen = Screen(cli, *self.browser, columns=50, USER="alice", **env)
+        screen.until("Waiting")
+        screen.type("\x03")
+        lines = [line for line in screen.finish(130).split("\n") if "\x1b" not in line]
+        assert any(
+            re.fullmatch(r"ssh -L \d+:\S+ -p 2222 alice@a-host-\S+com", line) for line in lines
+        )
+        assert all(len(line) <= 50 or line.startswith(("ssh ", "http://")) for line in lines)
+
     def test_a_pipe_gets_plain_lines_and_a_qr_code_on_request(self, cli):
         for flags, drawn in (([], False), (["--qr"], True), (["--no-qr"], False)):
             command = ["login", "--flow", "device", "--timeout", "0.5", *flags]
@@ -3671,10 +3900,21 @@ class TestTerminal:
             assert "\x1b" not in text
             assert "Waiting for up to 0 s" in text
 
-    @pytest.mark.parametrize("length", [1, 17, 18, 53, 78, 106, 107, 134])
+    @pytest.mark.parametrize("length", [1, 17, 18, 32, 33, 53, 54, 78, 79, 106])
     def test_a_qr_code_of_any_length_is_read_back(self, length):
         text = "".join(random.Random(length).choices("abcXYZ019:/?=&-._~", k=length))
         assert scan(auth0_cli._qr_text(text, False).splitlines()) == text
+
+    def test_a_page_too_long_for_a_qr_code_is_shown_without_one(self, cli, tenant):
+        page = f"{tenant.issuer}activate?user_code=X&{'x' * 80}"
+        change = {"verification_uri_complete": page}
+        tenant.break_next("/oauth/device/code", change=lambda reply: overridden(reply, change))
+        screen = Screen(cli, "login", "--flow", "device", "--qr")
+        screen.until("Waiting")
+        screen.type("\x03")
+        lines = screen.finish(130).split("\n")
+        assert page in lines
+        assert "█" not in "".join(lines)
 
     @pytest.mark.parametrize("of_a_file", [True, False])
     def test_one_that_tells_no_size_is_one_of_80_columns(
@@ -3770,21 +4010,17 @@ def scan(lines):
         int("".join(str(int(bit)) for bit in stream[i : i + 8]), 2)
         for i in range(0, len(stream) - 7, 8)
     ]
-    size, degree, count = [
-        (19, 7, 1), (34, 10, 1), (55, 15, 1), (80, 20, 1), (108, 26, 1), (68, 18, 2)
-    ][(side - 21) // 4]  # fmt: skip
-    blocks = [words[i : size * count : count] for i in range(count)]
+    size, degree = [(19, 7), (34, 10), (55, 15), (80, 20), (108, 26)][(side - 21) // 4]
+    assert len(words) == size + degree
     powers = [1]
     while len(powers) < 255:
         powers.append(powers[-1] << 1 ^ (powers[-1] >> 7) * 0x11D)
-    for i, block in enumerate(blocks):
-        whole = block + words[size * count + i :: count][:degree]
-        for root in range(degree):  # the polynomial of the block is 0 at each of them
-            value = 0
-            for word in whole:
-                value = (powers[(powers.index(value) + root) % 255] if value else 0) ^ word
-            assert value == 0, "an error correction codeword"
-    message = "".join(f"{word:08b}" for block in blocks for word in block)
+    for root in range(degree):  # the polynomial of the block is 0 at each of them
+        value = 0
+        for word in words:
+            value = (powers[(powers.index(value) + root) % 255] if value else 0) ^ word
+        assert value == 0, "an error correction codeword"
+    message = "".join(f"{word:08b}" for word in words[:size])
     assert message[:4] == "0100", "byte mode"
     length = int(message[4:12], 2)
     return bytes(int(message[12 + 8 * i : 20 + 8 * i], 2) for i in range(length)).decode()
@@ -4166,9 +4402,8 @@ class TestDoctor:
         path = tmp_path / f"x{ESCAPE}.pem"
         path.write_bytes(tls.read_bytes())
         monkeypatch.setenv("SSL_CERT_FILE", str(path))
-        monkeypatch.setattr(auth0_cli, "_user_sits_here", lambda: True)
-        browser = SimpleNamespace(name=f"b{ESCAPE}")
-        monkeypatch.setattr(auth0_cli, "_find_browser", lambda: browser)
+        monkeypatch.setattr(auth0_cli, "_has_local_display", lambda: True)
+        monkeypatch.setattr(auth0_cli, "_find_browsers", lambda: [[f"b{ESCAPE}"]])
         about = {"issuer": f"https://evil.example/{ESCAPE}"}
         tenant.break_all("/.well-known/openid-configuration", body=about)
         auth0 = Auth0(f"localhost:{tenant.port}", "practice-native", cache=tmp_path / "sessions")
@@ -4567,10 +4802,105 @@ class TestOtherPlatforms:
         assert not refusals
         assert auth0.session() is None
 
-    def test_windows_opens_a_browser_and_counts_nothing_down(self, windows, monkeypatch):
-        for name in ("SSH_CONNECTION", "SSH_CLIENT", "SSH_TTY", "DISPLAY"):
+    def test_windows_opens_the_page_itself_and_shows_it_no_secret(self, windows, monkeypatch):
+        for name in ("SSH_CONNECTION", "SSH_CLIENT", "SSH_TTY", "BROWSER"):
             monkeypatch.delenv(name, raising=False)
-        assert auth0_cli._user_sits_here()
+        monkeypatch.setenv("DISPLAY", ":0")  # an X server: no reason to look for its browsers
+        monkeypatch.setenv("AUTH0_CLIENT_SECRET", "a-secret")
+        opened = []
+        windows.startfile = lambda url: opened.append((url, os.environ.get("AUTH0_CLIENT_SECRET")))
+        assert auth0_cli._has_local_display()
+        assert auth0_cli._open_browser("https://a.example/")
+        assert opened == [("https://a.example/", None)]
+        assert not auth0_cli._open_browser("C:\\a.exe")
+        assert len(opened) == 1
+        windows.startfile = lambda url: os.stat("/nowhere/at/all")
+        assert not auth0_cli._open_browser("https://a.example/")
+        assert os.environ["AUTH0_CLIENT_SECRET"] == "a-secret"
+
+    def test_macos_opens_the_page_with_its_own_command(self, monkeypatch):
+        monkeypatch.setattr(auth0_cli, "sys", self.Module(sys, platform="darwin"))
+        monkeypatch.setattr("shutil.which", lambda name: name)
+        monkeypatch.setenv("DISPLAY", ":0")
+        monkeypatch.setenv("BROWSER", "")
+        assert auth0_cli._find_browsers() == [["/usr/bin/open", "%s"]]
+
+    class Console:
+        """A Windows console: `text` is what it shows, `keys` what is typed."""
+
+        encoding = "utf-8"
+
+        def __init__(self):
+            self.text, self.keys, self.modes = "", [], []
+            self.changed = threading.Condition()
+
+        def write(self, text):
+            with self.changed:
+                self.text += text
+                self.changed.notify_all()
+
+        def until(self, pattern):
+            with self.changed:
+                return self.changed.wait_for(lambda: re.search(pattern, self.text), 20)
+
+        def flush(self):
+            pass
+
+        def isatty(self):
+            return True
+
+        def fileno(self):
+            return 2
+
+        def set_mode(self, handle, mode):
+            self.modes.append(mode)
+            return 1
+
+    @pytest.fixture
+    def console(self, windows, monkeypatch):
+        console = self.Console()
+        kernel32 = SimpleNamespace(GetConsoleMode=lambda *_: 1, SetConsoleMode=console.set_mode)
+        ctypes = SimpleNamespace(
+            windll=SimpleNamespace(kernel32=kernel32),
+            c_ulong=lambda: SimpleNamespace(value=3),
+            c_void_p=int,
+            byref=lambda value: value,
+        )
+        monkeypatch.setitem(sys.modules, "ctypes", ctypes)
+        msvcrt = sys.modules["msvcrt"]
+        msvcrt.get_osfhandle = lambda fd: fd
+        msvcrt.kbhit = lambda: bool(console.keys)
+        msvcrt.getwch = lambda: console.keys.pop(0)
+        msvcrt.putwch = console.write
+        auth0_cli.sys.stderr = auth0_cli.sys.stdin = console
+        monkeypatch.delenv("TERM", raising=False)
+        return console
+
+    def test_windows_reads_a_pasted_address_and_counts_down(self, console, auth0, tenant):
+        with ThreadPoolExecutor() as pool:
+            login = pool.submit(auth0.login, flow="browser", open_browser=False)
+            url = console.until(r"http://\S+/authorize\?\S+\n")[0].strip()
+            assert console.until("paste its address here, or type c")
+            assert console.until("\r\x1b\\[JWaiting  [45]:[0-9]{2} ")
+            address = callback_of(tenant, url)
+            console.keys += [*"xx\b\b", "\xe0", "M", *address[:30], "\r", *address[30:], "\r"]
+            assert login.result(30).user["name"] == "Alice Liddell"
+        assert console.modes == [7]
+
+    def test_windows_takes_a_c_for_a_code(self, console, auth0, tenant):
+        with ThreadPoolExecutor() as pool:
+            login = pool.submit(auth0.login, flow="browser", open_browser=False)
+            console.until("Waiting")
+            console.keys += ["c", "\r"]
+            tenant.approve(console.until(r"enter the code  \S*?(\w{4}-\w{4})")[1])
+            assert login.result(30)
+
+    def test_a_windows_console_too_old_for_escape_sequences_gets_plain_lines(self, console, auth0):
+        sys.modules["ctypes"].windll.kernel32.SetConsoleMode = lambda handle, mode: 0
+        with pytest.raises(LoginFailed):
+            auth0.login(flow="browser", open_browser=False, timeout=0.01)
+        assert "\x1b" not in console.text
+        assert "paste its address here, or type c" in console.text
 
     @posix_only
     def test_macos_flushes_to_the_platter(self, monkeypatch, auth0, tenant):
@@ -8056,15 +8386,6 @@ class TestAttacks:
         with pytest.raises(ConfigError, match="certificate"):
             auth0.get_token()
         assert len(lines) == 1
-
-    @pytest.mark.parametrize("browser", ["lynx", "w3m", "links", "'x %s", " "])
-    def test_a_browser_in_the_terminal_or_an_odd_one_is_none(self, monkeypatch, browser):
-        monkeypatch.setenv("BROWSER", browser)
-        monkeypatch.setenv("PATH", "")
-        code = "import auth0_cli; print(auth0_cli._find_browser())"
-        command = [sys.executable, "-c", code]
-        env = {**os.environ, "PYTHONPATH": str(Demo.program.parent)}
-        assert subprocess.check_output(command, env=env, text=True) == "None\n"
 
     @posix_only
     @pytest.mark.skipif(
