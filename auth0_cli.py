@@ -425,7 +425,7 @@ def _callback_urls(ports: Iterable[int]) -> str:
 
 def _state_directory() -> str:
     """The platform's directory for the sessions of this program; "" without a home directory."""
-    home = os.path.expanduser("~")
+    home = os.path.expanduser("~") if os.environ.get("HOME", "unset") else ""  # else "/"
     base = ""
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or os.path.join(home, "AppData", "Local")
@@ -619,7 +619,7 @@ def _make_private(path: str) -> None:
             _make_private(above)
         try:
             os.mkdir(path, 0o700)
-            if os.name == "posix" and not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+            if os.name == "posix" and ~os.stat(path).st_mode & 0o700:
                 os.chmod(path, 0o700)  # the umask took a permission of the owner
         except FileExistsError:
             if os.path.islink(path) and not os.path.isdir(path):  # such as an unmounted volume

@@ -4830,6 +4830,44 @@ class TestSessionFiles:
                 os._exit(1 if sys.exc_info()[0] else 0)
         assert os.waitpid(child, 0)[1] == 0
 
+    def test_a_tilde_of_a_cache_directory_is_the_home_directory(self, cli, tenant, auth0):
+        cli.env["AUTH0_CLI_CACHE"] = str(cli.cache)
+        log_in(client(tenant, "~/auth0_cli/kept"), tenant)
+        assert [path.suffix for path in (cli.home / "auth0_cli" / "kept").glob("*.json")] == [".json"]
+        assert cli.run("token", "--cache", "~/auth0_cli/kept").out.strip() in tenant.access_tokens
+        assert cli.run("token", env={"AUTH0_CLI_CACHE": "~/auth0_cli/kept"}).out.strip()
+        assert not (Path.cwd() / "~").exists()
+
+    @pytest.mark.parametrize("home", ["/nonexistent", "", "relative", "/dev/null"])
+    def test_without_a_home_directory_a_user_is_told_and_a_machine_is_served(
+        self, cli, tenant, home
+    ):
+        env = {"AUTH0_CLI_CACHE": None, "HOME": home}
+        arguments = ["--flow", "password", "--username", "alice"]
+        result = cli.run("login", *arguments, stdin="wonderland-1\n", env=env, exit=1)
+        assert "HOME is not set, or is not a directory" in result.err
+        assert tenant.requests == []
+        secret = {"AUTH0_CLIENT_ID": "practice-machine", "AUTH0_CLIENT_SECRET": MACHINE_SECRET}
+        served = cli.run("token", env={**env, **secret})
+        assert served.out.strip() in tenant.access_tokens
+        assert "warning: the session was not saved" in served.err
+        assert not list(cli.home.iterdir())
+
+    @pytest.mark.parametrize("mask", [0o177, 0o277, 0o777, 0o000])
+    def test_an_unusual_umask_changes_nothing(self, cli, tenant, mask):
+        before = os.umask(mask)
+        try:
+            cli.cache = cli.cache / "below" / "it"
+            auth0 = client(tenant, cli.cache)
+            log_in(auth0, tenant)
+            assert auth0.get_token(force_refresh=True) in tenant.access_tokens
+        finally:
+            os.umask(before)
+        assert stat.S_IMODE(cli.cache.stat().st_mode) == 0o700
+        assert stat.S_IMODE(cli.cache.parent.stat().st_mode) & 0o077 == 0
+        for path in cli.cache.iterdir():
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
 
 # ---- Tests: hostile and broken peers -------------------------------------------------------------
 
