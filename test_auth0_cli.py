@@ -2043,6 +2043,49 @@ class TestMachineToMachine:
         assert auth0.get_token() in tenant.access_tokens
         assert len(set(tenant.assertions)) == 2
 
+    def test_an_empty_secret_is_named(self, machine):
+        env = {"AUTH0_CLIENT_SECRET": "  "}
+        assert "AUTH0_CLIENT_SECRET is set but empty" in machine.run("token", env=env, exit=3).err
+        login = machine.run("login", "--flow", "client-credentials", env=env, exit=2)
+        assert "AUTH0_CLIENT_SECRET is set, but empty" in login.err
+
+    def test_white_space_around_a_variable_is_not_part_of_it(self, machine, tenant):
+        for name in ("DOMAIN", "CLIENT_ID", "CLIENT_SECRET", "AUDIENCE", "PROFILE"):
+            machine.env[f"AUTH0_{name}"] = f" {machine.env.get(f'AUTH0_{name}', 'default')}\r\n"
+        machine.env.update(AUTH0_SCOPE="\tread:things\n", AUTH0_ORGANIZATION="org_1 ")
+        assert machine.token() in tenant.access_tokens
+        sent = tenant.requests[-1].params
+        assert all(value == value.strip() for value in sent.values())
+        assert (sent["scope"], sent["organization"]) == ("read:things", "org_1")
+        assert machine.status()[0]["profile"] == "default"
+
+    def test_white_space_around_an_argument_is_not_part_of_it(self, tenant):
+        settings = {"client_secret": f" {MACHINE_SECRET}\n", "audience": f"{API}\n"}
+        auth0 = Auth0(f" {tenant.domain}\n", "practice-machine\n", cache=MemoryCache(), **settings)
+        assert auth0.get_token() in tenant.access_tokens
+
+    def test_auto_does_not_put_the_machine_in_the_place_of_a_user(
+        self, tenant, cli, desk, monkeypatch
+    ):
+        web = tenant.clients["practice-web"]
+        web.grants.add("client_credentials")
+        web.client_grants.append(API)
+        settings = {"client_secret": web.client_secret, "audience": API, "cache": cli.cache}
+        auth0 = Auth0(tenant.domain, web.client_id, **settings)
+        log_in(auth0, tenant)
+        assert auth0.login().user["sub"] == "auth0|alice"
+        assert auth0_cli.main(["login"], defaults=auth0) == 0
+        assert auth0.session().user["sub"] == "auth0|alice"
+        assert tenant.count("client_credentials") == 0
+        assert auth0.login(flow="client-credentials").user is None  # which says what it wants
+
+    def test_other_grants_take_numbers(self, tenant):
+        reply = {"error": "invalid_grant", "error_description": "wrong otp 123456"}
+        tenant.break_next("/oauth/token", status=403, body=reply)
+        with pytest.raises(OAuthError, match=r"wrong otp \*\*\*"):
+            machine(tenant.domain).grant("http://auth0.com/oauth/grant-type/mfa-otp", otp=123456)
+        assert tenant.requests[-1].params["otp"] == "123456"
+
 
 class TestPasswordLogin:
     REALM = "Username-Password-Authentication"
@@ -2366,6 +2409,68 @@ class TestGetToken:
         forge(tenant, lambda claims: jwt({**claims, "nonce": "x" * 43}))
         assert "nonce" in call("token", "--force-refresh", code=4).err
 
+    @table(
+        "change",
+        {
+            "an encrypted one": lambda reply: {**reply, "access_token": "a.b.c.d.e"},
+            "one whose response names it": lambda reply: {
+                **reply,
+                "access_token": "opaque",
+                "resource": OTHER_API,
+            },
+        },
+    )
+    def test_a_token_for_a_second_api_need_not_be_readable(self, logged_in, tenant, change):
+        tenant.mrrt = {OTHER_API: ["read:other"]}
+        tenant.break_next("/oauth/token", change=change)
+        other = logged_in.token("--audience", OTHER_API)
+        assert other in ("a.b.c.d.e", "opaque")
+        assert logged_in.token("--audience", OTHER_API) == other
+        assert tenant.count("refresh_token") == 1
+
+    @table(
+        "change",
+        {
+            "four parts": {"access_token": "a.b.c.d"},
+            "six parts": {"access_token": "a.b.c.d.e.f"},
+            "of another resource": {"access_token": "opaque", "resource": API},
+        },
+    )
+    def test_a_token_that_may_be_for_another_api_is_not_handed_out(
+        self, logged_in, tenant, call, change
+    ):
+        tenant.mrrt = {OTHER_API: ["read:other"]}
+        tenant.break_next("/oauth/token", change=lambda reply: {**reply, **change})
+        by = Auth0(tenant.domain, "practice-native", audience=OTHER_API, cache=logged_in.cache)
+        assert "multi-resource" in call("token", code=3, by=by).err
+        assert logged_in.token("--force-refresh") in tenant.access_tokens
+
+    @pytest.mark.parametrize(
+        ("kind", "advice"),
+        [("N_A", "not an access token for an API"), ("DPoP", "sender constraining")],
+    )
+    def test_a_token_that_is_no_bearer_token_is_named_with_advice(
+        self, logged_in, tenant, call, kind, advice
+    ):
+        tenant.break_next("/oauth/token", change=lambda reply: {**reply, "token_type": kind})
+        result = call("token", "--force-refresh", code=4)
+        assert f"{kind}, not Bearer" in result.err
+        assert advice in result.err
+        assert call("token", "--force-refresh").out.strip() in tenant.access_tokens
+
+    def test_a_third_party_application_is_told_which_scope_to_ask_for(self, cli, tenant):
+        native = tenant.clients["practice-native"]
+        tenant.clients["tpc_1"] = SimpleNamespace(**{**vars(native), "client_id": "tpc_1"})
+        auth0 = Auth0(tenant.domain, "tpc_1", audience=API, cache=cli.cache)
+        tenant.break_next("/oauth/token", change=lambda r: overridden(r, {"id_token": None}))
+        with pytest.raises(InvalidToken, match='third-party .* --scope "offline_access') as caught:
+            log_in(auth0, tenant)
+        assert "openid" in str(caught.value)
+        scope = "offline_access read:things"
+        narrow = Auth0(tenant.domain, "tpc_1", audience=API, scope=scope, cache=cli.cache)
+        assert log_in(narrow, tenant).user is None
+        assert narrow.get_token(force_refresh=True) in tenant.access_tokens
+
 
 class TestManyProcesses:
     @pytest.mark.parametrize(
@@ -2646,6 +2751,25 @@ class TestStatusAndLogout:
         first.write_text(first.read_text().replace('"version": 1', '"version": 2'))
         logged_in.run("logout", "--all", exit=1)
         assert list(logged_in.cache.glob("*.json")) == [first]
+
+    def test_status_shows_the_api_of_a_default_audience(self, cli, tenant):
+        cli.env["AUTH0_AUDIENCE"] = ""
+
+        def default(audience):
+            return lambda reply: {**reply, "access_token": jwt({"aud": audience})}
+
+        for audience, shown in (
+            ([API, f"{tenant.issuer}userinfo"], API),
+            (API, API),
+            (f"{tenant.issuer}userinfo", None),
+        ):
+            tenant.break_next("/oauth/token", change=default(audience))
+            cli.login()
+            assert cli.status()[0]["tokens"][0]["audience"] == shown
+            assert json.loads(cli.run("token", "--json").out)["audience"] == shown
+            assert ("/userinfo only" in cli.run("status").out) == (shown is None)
+        cli.login()  # an opaque one
+        assert "/userinfo only" in cli.run("status").out
 
 
 class TestCommandLine:
@@ -4437,6 +4561,119 @@ class TestLibrary:
         id_token = json.loads(logged_in.session_file.read_text())["id_token"]
         assert claims_of(id_token)["email"] == "new@example.test"
 
+    @table(
+        "names",
+        {
+            "domain and client": ("AUTH0_DOMAIN", "AUTH0_CLIENT_ID"),
+            "domain": ("AUTH0_DOMAIN",),
+            "client": ("AUTH0_CLIENT_ID",),
+        },
+    )
+    def test_the_environment_of_another_application_is_not_used(
+        self, tenant, tmp_path, monkeypatch, desk, capsys, names
+    ):
+        secret = "acme-secret-0123456789"  # noqa: S105 - of nobody
+        others = {
+            "AUTH0_DOMAIN": "acme.eu.auth0.com",
+            "AUTH0_CLIENT_ID": "acme-web",
+            "AUTH0_CLIENT_SECRET": secret,
+            "AUTH0_AUDIENCE": "https://acme.example/",
+            "AUTH0_SCOPE": "openid read:acme",
+            "AUTH0_ORGANIZATION": "org_acme",
+        }
+        for name, value in others.items():
+            if name not in ("AUTH0_DOMAIN", "AUTH0_CLIENT_ID") or name in names:
+                monkeypatch.setenv(name, value)
+        auth0 = Auth0(tenant.domain, "practice-native", cache=tmp_path / "sessions")
+        assert auth0.login().user["sub"] == "auth0|alice"  # with the browser, and not as a machine
+        auth0.get_token(force_refresh=True)
+        for command in ("login", "token --force-refresh", "doctor", "logout"):
+            assert auth0_cli.main(command.split(), defaults=auth0) == 0, capsys.readouterr().err
+        assert tenant.count("refresh_token") == 2
+        assert tenant.count("/oauth/revoke") == 1
+        for request in tenant.requests:
+            values = set(request.params.values())
+            assert not values & set(others.values())
+            assert "read:acme" not in request.params.get("scope", "")
+
+    def test_the_environment_counts_for_its_application_in_each_spelling(
+        self, tenant, tmp_path, monkeypatch
+    ):
+        monkeypatch.setenv("AUTH0_DOMAIN", tenant.domain.upper() + "/")
+        monkeypatch.setenv("AUTH0_CLIENT_ID", "practice-machine")
+        monkeypatch.setenv("AUTH0_CLIENT_SECRET", MACHINE_SECRET)
+        monkeypatch.setenv("AUTH0_AUDIENCE", API)
+        auth0 = Auth0(tenant.domain, "practice-machine", cache=tmp_path / "sessions")
+        assert auth0.get_token() in tenant.access_tokens
+
+    def test_a_secret_alone_counts_for_the_client_of_the_arguments(
+        self, tenant, tmp_path, monkeypatch
+    ):
+        monkeypatch.setenv("AUTH0_CLIENT_SECRET", MACHINE_SECRET)
+        settings = {"audience": API, "cache": tmp_path / "sessions"}
+        auth0 = Auth0(tenant.domain, "practice-machine", **settings)
+        assert auth0.get_token() in tenant.access_tokens
+
+    def test_a_secret_of_the_environment_is_for_no_client_that_the_store_names(
+        self, tenant, logged_in, monkeypatch
+    ):
+        monkeypatch.setenv("AUTH0_CLIENT_SECRET", "somebody-s-secret-0123456789")
+        unnamed = Auth0(cache=logged_in.cache)
+        assert unnamed.get_token(force_refresh=True) in tenant.access_tokens
+        monkeypatch.setenv("AUTH0_DOMAIN", tenant.domain)  # half a name is none
+        assert unnamed.get_token(force_refresh=True) in tenant.access_tokens
+        unnamed.logout()
+        assert tenant.count("/oauth/revoke") == 1
+        for request in tenant.requests:
+            assert "client_secret" not in request.params
+
+    @pytest.mark.parametrize("name", ["State", "STATE ", "scope[]", "redirect_uri[0]", "Client_ID"])
+    def test_a_parameter_of_its_own_is_refused_in_each_spelling(self, tenant, call, name):
+        by = client(tenant, MemoryCache())
+        result = call("login", "--flow", "browser", "--param", f"{name}=x", code=2, by=by)
+        assert "--param" in result.err
+        assert tenant.requests == []
+
+    def test_a_max_age_of_5000_digits_is_refused(self, tenant, call):
+        by = client(tenant, MemoryCache(), params={"max_age": "9" * 5000})
+        assert "max_age" in call("login", "--flow", "browser", code=2, by=by).err
+        assert tenant.requests == []
+
+    @pytest.mark.parametrize("domain", ["127.0.0.08", "127.0.00.1", "127.0.0.256", "0127.0.0.1"])
+    def test_what_some_resolvers_read_differently_is_no_loopback_address(self, domain, call):
+        by = Auth0(f"http://{domain}:8080", "c", cache=MemoryCache())
+        assert "plain http" in call("token", code=2, by=by).err
+
+    @pytest.mark.parametrize("port", ["000001999999", "65536", "0", "000", "9" * 5000])
+    def test_a_port_that_is_none_is_refused(self, port, call):
+        by = Auth0(f"http://127.0.0.1:{port}", "c", cache=MemoryCache())
+        assert "is not a domain" in call("token", code=2, by=by).err
+
+    def test_a_thread_with_a_small_stack_survives_json_that_is_nested_deeply(self, tenant):
+        script = f"""if True:
+            import threading, auth0_cli
+            def run():
+                settings = dict(client_secret="s", audience="a", cache=auth0_cli.MemoryCache())
+                try:
+                    auth0_cli.Auth0({tenant.domain!r}, "practice-machine", **settings).get_token()
+                except auth0_cli.Auth0Error as problem:
+                    print(type(problem).__name__)
+            threading.stack_size(64 * 1024)
+            thread = threading.Thread(target=run)
+            thread.start()
+            thread.join()"""
+        for nested in (b"[" * 100_000, b'{"a":' * 50_000):
+            tenant.break_all("/oauth/token", body=b'{"x":' + nested)
+            done = subprocess.run(
+                [sys.executable, "-c", script],
+                cwd=Demo.program.parent,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert (done.returncode, done.stdout) == (0, "NetworkError\n"), done.stderr
+            tenant.mend()
+
 
 MISSING = object()
 
@@ -4833,7 +5070,9 @@ class TestSessionFiles:
     def test_a_tilde_of_a_cache_directory_is_the_home_directory(self, cli, tenant, auth0):
         cli.env["AUTH0_CLI_CACHE"] = str(cli.cache)
         log_in(client(tenant, "~/auth0_cli/kept"), tenant)
-        assert [path.suffix for path in (cli.home / "auth0_cli" / "kept").glob("*.json")] == [".json"]
+        assert [path.suffix for path in (cli.home / "auth0_cli" / "kept").glob("*.json")] == [
+            ".json"
+        ]
         assert cli.run("token", "--cache", "~/auth0_cli/kept").out.strip() in tenant.access_tokens
         assert cli.run("token", env={"AUTH0_CLI_CACHE": "~/auth0_cli/kept"}).out.strip()
         assert not (Path.cwd() / "~").exists()
@@ -5657,6 +5896,60 @@ class TestIdToken(Shared):
     def test_not_before_a_time_within_the_leeway_is_accepted(self, auth0, tenant):
         forge(tenant, lambda claims: jwt(changed(claims, "nbf", in_seconds(30))))
         assert log_in(auth0, tenant).user["name"] == "Alice Liddell"
+
+    @table(
+        "changes",
+        {
+            "another auth_time": {"auth_time": 1},
+            "auth_time of the future": {"auth_time": 1 << 40},
+            "no auth_time": {"auth_time": MISSING},
+            "expired": {"exp": 1},
+            "no expiry": {"exp": MISSING},
+            "issued long ago": {"iat": 1},
+            "issued in the future": {"iat": in_seconds(9000)},
+            "not valid yet": {"nbf": in_seconds(9000)},
+            "without nonce": {"nonce": MISSING},
+            "a stranger's at_hash": {"at_hash": "x"},
+        },
+    )
+    def test_a_refresh_is_not_refused_for_what_is_the_provider_s_duty(
+        self, tenant, cli, call, changes
+    ):
+        auth0 = client(tenant, cli.cache, params={"max_age": "3600"})
+        log_in(auth0, tenant)
+
+        def make(claims):
+            for name, value in changes.items():
+                claims = changed(claims, name, value)
+            return jwt(claims)
+
+        for _ in range(2):
+            forge(tenant, make)
+            assert call("token", "--force-refresh", by=auth0).out.strip() in tenant.access_tokens
+        assert tenant.count("refresh_token") == 2
+        assert auth0.session().user["sub"] == "auth0|alice"
+
+    def test_a_refresh_with_the_nonce_of_another_login_brings_nothing(self, auth0, tenant):
+        log_in(auth0, tenant)
+        forge(tenant, lambda claims: jwt({**claims, "nonce": "of another login"}))
+        with pytest.raises(InvalidToken) as caught:
+            auth0.get_token(force_refresh=True)
+        assert caught.value.claim == "nonce"
+
+    def test_a_login_with_a_key_that_is_not_shown_yet_requests_the_keys_once_more(
+        self, auth0, tenant
+    ):
+        path = "/.well-known/jwks.json"
+        tenant.break_next(path, status=200, body={"keys": [KEYS[2].jwk()]})
+        assert log_in(auth0, tenant).user["sub"] == "auth0|alice"
+        assert tenant.count(path) == 2
+        auth0.get_token(force_refresh=True)
+        assert tenant.count(path) == 2  # the new ones are kept
+
+    def test_a_login_with_a_key_that_is_never_shown_requests_the_keys_twice(self, auth0, tenant):
+        forge(tenant, lambda claims: jwt(claims, {"kid": "unknown"}, KEYS[2]))
+        assert refused(auth0, tenant) == "kid"
+        assert tenant.count("/.well-known/jwks.json") == 2
 
 
 # ---- Tests: loopback listener --------------------------------------------------------------------
