@@ -994,14 +994,15 @@ def _parse_record(data: bytes, key: str) -> Record:
 
 def _is_from_signal_handler(problem: BaseException) -> bool:
     """Whether a signal handler raised it, such as that of a task queue's soft time limit."""
-    import signal
-
-    handlers = map(signal.getsignal, signal.valid_signals())
-    codes = {getattr(handler, "__code__", None) for handler in handlers}
-    trace = problem.__traceback__
-    while trace and trace.tb_frame.f_code not in codes:
-        trace = trace.tb_next
-    return trace is not None
+    trace, interrupted = problem.__traceback__, None
+    while trace:
+        for value in trace.tb_frame.f_locals.values():
+            # A handler is called with the frame that it has interrupted, as an own argument or *_.
+            values: Any = value if type(value) is tuple else (value,)
+            if interrupted and any(v is interrupted for v in values):
+                return True
+        interrupted, trace = trace.tb_frame, trace.tb_next
+    return False
 
 
 def _call_cache(cache: Cache, method: str, *args: object, lock: Any = None) -> Any:

@@ -2463,7 +2463,7 @@ class TestGetToken:
         tenant.clients["tpc_1"] = SimpleNamespace(**{**vars(native), "client_id": "tpc_1"})
         auth0 = Auth0(tenant.domain, "tpc_1", audience=API, cache=cli.cache)
         tenant.break_next("/oauth/token", change=lambda r: overridden(r, {"id_token": None}))
-        with pytest.raises(InvalidToken, match='third-party .* --scope "offline_access') as caught:
+        with pytest.raises(InvalidToken, match=r'third-party .* --scope "offline_access') as caught:
             log_in(auth0, tenant)
         assert "openid" in str(caught.value)
         scope = "offline_access read:things"
@@ -4572,7 +4572,7 @@ class TestLibrary:
     def test_the_environment_of_another_application_is_not_used(
         self, tenant, tmp_path, monkeypatch, desk, capsys, names
     ):
-        secret = "acme-secret-0123456789"  # noqa: S105 - of nobody
+        secret = "acme-secret-0123456789"
         others = {
             "AUTH0_DOMAIN": "acme.eu.auth0.com",
             "AUTH0_CLIENT_ID": "acme-web",
@@ -5132,6 +5132,25 @@ def machine(domain):
     """Return a machine's client, which keeps nothing."""
     settings = {"client_secret": MACHINE_SECRET, "audience": API, "cache": MemoryCache()}
     return Auth0(domain, "practice-machine", **settings)
+
+
+def machine_at(tenant, cache):
+    """Return a machine's client, whose sessions are there."""
+    settings = {"client_secret": MACHINE_SECRET, "audience": API, "cache": cache}
+    return Auth0(tenant.domain, "practice-machine", **settings)
+
+
+class SimpleHandler:
+    """A signal handler that is an object."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def __call__(self, *_):
+        self.function()
+
+    def handle(self, number, frame):
+        self.function()
 
 
 @pytest.fixture
@@ -7857,6 +7876,58 @@ class TestFaults:
         auth0.get_token()
         (token,) = auth0.session().tokens
         assert token["expires_at"] <= begun + tenant.access_ttl + 10
+
+    @posix_only
+    @table(
+        "handler",
+        {
+            "function": lambda fail: lambda number, frame: fail(),
+            "method": lambda fail: SimpleHandler(fail).handle,
+            "object": lambda fail: SimpleHandler(fail),
+            "partial": lambda fail: functools.partial(SimpleHandler.handle, SimpleHandler(fail)),
+            "of one call": lambda fail: (
+                lambda number, _: (signal.signal(number, signal.SIG_DFL), fail())
+            ),
+        },
+    )
+    @pytest.mark.parametrize("amid", ["login", "token", "logout"])
+    def test_what_a_signal_handler_raises_amid_a_save_reaches_the_caller(
+        self, logged_in, auth0, tenant, monkeypatch, handler, amid
+    ):
+        raised = TimeoutError("of the handler")  # an OSError, as a disk's would be
+
+        def fail():
+            raise raised
+
+        def interrupted(*_):
+            signal.raise_signal(signal.SIGALRM)
+
+        use = {
+            "login": lambda: auth0.login(flow="password", username="bob", password="builder-1"),
+            "token": machine_at(tenant, logged_in.cache).get_token,
+            "logout": auth0.logout,
+        }[amid]
+        before = signal.signal(signal.SIGALRM, handler(fail))
+        try:
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "unlink" if amid == "logout" else "replace", interrupted)
+                with pytest.raises(TimeoutError) as caught:
+                    use()
+        finally:
+            signal.signal(signal.SIGALRM, before)
+        assert caught.value is raised
+        for file in logged_in.cache.glob("*.json"):
+            with FileCache(logged_in.cache).lock(file.stem, 0):
+                pass
+        logged_in.run("token", "--force-refresh", exit=3 if amid == "logout" else 0)
+
+    def test_an_error_of_a_cache_itself_is_no_signal(self, tenant):
+        cache = DictCache()
+        auth0 = client(tenant, cache)
+        log_in(auth0, tenant)
+        cache.read = lambda _: 1 / 0
+        with pytest.raises(CacheError, match="ZeroDivisionError"):
+            auth0.get_token()
 
 
 def limited(cli, limit, *args, stdin="", prefix=()):
