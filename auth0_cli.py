@@ -3189,10 +3189,12 @@ def _drop_frames(problem: BaseException) -> BaseException:
         trace = trace.tb_next
     if isinstance(problem, Exception) and not isinstance(problem, Auth0Error):
         problem.__dict__.setdefault("auth0_cli_places", places)
-    for link in (problem, problem.__cause__):
-        if link is not None:
-            link.__traceback__ = None
-            link.__context__ = None
+    links = [problem]
+    for link in links:  # which grows: the causes have frames, too, and so has what is in a group
+        link.__traceback__ = None
+        link.__context__ = None
+        inner = (link.__cause__, *getattr(link, "exceptions", ()))
+        links += [e for e in inner if isinstance(e, BaseException) and e not in links]
     return problem
 
 
@@ -3420,6 +3422,7 @@ class Auth0:
                 recent = None
             if recent is not None and recent[1] <= time.time() < recent[2]:
                 return recent[0]
+            recent = None  # a traceback shows the locals of this frame
         entry = self._obtain(audience, scope, min_ttl, interactive, force_refresh)
         now = time.time()
         until = entry["expires_at"]

@@ -1373,6 +1373,7 @@ if __name__ == "__main__":
 # ---- Tests ---------------------------------------------------------------------------------------
 
 import calendar
+import copy
 import itertools
 import pickle
 import queue
@@ -4674,6 +4675,137 @@ class TestLibrary:
             assert (done.returncode, done.stdout) == (0, "NetworkError\n"), done.stderr
             tenant.mend()
 
+    @table(
+        "fail",
+        {
+            "a refused refresh": lambda tenant, auth0: (
+                tenant.break_all("/oauth/token", status=403, body={"error": "access_denied"}),
+                auth0.get_token(force_refresh=True),
+            ),
+            "a session that has ended": lambda tenant, auth0: (
+                tenant.revoke_sessions("alice"),
+                auth0.get_token(min_ttl=1e9, force_refresh=True),
+            ),
+            "no network": lambda tenant, auth0: (
+                tenant.close(),
+                auth0.get_token(force_refresh=True),
+            ),
+            "an answer without token": lambda tenant, auth0: (
+                tenant.break_all("/oauth/token", change=lambda r: {**r, "token_type": "mac"}),
+                auth0.get_token(force_refresh=True),
+            ),
+            "a password": lambda tenant, auth0: auth0.login(
+                flow="password", username="alice", password="wrong-password-1"
+            ),
+            "a logout": lambda tenant, auth0: (
+                tenant.break_all("/oauth/revoke", status=403, body={"error": "access_denied"}),
+                auth0.logout(),
+            ),
+            "the ID token": lambda tenant, auth0: (
+                tenant.break_all("/oauth/token", status=403, body={"error": "access_denied"}),
+                auth0.get_id_token(force_refresh=True),
+            ),
+            "another grant": lambda tenant, auth0: auth0.grant(
+                "unknown", subject_token="subject-token-1"
+            ),
+            "the module's function": lambda tenant, auth0: get_token(
+                domain=tenant.domain,
+                client_id="practice-machine",
+                client_secret="wrong-secret-1",
+                audience=API,
+                cache=auth0._given["cache"],
+            ),
+        },
+    )
+    def test_the_frames_of_an_error_hold_no_secret(self, logged_in, tenant, hurried, fail):
+        auth0 = client(tenant, logged_in.cache)
+        tenant.secrets.update(("wrong-password-1", "subject-token-1", "wrong-secret-1"))
+        with pytest.raises(auth0_cli.Auth0Error) as caught:
+            fail(tenant, auth0)
+        assert not secrets_in_frames(caught.value, tenant)
+
+    def test_no_frame_shows_a_token_that_was_given_before(self, logged_in, tenant, hurried):
+        auth0 = client(tenant, logged_in.cache)
+        auth0.get_token()
+        auth0_cli.FileCache(logged_in.cache).delete(logged_in.session_file.stem)
+        hurried.sleeps.append(2)
+        with pytest.raises(LoginRequired) as caught:
+            auth0.get_token()
+        assert not secrets_in_frames(caught.value, tenant)
+
+    def test_the_causes_of_an_error_show_no_secret_either(self, tenant):
+        class Cache(DictCache):
+            def write(self, key, data):
+                if key.count("~") == 2:
+                    self.send(data)
+                super().write(key, data)
+
+            def send(self, data):
+                try:
+                    self.connect(data)
+                except OSError as problem:
+                    raise ValueError("not sent") from problem
+
+            def connect(self, data):
+                raise ConnectionError("refused")
+
+        auth0 = client(tenant, Cache())
+        with pytest.raises(CacheError) as caught:
+            auth0.login(flow="password", username="alice", password="wonderland-1")
+        assert type(caught.value.__cause__.__cause__) is ConnectionError
+        assert not secrets_in_frames(caught.value, tenant)
+
+    @pytest.mark.skipif(sys.version_info < (3, 11), reason="exception groups came with 3.11")
+    def test_the_members_of_a_group_show_no_secret_either(self, tenant):
+        class Cache(DictCache):
+            def write(self, key, data):
+                if key.count("~") == 2:
+                    problems = []
+                    for _ in range(2):
+                        try:
+                            self.send(data)
+                        except OSError as problem:
+                            problems.append(problem)
+                    raise ExceptionGroup("both", problems)  # noqa: F821 - of 3.11
+                super().write(key, data)
+
+            def send(self, data):
+                raise ConnectionError("refused")
+
+        auth0 = client(tenant, Cache())
+        with pytest.raises(CacheError) as caught:
+            auth0.login(flow="password", username="alice", password="wonderland-1")
+        assert len(caught.value.__cause__.exceptions) == 2
+        assert not secrets_in_frames(caught.value, tenant)
+
+    @table("duplicate", {"copy": copy.copy, "pickle": lambda o: pickle.loads(pickle.dumps(o))})
+    def test_a_copy_carries_settings_only(self, logged_in, tenant, monkeypatch, duplicate):
+        auth0 = client(tenant, str(logged_in.cache), profile="default")
+        token = auth0.get_token()
+        other = duplicate(auth0)
+        assert token not in repr(vars(other))
+        assert other.get_token() == token  # which it reads from the file
+        monkeypatch.setenv("AUTH0_CLI_CACHE", str(logged_in.cache))
+        of_the_environment = client(tenant, None)
+        assert of_the_environment.get_token() == token
+        other = duplicate(of_the_environment)
+        monkeypatch.setenv("AUTH0_CLI_CACHE", str(logged_in.cache / "of another machine"))
+        with pytest.raises(LoginRequired):
+            other.get_token()
+
+
+def secrets_in_frames(problem, tenant):
+    """Return which secrets a crash reporter shows that captures the locals of frames."""
+    links, shown = [problem], []
+    for link in links:
+        links += filter(None, (link.__cause__, link.__context__, *getattr(link, "exceptions", ())))
+        trace = link.__traceback__
+        while trace:
+            if link is not problem or trace.tb_frame.f_code.co_filename == auth0_cli.__file__:
+                shown += map(repr, trace.tb_frame.f_locals.values())
+            trace = trace.tb_next
+    return [secret for secret in tenant.secrets if secret in "".join(shown)]
+
 
 MISSING = object()
 
@@ -7883,7 +8015,7 @@ class TestFaults:
         {
             "function": lambda fail: lambda number, frame: fail(),
             "method": lambda fail: SimpleHandler(fail).handle,
-            "object": lambda fail: SimpleHandler(fail),
+            "object": SimpleHandler,
             "partial": lambda fail: functools.partial(SimpleHandler.handle, SimpleHandler(fail)),
             "of one call": lambda fail: (
                 lambda number, _: (signal.signal(number, signal.SIG_DFL), fail())
