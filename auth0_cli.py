@@ -2776,26 +2776,30 @@ def _wait_for_refreshes() -> None:
 
 
 class _Shield:
-    """Holds the first signal back for as long as a rotated refresh token could be lost.
+    """Holds signals back for as long as a rotated refresh token could be lost.
 
-    The second one takes effect at once. In a thread, where no signal arrives, it is the end of
-    the process that waits.
+    The second one of the same number takes effect at once. In a thread, where no signal arrives,
+    it is the end of the process that waits.
     """
 
     def __enter__(self) -> None:
         import atexit
         import signal
 
-        self._held: list[int] = []
+        self._active = True
+        self._held: dict[int, bool] = {}  # number -> whether its handler is still to be called
         self._handlers: dict[int, Any] = {}
-        for number in signal.valid_signals():
-            handler = signal.getsignal(number)
-            if callable(handler):  # else it ends the process, is ignored, or is not of Python
-                try:
+        try:
+            for number in signal.valid_signals():
+                handler = signal.getsignal(number)
+                if callable(handler):  # else it ends the process, is ignored, or is not of Python
+                    self._handlers[number] = handler
                     signal.signal(number, self._hold)
-                except ValueError:  # not the main thread
-                    break
-                self._handlers[number] = handler
+        except BaseException as problem:
+            if not isinstance(problem, ValueError) or _is_from_signal_handler(problem):
+                self.__exit__()
+                raise
+            self._handlers.clear()  # this is not the main thread
         if not self._handlers:
             if not _refreshing:
                 atexit.unregister(_wait_for_refreshes)
@@ -2803,18 +2807,33 @@ class _Shield:
             _refreshing.add(self)
 
     def _hold(self, number: int, frame: Any) -> None:
-        self._held.append(number)
-        if len(self._held) > 1:
-            self._handlers[number](number, frame)
+        if self._active:
+            self._held[number] = number not in self._held
+            if self._held[number]:
+                return
+        self._handlers[number](number, frame)
 
     def __exit__(self, *exc: object) -> None:
         import signal
 
+        self._active = False  # if a handler raises here, what stays in place only passes on
         _refreshing.discard(self)
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        if len(self._held) == 1:
-            self._handlers[self._held[0]](self._held[0], None)
+        try:
+            for number, handler in self._handlers.items():
+                if signal.getsignal(number) == self._hold:
+                    signal.signal(number, handler)
+        finally:
+            self._deliver()
+
+    def _deliver(self) -> None:
+        """Calls the handlers of what was held back: each of them, also if one raises."""
+        for number, owed in self._held.items():
+            if owed:
+                self._held[number] = False
+                try:
+                    self._handlers[number](number, sys._getframe())
+                finally:
+                    self._deliver()
 
 
 def _check_text(name: str, value: object) -> None:

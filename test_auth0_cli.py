@@ -1372,6 +1372,7 @@ if __name__ == "__main__":
 
 # ---- Tests ---------------------------------------------------------------------------------------
 
+import asyncio
 import calendar
 import copy
 import itertools
@@ -5272,6 +5273,20 @@ def machine_at(tenant, cache):
     return Auth0(tenant.domain, "practice-machine", **settings)
 
 
+@pytest.fixture
+def installed():
+    """Return a function that installs a signal handler for this test."""
+    before = {}
+
+    def install(number, handler):
+        before[number] = signal.signal(number, handler)
+        return handler
+
+    yield install
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 class SimpleHandler:
     """A signal handler that is an object."""
 
@@ -8060,6 +8075,126 @@ class TestFaults:
         cache.read = lambda _: 1 / 0
         with pytest.raises(CacheError, match="ZeroDivisionError"):
             auth0.get_token()
+
+    @posix_only
+    @pytest.mark.parametrize("first", ["SIGTERM", "SIGCHLD"])
+    def test_each_signal_amid_a_refresh_reaches_its_handler(
+        self, logged_in, auth0, tenant, installed, first
+    ):
+        """SIGCHLD, as of a child that ends, takes no effect away from the one that ends us."""
+        calls = []
+        installed(signal.SIGCHLD, lambda number, frame: calls.append((number, frame.f_lineno > 0)))
+        installed(signal.SIGTERM, lambda number, _: sys.exit(7))
+        numbers = dict.fromkeys((getattr(signal, first), signal.SIGTERM, signal.SIGCHLD))
+
+        def interrupt(reply):
+            for number in numbers:
+                os.kill(os.getpid(), number)
+                time.sleep(0.02)  # so that the main thread handles one after the other
+            return reply
+
+        tenant.break_next("/oauth/token", change=interrupt)
+        with pytest.raises(SystemExit) as caught:
+            auth0.get_token(force_refresh=True)
+        assert caught.value.code == 7
+        assert calls == [(signal.SIGCHLD, True)]
+        assert tenant.count("refresh_token") == 1
+        assert logged_in.token("--force-refresh") in tenant.access_tokens  # the new one is kept
+
+    @posix_only
+    def test_a_timer_that_goes_off_again_and_again_loses_nothing(
+        self, logged_in, auth0, tenant, installed
+    ):
+        ticks, frames = [], []
+
+        def tick(number, frame):
+            ticks.append(number)
+            frames.append(frame.f_lineno)
+
+        installed(signal.SIGALRM, tick)
+        tenant.token_delay = 0.1
+        signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+        try:
+            for _ in range(3):
+                assert auth0.get_token(force_refresh=True) in tenant.access_tokens
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        assert len(ticks) > 3
+        assert signal.getsignal(signal.SIGALRM) is tick
+
+    @posix_only
+    @pytest.mark.parametrize(
+        ("at", "other"), [("begin", "SIGHUP"), ("end", "SIGCHLD")], ids=["begin", "end"]
+    )
+    def test_a_handler_that_raises_while_signals_are_held_or_freed_takes_no_other_away(
+        self, logged_in, auth0, tenant, installed, monkeypatch, at, other
+    ):
+        class Own(Exception):
+            pass
+
+        def fail(*_):
+            raise Own
+
+        calls, replaced, true, other = [], [], signal.signal, getattr(signal, other)
+        installed(other, lambda *_: calls.append(1))
+        installed(signal.SIGTERM, fail)
+
+        def replace(number, handler):
+            """One of these numbers is lower, and so handled before, and the other higher."""
+            if at == "begin" and number == signal.SIGTERM:
+                fail()  # as its handler does, which is not replaced yet
+            result = true(number, handler)
+            replaced.append(number)
+            if at == "end" and replaced.count(number) == 2 and number == signal.SIGTERM:
+                signal.raise_signal(number)
+            return result
+
+        with monkeypatch.context() as patch:
+            patch.setattr(signal, "signal", replace)
+            with pytest.raises(Own):
+                auth0.get_token(force_refresh=True)
+        for count in (1, 2):
+            signal.raise_signal(other)
+            assert len(calls) == count
+        with pytest.raises(Own):
+            signal.raise_signal(signal.SIGTERM)
+        assert tenant.count("refresh_token") == (0 if at == "begin" else 1)
+        assert logged_in.token("--force-refresh") in tenant.access_tokens
+
+    @posix_only
+    def test_an_event_loop_s_signal_amid_a_refresh_is_its_own_once(self, logged_in, auth0, tenant):
+        calls = []
+
+        async def run():
+            loop = asyncio.get_running_loop()
+            loop.add_signal_handler(signal.SIGHUP, calls.append, 1)
+            hang_up = functools.partial(os.kill, os.getpid(), signal.SIGHUP)
+            tenant.break_next("/oauth/token", change=lambda reply: hang_up() or reply)
+            token = auth0.get_token(force_refresh=True)
+            while not calls:
+                await asyncio.sleep(0)
+            await asyncio.sleep(0.01)
+            loop.remove_signal_handler(signal.SIGHUP)
+            return token
+
+        assert asyncio.run(run()) in tenant.access_tokens
+        assert calls == [1]
+
+    def test_a_daemon_thread_s_refresh_is_kept_when_the_program_ends(self, logged_in, tenant):
+        script = """if True:
+            import sys, threading, auth0_cli
+            threading.Thread(target=auth0_cli.get_token, daemon=True).start()
+            sys.stdin.readline()"""
+        logged_in.expire()
+        tenant.token_delay = 0.5
+        options = {"env": logged_in.env, "cwd": Demo.program.parent, "stdin": subprocess.PIPE}
+        with subprocess.Popen([sys.executable, "-c", script], **options) as program:
+            tenant.wait_for(lambda: tenant.count("refresh_token"))
+            program.communicate(b"end\\n", timeout=20)
+        assert program.returncode == 0
+        tenant.token_delay = 0
+        assert logged_in.token("--force-refresh") in tenant.access_tokens
+        assert tenant.count("refresh_token") == 2
 
 
 def limited(cli, limit, *args, stdin="", prefix=()):
