@@ -1041,10 +1041,11 @@ class _SessionLock:
             self._lock: Any = _call_cache(self._cache, "lock", self._key, self._timeout)
             _call_cache(self._cache, "__enter__", lock=self._lock)
         except CacheError as problem:
-            if self._required and time.monotonic() - begun >= self._timeout:
+            # A lock of redis gives up as soon as its next try would be too late.
+            if time.monotonic() - begun > 0.8 * self._timeout:
                 raise NetworkError(
                     f"the lock of this session was busy for {self._timeout:.0f} s: try again"
-                ) from problem  # such as LockError of a redis lock
+                ) from problem
             if self._required:
                 raise
             self._lock = _Lock(f"{id(self._cache)} {self._key}", self._timeout)
@@ -1181,7 +1182,7 @@ class _StoredSession:
             names = ("at", "until", "count")
             at, until, self._failures = (float(failure[name]) for name in names)
             message = _clean(failure["message"], 600)
-        except (CacheError, ValueError, KeyError, TypeError):
+        except (CacheError, ValueError, KeyError, TypeError, OverflowError):
             return
         self.had_failure = True
         if at < time.time() - MAX_WAIT:

@@ -2473,6 +2473,80 @@ class TestGetToken:
         assert log_in(narrow, tenant).user is None
         assert narrow.get_token(force_refresh=True) in tenant.access_tokens
 
+    def test_a_refresh_that_hangs_costs_no_valid_token(self, logged_in, tenant, auth0, monkeypatch):
+        token = auth0.get_token()
+        auth0._recent.clear()
+        logged_in.edit(expire_in(30))
+        monkeypatch.setattr(auth0_cli, "FALLBACK_SECONDS", 0.3)
+        tenant.break_next("/oauth/token", drip=1)
+        assert auth0.get_token() == token
+        assert tenant.count("refresh_token") == 1
+
+    def test_a_lock_that_another_holds_for_long_costs_no_valid_token(
+        self, logged_in, tenant, auth0, monkeypatch
+    ):
+        token = auth0.get_token()
+        auth0._recent.clear()
+        logged_in.edit(expire_in(30))
+        monkeypatch.setattr(auth0_cli, "FALLBACK_SECONDS", 0.2)
+        with FileCache(logged_in.cache).lock(logged_in.session_file.stem, 5):
+            assert auth0.get_token() == token
+        assert tenant.count("refresh_token") == 0
+
+    @pytest.mark.parametrize("early", [0, 0.1])
+    @pytest.mark.parametrize("who", ["user", "machine"])
+    def test_a_busy_lock_of_a_cache_of_its_own_is_worth_another_try(
+        self, tenant, monkeypatch, who, early
+    ):
+        class LockError(Exception):
+            """As that of a Redis lock, which gives up a little before its time."""
+
+        class Cache(DictCache):
+            busy = False
+
+            @contextlib.contextmanager
+            def lock(self, key, timeout):
+                if self.busy:
+                    time.sleep(max(0, timeout - early))
+                    raise LockError
+                yield
+
+        cache = Cache()
+        auth0 = machine_at(tenant, cache) if who == "machine" else client(tenant, cache)
+        if who == "user":
+            log_in(auth0, tenant)
+        token = auth0.get_token()
+        auth0._recent.clear()
+        (key,) = cache.data
+        record = json.loads(cache.data[key])
+        expire_in(30)(record)
+        cache.data[key] = json.dumps(record).encode()
+        cache.busy = True
+        monkeypatch.setattr(auth0_cli, "FALLBACK_SECONDS", 1)
+        monkeypatch.setattr(auth0_cli, "LOCK_SECONDS", 1)
+        before = len(tenant.requests)
+        assert auth0.get_token() == token
+        expire_in(-5)(record)
+        cache.data[key] = json.dumps(record).encode()
+        auth0._recent.clear()
+        with pytest.raises(NetworkError, match="lock of this session was busy"):
+            auth0.get_token()
+        assert len(tenant.requests) == before
+        cache.busy = False
+        assert auth0.get_token() in tenant.access_tokens
+
+    def test_a_cache_that_is_down_costs_no_valid_token(self, tenant):
+        cache = DictCache()
+        auth0 = client(tenant, cache)
+        log_in(auth0, tenant)
+        (key,) = cache.data
+        record = json.loads(cache.data[key])
+        expire_in(30)(record)
+        cache.data[key] = json.dumps(record).encode()
+        cache.lock = cache.write = lambda *_: 1 / 0
+        assert auth0.get_token() == record["tokens"][0]["access_token"]
+        assert tenant.count("refresh_token") == 0
+
 
 class TestManyProcesses:
     @pytest.mark.parametrize(
@@ -2579,6 +2653,150 @@ class TestManyProcesses:
             calls = [pool.submit(one.get_token, force_refresh=True) for one in clients]
             assert len({call.result() for call in calls}) == 1
         assert tenant.count("refresh_token") == 1
+
+    @table(
+        "how",
+        {
+            "429": {"status": 429, "headers": {"Retry-After": "60"}},
+            "429 of Auth0": {"status": 429, "headers": {"x-ratelimit-reset": "in 60 s"}},
+            "503": {"status": 503, "headers": {"Retry-After": "60"}},
+        },
+    )
+    def test_all_wait_as_long_as_the_server_asks_one_of_them(self, logged_in, tenant, auth0, how):
+        if "x-ratelimit-reset" in how["headers"]:
+            how["headers"]["x-ratelimit-reset"] = str(int(time.time()) + 60)
+        logged_in.expire()
+        tenant.break_all("/oauth/token", **how)
+        started = [logged_in.start("token") for _ in range(4)]
+        started.append(logged_in.start("token", "--force-refresh"))
+        with ThreadPoolExecutor(8) as pool:
+            clients = [auth0, client(tenant, logged_in.cache)] * 4
+            calls = [
+                pool.submit(one.get_token, force_refresh=i > 3) for i, one in enumerate(clients)
+            ]
+        errors = [call.exception() for call in calls]
+        assert {type(error) for error in errors} == {NetworkError}
+        assert all(30 < error.retry_after <= 61 for error in errors)
+        said = {running.finish(5).err for running in started}
+        assert len({*said, *(f"auth0_cli: {error}\n" for error in errors)}) == 1
+        tenant.mend()
+        logged_in.run("token", exit=5)
+        assert tenant.count("refresh_token") == 1
+        (state,) = logged_in.cache.glob("*.state")
+        failure = json.loads(state.read_text())
+        state.write_text(json.dumps({**failure, "until": time.time() - 1}))
+        assert logged_in.token() in tenant.access_tokens
+        assert not state.exists()
+        assert logged_in.token("--force-refresh")
+
+    @pytest.mark.parametrize("how", [{"status": 503}, {"close": "before"}], ids=["503", "closed"])
+    def test_a_failure_without_a_time_to_wait_makes_no_storm(
+        self, logged_in, tenant, auth0, hurried, how
+    ):
+        logged_in.expire()
+        tenant.break_all("/oauth/token", **how)
+        for _ in range(100):  # the clock stands still but for the waits between two tries
+            with pytest.raises(NetworkError):
+                auth0.get_token()
+        requests = tenant.count("refresh_token")
+        assert requests <= 10
+        hurried.sleeps.append(61)
+        with pytest.raises(NetworkError):
+            auth0.get_token()
+        assert tenant.count("refresh_token") > requests
+        tenant.mend()
+        hurried.sleeps.append(61)
+        assert auth0.get_token() in tenant.access_tokens
+        assert not list(logged_in.cache.glob("*.state"))
+
+    def test_those_who_waited_for_a_request_share_its_failure(self, logged_in, tenant, auth0):
+        logged_in.expire()
+        tenant.token_delay = 0.5
+        tenant.break_all("/oauth/token", status=503)
+        with ThreadPoolExecutor(9) as pool:
+            first = pool.submit(auth0.get_token)
+            tenant.wait_for(lambda: tenant.count("refresh_token"))
+            others = [client(tenant, logged_in.cache) for _ in range(8)]
+            calls = [first, *(pool.submit(one.get_token) for one in others)]
+        assert {type(call.exception()) for call in calls} == {NetworkError}
+        assert tenant.count("refresh_token") == 1
+
+    def test_a_valid_token_is_served_while_the_server_asks_to_wait(self, logged_in, tenant):
+        token = logged_in.token()
+        logged_in.edit(expire_in(30))
+        tenant.break_all("/oauth/token", status=429, headers={"Retry-After": "60"})
+        for _ in range(3):
+            assert logged_in.token() == token
+        assert tenant.count("refresh_token") == 1
+
+    def test_a_failure_ends_with_the_session(self, logged_in, tenant, auth0):
+        logged_in.expire()
+        tenant.break_next("/oauth/token", status=429, headers={"Retry-After": "60"})
+        logged_in.run("token", exit=5)
+        log_in(auth0, tenant, "bob")
+        assert logged_in.token("--force-refresh") in tenant.access_tokens
+        tenant.break_next("/oauth/token", status=429, headers={"Retry-After": "60"})
+        logged_in.run("token", "--force-refresh", exit=5)
+        logged_in.run("logout")
+        assert not list(logged_in.cache.glob("*.state"))
+
+    @pytest.mark.parametrize(
+        "failure",
+        [
+            b"",
+            b"{",
+            b"[]",
+            b'{"at": 1}',
+            b'{"at": 1e400, "until": 1e400, "count": 1e400, "message": ""}',
+            b'{"at": %s, "until": 0, "count": 0, "message": ""}' % (b"9" * 400),
+            b'{"at": [], "until": {}, "count": null, "message": 7}',
+            b"\xff" * 100,
+        ],
+        ids=range(8),
+    )
+    def test_a_damaged_failure_costs_nothing(self, logged_in, tenant, failure):
+        name = f"{logged_in.session_file.stem}~failure.state"
+        path = logged_in.cache / name
+        path.write_bytes(failure)
+        path.chmod(0o600)
+        assert logged_in.token("--force-refresh") in tenant.access_tokens
+
+    @posix_only
+    def test_a_lock_file_that_is_removed_amid_a_refresh_splits_no_lock(self, logged_in, tenant):
+        logged_in.expire()
+        (lock,) = logged_in.cache.glob("*.lock")
+        os.utime(lock, (1, 1))
+        tenant.token_delay = 0.6
+        first = logged_in.start("token")
+        tenant.wait_for(lambda: tenant.count("refresh_token"))
+        assert lock.stat().st_mtime > 1000  # cleaners of old files see that it is in use
+        lock.unlink()
+        others = [logged_in.start("token") for _ in range(3)]
+        assert len({running.finish().out for running in (first, *others)}) == 1
+        assert tenant.count("refresh_token") == 1
+        tenant.token_delay = 0
+        assert logged_in.token("--force-refresh") in tenant.access_tokens
+
+    @posix_only
+    def test_a_lock_that_was_replaced_before_it_was_taken_is_taken_anew(self, logged_in):
+        cache, key = FileCache(logged_in.cache), logged_in.session_file.stem
+        true, replaced = auth0_cli._try_file_lock, []
+
+        def replace(fd, lock):
+            taken = true(fd, lock)
+            if lock and not replaced:
+                replaced.append(1)
+                (logged_in.cache / f"{key}.lock").unlink()
+            return taken
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(auth0_cli, "_try_file_lock", replace)
+            with cache.lock(key, 5):
+                script = f"import fcntl; fcntl.flock(open({str(cache.path(key, '.lock'))!r}), 6)"
+                done = subprocess.run(
+                    [sys.executable, "-c", script], capture_output=True, check=False
+                )
+        assert b"BlockingIOError" in done.stderr
 
 
 class TestSoak:
@@ -8190,7 +8408,7 @@ class TestFaults:
         options = {"env": logged_in.env, "cwd": Demo.program.parent, "stdin": subprocess.PIPE}
         with subprocess.Popen([sys.executable, "-c", script], **options) as program:
             tenant.wait_for(lambda: tenant.count("refresh_token"))
-            program.communicate(b"end\\n", timeout=20)
+            program.communicate(b"end\n", timeout=20)
         assert program.returncode == 0
         tenant.token_delay = 0
         assert logged_in.token("--force-refresh") in tenant.access_tokens
