@@ -466,7 +466,7 @@ def _callback_urls(ports: Iterable[int]) -> str:
 
 def _state_directory() -> str:
     """The platform's directory for the sessions of this program; "" without a home directory."""
-    home = os.path.expanduser("~")
+    home = os.path.expanduser("~") if os.environ.get("HOME", "unset") else ""  # else "/"
     base = ""
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or os.path.join(home, "AppData", "Local")
@@ -660,7 +660,7 @@ def _make_private(path: str) -> None:
             _make_private(above)
         try:
             os.mkdir(path, 0o700)
-            if os.name == "posix" and not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+            if os.name == "posix" and ~os.stat(path).st_mode & 0o700:
                 os.chmod(path, 0o700)  # the umask took a permission of the owner
         except FileExistsError:
             if os.path.islink(path) and not os.path.isdir(path):  # such as an unmounted volume
@@ -1035,14 +1035,15 @@ def _parse_record(data: bytes, key: str) -> Record:
 
 def _is_from_signal_handler(problem: BaseException) -> bool:
     """Whether a signal handler raised it, such as that of a task queue's soft time limit."""
-    import signal
-
-    handlers = map(signal.getsignal, signal.valid_signals())
-    codes = {getattr(handler, "__code__", None) for handler in handlers}
-    trace = problem.__traceback__
-    while trace and trace.tb_frame.f_code not in codes:
-        trace = trace.tb_next
-    return trace is not None
+    trace, interrupted = problem.__traceback__, None
+    while trace:
+        for value in trace.tb_frame.f_locals.values():
+            # A handler is called with the frame that it has interrupted, as an own argument or *_.
+            values: Any = value if type(value) is tuple else (value,)
+            if interrupted and any(v is interrupted for v in values):
+                return True
+        interrupted, trace = trace.tb_frame, trace.tb_next
+    return False
 
 
 def _call_cache(cache: Cache, method: str, *args: object, lock: Any = None) -> Any:
@@ -1081,10 +1082,11 @@ class _SessionLock:
             self._lock: Any = _call_cache(self._cache, "lock", self._key, self._timeout)
             _call_cache(self._cache, "__enter__", lock=self._lock)
         except CacheError as problem:
-            if self._required and time.monotonic() - begun >= self._timeout:
+            # A lock of redis gives up as soon as its next try would be too late.
+            if time.monotonic() - begun > 0.8 * self._timeout:
                 raise NetworkError(
                     f"the lock of this session was busy for {self._timeout:.0f} s: try again"
-                ) from problem  # such as LockError of a redis lock
+                ) from problem
             if self._required:
                 raise
             self._lock = _Lock(f"{id(self._cache)} {self._key}", self._timeout)
@@ -1257,7 +1259,7 @@ class _StoredSession:
             names = ("at", "until", "count")
             at, until, self._failures = (float(failure[name]) for name in names)
             problem = NetworkError(_clean(failure["message"], 600), failure["error"])
-        except (CacheError, ValueError, KeyError, TypeError):
+        except (CacheError, ValueError, KeyError, TypeError, OverflowError):
             return
         now = time.time()
         if at < now - MAX_WAIT:
@@ -3104,26 +3106,30 @@ def _wait_for_refreshes() -> None:
 
 
 class _Shield:
-    """Holds the first signal back for as long as a rotated refresh token could be lost.
+    """Holds signals back for as long as a rotated refresh token could be lost.
 
-    The second one takes effect at once. In a thread, where no signal arrives, it is the end of
-    the process that waits.
+    The second one of the same number takes effect at once. In a thread, where no signal arrives,
+    it is the end of the process that waits.
     """
 
     def __enter__(self) -> None:
         import atexit
         import signal
 
-        self._held: list[int] = []
+        self._active = True
+        self._held: dict[int, bool] = {}  # number -> whether its handler is still to be called
         self._handlers: dict[int, Any] = {}
-        for number in signal.valid_signals():
-            handler = signal.getsignal(number)
-            if callable(handler):  # else it ends the process, is ignored, or is not of Python
-                try:
+        try:
+            for number in signal.valid_signals():
+                handler = signal.getsignal(number)
+                if callable(handler):  # else it ends the process, is ignored, or is not of Python
+                    self._handlers[number] = handler
                     signal.signal(number, self._hold)
-                except ValueError:  # not the main thread
-                    break
-                self._handlers[number] = handler
+        except BaseException as problem:
+            if not isinstance(problem, ValueError) or _is_from_signal_handler(problem):
+                self.__exit__()
+                raise
+            self._handlers.clear()  # this is not the main thread
         if not self._handlers:
             if not _refreshing:
                 atexit.unregister(_wait_for_refreshes)
@@ -3131,18 +3137,33 @@ class _Shield:
             _refreshing.add(self)
 
     def _hold(self, number: int, frame: Any) -> None:
-        self._held.append(number)
-        if len(self._held) > 1:
-            self._handlers[number](number, frame)
+        if self._active:
+            self._held[number] = number not in self._held
+            if self._held[number]:
+                return
+        self._handlers[number](number, frame)
 
     def __exit__(self, *exc: object) -> None:
         import signal
 
+        self._active = False  # if a handler raises here, what stays in place only passes on
         _refreshing.discard(self)
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        if len(self._held) == 1:
-            self._handlers[self._held[0]](self._held[0], None)
+        try:
+            for number, handler in self._handlers.items():
+                if signal.getsignal(number) == self._hold:
+                    signal.signal(number, handler)
+        finally:
+            self._deliver()
+
+    def _deliver(self) -> None:
+        """Calls the handlers of what was held back: each of them, also if one raises."""
+        for number, owed in self._held.items():
+            if owed:
+                self._held[number] = False
+                try:
+                    self._handlers[number](number, sys._getframe())
+                finally:
+                    self._deliver()
 
 
 def _check_text(name: str, value: object) -> None:
@@ -3509,10 +3530,12 @@ def _drop_frames(problem: BaseException) -> BaseException:
         trace = trace.tb_next
     if isinstance(problem, Exception) and not isinstance(problem, Auth0Error):
         problem.__dict__.setdefault("auth0_cli_places", places)
-    for link in (problem, problem.__cause__):
-        if link is not None:
-            link.__traceback__ = None
-            link.__context__ = None
+    links = [problem]
+    for link in links:  # which grows: the causes have frames, too, and so has what is in a group
+        link.__traceback__ = None
+        link.__context__ = None
+        inner = (link.__cause__, *getattr(link, "exceptions", ()))
+        links += [e for e in inner if isinstance(e, BaseException) and e not in links]
     return problem
 
 
@@ -3762,6 +3785,7 @@ class Auth0:
                 recent = None
             if recent is not None and recent[1] <= time.time() < recent[2]:
                 return recent[0]
+            recent = None  # a traceback shows the locals of this frame
         entry = self._obtain(audience, scope, min_ttl, interactive, force_refresh)
         now = time.time()
         until = entry["expires_at"]

@@ -1882,6 +1882,7 @@ if __name__ == "__main__":
 
 # ---- Tests ---------------------------------------------------------------------------------------
 
+import asyncio
 import calendar
 import io
 import itertools
@@ -2769,6 +2770,49 @@ class TestMachineToMachine:
         assert auth0.get_token() in tenant.access_tokens
         assert len(set(tenant.assertions)) == 2
 
+    def test_an_empty_secret_is_named(self, machine):
+        env = {"AUTH0_CLIENT_SECRET": "  "}
+        assert "AUTH0_CLIENT_SECRET is set but empty" in machine.run("token", env=env, exit=3).err
+        login = machine.run("login", "--flow", "client-credentials", env=env, exit=2)
+        assert "AUTH0_CLIENT_SECRET is set, but empty" in login.err
+
+    def test_white_space_around_a_variable_is_not_part_of_it(self, machine, tenant):
+        for name in ("DOMAIN", "CLIENT_ID", "CLIENT_SECRET", "AUDIENCE", "PROFILE"):
+            machine.env[f"AUTH0_{name}"] = f" {machine.env.get(f'AUTH0_{name}', 'default')}\r\n"
+        machine.env.update(AUTH0_SCOPE="\tread:things\n", AUTH0_ORGANIZATION="org_1 ")
+        assert machine.token() in tenant.access_tokens
+        sent = tenant.requests[-1].params
+        assert all(value == value.strip() for value in sent.values())
+        assert (sent["scope"], sent["organization"]) == ("read:things", "org_1")
+        assert machine.status()[0]["profile"] == "default"
+
+    def test_white_space_around_an_argument_is_not_part_of_it(self, tenant):
+        settings = {"client_secret": f" {MACHINE_SECRET}\n", "audience": f"{API}\n"}
+        auth0 = Auth0(f" {tenant.domain}\n", "practice-machine\n", cache=MemoryCache(), **settings)
+        assert auth0.get_token() in tenant.access_tokens
+
+    def test_auto_does_not_put_the_machine_in_the_place_of_a_user(
+        self, tenant, cli, desk, monkeypatch
+    ):
+        web = tenant.clients["practice-web"]
+        web.grants.add("client_credentials")
+        web.client_grants.append(API)
+        settings = {"client_secret": web.client_secret, "audience": API, "cache": cli.cache}
+        auth0 = Auth0(tenant.domain, web.client_id, **settings)
+        log_in(auth0, tenant)
+        assert auth0.login().user["sub"] == "auth0|alice"
+        assert auth0_cli.main(["login"], defaults=auth0) == 0
+        assert auth0.session().user["sub"] == "auth0|alice"
+        assert tenant.count("client_credentials") == 0
+        assert auth0.login(flow="client-credentials").user is None  # which says what it wants
+
+    def test_other_grants_take_numbers(self, tenant):
+        reply = {"error": "invalid_grant", "error_description": "wrong otp 123456"}
+        tenant.break_next("/oauth/token", status=403, body=reply)
+        with pytest.raises(OAuthError, match=r"wrong otp \*\*\*"):
+            machine(tenant.domain).grant("http://auth0.com/oauth/grant-type/mfa-otp", otp=123456)
+        assert tenant.requests[-1].params["otp"] == "123456"
+
 
 class TestPasswordLogin:
     REALM = "Username-Password-Authentication"
@@ -3092,6 +3136,142 @@ class TestGetToken:
         forge(tenant, lambda claims: jwt({**claims, "nonce": "x" * 43}))
         assert "nonce" in call("token", "--force-refresh", code=4).err
 
+    @table(
+        "change",
+        {
+            "an encrypted one": lambda reply: {**reply, "access_token": "a.b.c.d.e"},
+            "one whose response names it": lambda reply: {
+                **reply,
+                "access_token": "opaque",
+                "resource": OTHER_API,
+            },
+        },
+    )
+    def test_a_token_for_a_second_api_need_not_be_readable(self, logged_in, tenant, change):
+        tenant.mrrt = {OTHER_API: ["read:other"]}
+        tenant.break_next("/oauth/token", change=change)
+        other = logged_in.token("--audience", OTHER_API)
+        assert other in ("a.b.c.d.e", "opaque")
+        assert logged_in.token("--audience", OTHER_API) == other
+        assert tenant.count("refresh_token") == 1
+
+    @table(
+        "change",
+        {
+            "four parts": {"access_token": "a.b.c.d"},
+            "six parts": {"access_token": "a.b.c.d.e.f"},
+            "of another resource": {"access_token": "opaque", "resource": API},
+        },
+    )
+    def test_a_token_that_may_be_for_another_api_is_not_handed_out(
+        self, logged_in, tenant, call, change
+    ):
+        tenant.mrrt = {OTHER_API: ["read:other"]}
+        tenant.break_next("/oauth/token", change=lambda reply: {**reply, **change})
+        by = Auth0(tenant.domain, "practice-native", audience=OTHER_API, cache=logged_in.cache)
+        assert "multi-resource" in call("token", code=3, by=by).err
+        assert logged_in.token("--force-refresh") in tenant.access_tokens
+
+    @pytest.mark.parametrize(
+        ("kind", "advice"),
+        [("N_A", "not an access token for an API"), ("DPoP", "sender constraining")],
+    )
+    def test_a_token_that_is_no_bearer_token_is_named_with_advice(
+        self, logged_in, tenant, call, kind, advice
+    ):
+        tenant.break_next("/oauth/token", change=lambda reply: {**reply, "token_type": kind})
+        result = call("token", "--force-refresh", code=4)
+        assert f"{kind}, not Bearer" in result.err
+        assert advice in result.err
+        assert call("token", "--force-refresh").out.strip() in tenant.access_tokens
+
+    def test_a_third_party_application_is_told_which_scope_to_ask_for(self, cli, tenant):
+        native = tenant.clients["practice-native"]
+        tenant.clients["tpc_1"] = SimpleNamespace(**{**vars(native), "client_id": "tpc_1"})
+        auth0 = Auth0(tenant.domain, "tpc_1", audience=API, cache=cli.cache)
+        tenant.break_next("/oauth/token", change=lambda r: overridden(r, {"id_token": None}))
+        with pytest.raises(InvalidToken, match=r'third-party .* --scope "offline_access') as caught:
+            log_in(auth0, tenant)
+        assert "openid" in str(caught.value)
+        scope = "offline_access read:things"
+        narrow = Auth0(tenant.domain, "tpc_1", audience=API, scope=scope, cache=cli.cache)
+        assert log_in(narrow, tenant).user is None
+        assert narrow.get_token(force_refresh=True) in tenant.access_tokens
+
+    def test_a_refresh_that_hangs_costs_no_valid_token(self, logged_in, tenant, auth0, monkeypatch):
+        token = auth0.get_token()
+        auth0._recent.clear()
+        logged_in.edit(expire_in(30))
+        monkeypatch.setattr(auth0_cli, "FALLBACK_SECONDS", 0.3)
+        tenant.break_next("/oauth/token", drip=1)
+        assert auth0.get_token() == token
+        assert tenant.count("refresh_token") == 1
+
+    def test_a_lock_that_another_holds_for_long_costs_no_valid_token(
+        self, logged_in, tenant, auth0, monkeypatch
+    ):
+        token = auth0.get_token()
+        auth0._recent.clear()
+        logged_in.edit(expire_in(30))
+        monkeypatch.setattr(auth0_cli, "FALLBACK_SECONDS", 0.2)
+        with FileCache(logged_in.cache).lock(logged_in.session_file.stem, 5):
+            assert auth0.get_token() == token
+        assert tenant.count("refresh_token") == 0
+
+    @pytest.mark.parametrize("early", [0, 0.1])
+    @pytest.mark.parametrize("who", ["user", "machine"])
+    def test_a_busy_lock_of_a_cache_of_its_own_is_worth_another_try(
+        self, tenant, monkeypatch, who, early
+    ):
+        class LockError(Exception):
+            """As that of a Redis lock, which gives up a little before its time."""
+
+        class Cache(DictCache):
+            busy = False
+
+            @contextlib.contextmanager
+            def lock(self, key, timeout):
+                if self.busy:
+                    time.sleep(max(0, timeout - early))
+                    raise LockError
+                yield
+
+        cache = Cache()
+        auth0 = machine_at(tenant, cache) if who == "machine" else client(tenant, cache)
+        if who == "user":
+            log_in(auth0, tenant)
+        token = auth0.get_token()
+        auth0._recent.clear()
+        (key,) = cache.data
+        record = json.loads(cache.data[key])
+        expire_in(30)(record)
+        cache.data[key] = json.dumps(record).encode()
+        cache.busy = True
+        monkeypatch.setattr(auth0_cli, "FALLBACK_SECONDS", 1)
+        monkeypatch.setattr(auth0_cli, "LOCK_SECONDS", 1)
+        before = len(tenant.requests)
+        assert auth0.get_token() == token
+        expire_in(-5)(record)
+        cache.data[key] = json.dumps(record).encode()
+        auth0._recent.clear()
+        with pytest.raises(NetworkError, match="lock of this session was busy"):
+            auth0.get_token()
+        assert len(tenant.requests) == before
+        cache.busy = False
+        assert auth0.get_token() in tenant.access_tokens
+
+    def test_a_cache_that_is_down_costs_no_valid_token(self, tenant):
+        cache = DictCache()
+        auth0 = client(tenant, cache)
+        log_in(auth0, tenant)
+        (key,) = cache.data
+        record = json.loads(cache.data[key])
+        expire_in(30)(record)
+        cache.data[key] = json.dumps(record).encode()
+        cache.lock = cache.write = lambda *_: 1 / 0
+        assert auth0.get_token() == record["tokens"][0]["access_token"]
+        assert tenant.count("refresh_token") == 0
+
 
 class TestManyProcesses:
     @pytest.mark.parametrize(
@@ -3198,6 +3378,150 @@ class TestManyProcesses:
             calls = [pool.submit(one.get_token, force_refresh=True) for one in clients]
             assert len({call.result() for call in calls}) == 1
         assert tenant.count("refresh_token") == 1
+
+    @table(
+        "how",
+        {
+            "429": {"status": 429, "headers": {"Retry-After": "60"}},
+            "429 of Auth0": {"status": 429, "headers": {"x-ratelimit-reset": "in 60 s"}},
+            "503": {"status": 503, "headers": {"Retry-After": "60"}},
+        },
+    )
+    def test_all_wait_as_long_as_the_server_asks_one_of_them(self, logged_in, tenant, auth0, how):
+        if "x-ratelimit-reset" in how["headers"]:
+            how["headers"]["x-ratelimit-reset"] = str(int(time.time()) + 60)
+        logged_in.expire()
+        tenant.break_all("/oauth/token", **how)
+        started = [logged_in.start("token") for _ in range(4)]
+        started.append(logged_in.start("token", "--force-refresh"))
+        with ThreadPoolExecutor(8) as pool:
+            clients = [auth0, client(tenant, logged_in.cache)] * 4
+            calls = [
+                pool.submit(one.get_token, force_refresh=i > 3) for i, one in enumerate(clients)
+            ]
+        errors = [call.exception() for call in calls]
+        assert {type(error) for error in errors} == {NetworkError}
+        assert all(30 < error.retry_after <= 61 for error in errors)
+        said = {running.finish(5).err for running in started}
+        assert len({*said, *(f"auth0_cli: {error}\n" for error in errors)}) == 1
+        tenant.mend()
+        logged_in.run("token", exit=5)
+        assert tenant.count("refresh_token") == 1
+        (state,) = logged_in.cache.glob("*.state")
+        failure = json.loads(state.read_text())
+        state.write_text(json.dumps({**failure, "until": time.time() - 1}))
+        assert logged_in.token() in tenant.access_tokens
+        assert not state.exists()
+        assert logged_in.token("--force-refresh")
+
+    @pytest.mark.parametrize("how", [{"status": 503}, {"close": "before"}], ids=["503", "closed"])
+    def test_a_failure_without_a_time_to_wait_makes_no_storm(
+        self, logged_in, tenant, auth0, hurried, how
+    ):
+        logged_in.expire()
+        tenant.break_all("/oauth/token", **how)
+        for _ in range(100):  # the clock stands still but for the waits between two tries
+            with pytest.raises(NetworkError):
+                auth0.get_token()
+        requests = tenant.count("refresh_token")
+        assert requests <= 10
+        hurried.sleeps.append(61)
+        with pytest.raises(NetworkError):
+            auth0.get_token()
+        assert tenant.count("refresh_token") > requests
+        tenant.mend()
+        hurried.sleeps.append(61)
+        assert auth0.get_token() in tenant.access_tokens
+        assert not list(logged_in.cache.glob("*.state"))
+
+    def test_those_who_waited_for_a_request_share_its_failure(self, logged_in, tenant, auth0):
+        logged_in.expire()
+        tenant.token_delay = 0.5
+        tenant.break_all("/oauth/token", status=503)
+        with ThreadPoolExecutor(9) as pool:
+            first = pool.submit(auth0.get_token)
+            tenant.wait_for(lambda: tenant.count("refresh_token"))
+            others = [client(tenant, logged_in.cache) for _ in range(8)]
+            calls = [first, *(pool.submit(one.get_token) for one in others)]
+        assert {type(call.exception()) for call in calls} == {NetworkError}
+        assert tenant.count("refresh_token") == 1
+
+    def test_a_valid_token_is_served_while_the_server_asks_to_wait(self, logged_in, tenant):
+        token = logged_in.token()
+        logged_in.edit(expire_in(30))
+        tenant.break_all("/oauth/token", status=429, headers={"Retry-After": "60"})
+        for _ in range(3):
+            assert logged_in.token() == token
+        assert tenant.count("refresh_token") == 1
+
+    def test_a_failure_ends_with_the_session(self, logged_in, tenant, auth0):
+        logged_in.expire()
+        tenant.break_next("/oauth/token", status=429, headers={"Retry-After": "60"})
+        logged_in.run("token", exit=5)
+        log_in(auth0, tenant, "bob")
+        assert logged_in.token("--force-refresh") in tenant.access_tokens
+        tenant.break_next("/oauth/token", status=429, headers={"Retry-After": "60"})
+        logged_in.run("token", "--force-refresh", exit=5)
+        logged_in.run("logout")
+        assert not list(logged_in.cache.glob("*.state"))
+
+    @pytest.mark.parametrize(
+        "failure",
+        [
+            b"",
+            b"{",
+            b"[]",
+            b'{"at": 1}',
+            b'{"at": 1e400, "until": 1e400, "count": 1e400, "message": ""}',
+            b'{"at": %s, "until": 0, "count": 0, "message": ""}' % (b"9" * 400),
+            b'{"at": [], "until": {}, "count": null, "message": 7}',
+            b"\xff" * 100,
+        ],
+        ids=range(8),
+    )
+    def test_a_damaged_failure_costs_nothing(self, logged_in, tenant, failure):
+        name = f"{logged_in.session_file.stem}~failure.state"
+        path = logged_in.cache / name
+        path.write_bytes(failure)
+        path.chmod(0o600)
+        assert logged_in.token("--force-refresh") in tenant.access_tokens
+
+    @posix_only
+    def test_a_lock_file_that_is_removed_amid_a_refresh_splits_no_lock(self, logged_in, tenant):
+        logged_in.expire()
+        (lock,) = logged_in.cache.glob("*.lock")
+        os.utime(lock, (1, 1))
+        tenant.token_delay = 0.6
+        first = logged_in.start("token")
+        tenant.wait_for(lambda: tenant.count("refresh_token"))
+        assert lock.stat().st_mtime > 1000  # cleaners of old files see that it is in use
+        lock.unlink()
+        others = [logged_in.start("token") for _ in range(3)]
+        assert len({running.finish().out for running in (first, *others)}) == 1
+        assert tenant.count("refresh_token") == 1
+        tenant.token_delay = 0
+        assert logged_in.token("--force-refresh") in tenant.access_tokens
+
+    @posix_only
+    def test_a_lock_that_was_replaced_before_it_was_taken_is_taken_anew(self, logged_in):
+        cache, key = FileCache(logged_in.cache), logged_in.session_file.stem
+        true, replaced = auth0_cli._try_file_lock, []
+
+        def replace(fd, lock):
+            taken = true(fd, lock)
+            if lock and not replaced:
+                replaced.append(1)
+                (logged_in.cache / f"{key}.lock").unlink()
+            return taken
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(auth0_cli, "_try_file_lock", replace)
+            with cache.lock(key, 5):
+                script = f"import fcntl; fcntl.flock(open({str(cache.path(key, '.lock'))!r}), 6)"
+                done = subprocess.run(
+                    [sys.executable, "-c", script], capture_output=True, check=False
+                )
+        assert b"BlockingIOError" in done.stderr
 
 
 class TestSoak:
@@ -3390,6 +3714,25 @@ class TestStatusAndLogout:
         first.write_text(first.read_text().replace('"version": 1', '"version": 2'))
         logged_in.run("logout", "--all", exit=1)
         assert list(logged_in.cache.glob("*.json")) == [first]
+
+    def test_status_shows_the_api_of_a_default_audience(self, cli, tenant):
+        cli.env["AUTH0_AUDIENCE"] = ""
+
+        def default(audience):
+            return lambda reply: {**reply, "access_token": jwt({"aud": audience})}
+
+        for audience, shown in (
+            ([API, f"{tenant.issuer}userinfo"], API),
+            (API, API),
+            (f"{tenant.issuer}userinfo", None),
+        ):
+            tenant.break_next("/oauth/token", change=default(audience))
+            cli.login()
+            assert cli.status()[0]["tokens"][0]["audience"] == shown
+            assert json.loads(cli.run("token", "--json").out)["audience"] == shown
+            assert ("/userinfo only" in cli.run("status").out) == (shown is None)
+        cli.login()  # an opaque one
+        assert "/userinfo only" in cli.run("status").out
 
 
 class TestCommandLine:
@@ -5656,6 +5999,250 @@ class TestLibrary:
         id_token = json.loads(logged_in.session_file.read_text())["id_token"]
         assert claims_of(id_token)["email"] == "new@example.test"
 
+    @table(
+        "names",
+        {
+            "domain and client": ("AUTH0_DOMAIN", "AUTH0_CLIENT_ID"),
+            "domain": ("AUTH0_DOMAIN",),
+            "client": ("AUTH0_CLIENT_ID",),
+        },
+    )
+    def test_the_environment_of_another_application_is_not_used(
+        self, tenant, tmp_path, monkeypatch, desk, capsys, names
+    ):
+        secret = "acme-secret-0123456789"
+        others = {
+            "AUTH0_DOMAIN": "acme.eu.auth0.com",
+            "AUTH0_CLIENT_ID": "acme-web",
+            "AUTH0_CLIENT_SECRET": secret,
+            "AUTH0_AUDIENCE": "https://acme.example/",
+            "AUTH0_SCOPE": "openid read:acme",
+            "AUTH0_ORGANIZATION": "org_acme",
+        }
+        for name, value in others.items():
+            if name not in ("AUTH0_DOMAIN", "AUTH0_CLIENT_ID") or name in names:
+                monkeypatch.setenv(name, value)
+        auth0 = Auth0(tenant.domain, "practice-native", cache=tmp_path / "sessions")
+        assert auth0.login().user["sub"] == "auth0|alice"  # with the browser, and not as a machine
+        auth0.get_token(force_refresh=True)
+        for command in ("login", "token --force-refresh", "doctor", "logout"):
+            assert auth0_cli.main(command.split(), defaults=auth0) == 0, capsys.readouterr().err
+        assert tenant.count("refresh_token") == 2
+        assert tenant.count("/oauth/revoke") == 1
+        for request in tenant.requests:
+            values = set(request.params.values())
+            assert not values & set(others.values())
+            assert "read:acme" not in request.params.get("scope", "")
+
+    def test_the_environment_counts_for_its_application_in_each_spelling(
+        self, tenant, tmp_path, monkeypatch
+    ):
+        monkeypatch.setenv("AUTH0_DOMAIN", tenant.domain.upper() + "/")
+        monkeypatch.setenv("AUTH0_CLIENT_ID", "practice-machine")
+        monkeypatch.setenv("AUTH0_CLIENT_SECRET", MACHINE_SECRET)
+        monkeypatch.setenv("AUTH0_AUDIENCE", API)
+        auth0 = Auth0(tenant.domain, "practice-machine", cache=tmp_path / "sessions")
+        assert auth0.get_token() in tenant.access_tokens
+
+    def test_a_secret_alone_counts_for_the_client_of_the_arguments(
+        self, tenant, tmp_path, monkeypatch
+    ):
+        monkeypatch.setenv("AUTH0_CLIENT_SECRET", MACHINE_SECRET)
+        settings = {"audience": API, "cache": tmp_path / "sessions"}
+        auth0 = Auth0(tenant.domain, "practice-machine", **settings)
+        assert auth0.get_token() in tenant.access_tokens
+
+    def test_a_secret_of_the_environment_is_for_no_client_that_the_store_names(
+        self, tenant, logged_in, monkeypatch
+    ):
+        monkeypatch.setenv("AUTH0_CLIENT_SECRET", "somebody-s-secret-0123456789")
+        unnamed = Auth0(cache=logged_in.cache)
+        assert unnamed.get_token(force_refresh=True) in tenant.access_tokens
+        monkeypatch.setenv("AUTH0_DOMAIN", tenant.domain)  # half a name is none
+        assert unnamed.get_token(force_refresh=True) in tenant.access_tokens
+        unnamed.logout()
+        assert tenant.count("/oauth/revoke") == 1
+        for request in tenant.requests:
+            assert "client_secret" not in request.params
+
+    @pytest.mark.parametrize("name", ["State", "STATE ", "scope[]", "redirect_uri[0]", "Client_ID"])
+    def test_a_parameter_of_its_own_is_refused_in_each_spelling(self, tenant, call, name):
+        by = client(tenant, MemoryCache())
+        result = call("login", "--flow", "browser", "--param", f"{name}=x", code=2, by=by)
+        assert "--param" in result.err
+        assert tenant.requests == []
+
+    def test_a_max_age_of_5000_digits_is_refused(self, tenant, call):
+        by = client(tenant, MemoryCache(), params={"max_age": "9" * 5000})
+        assert "max_age" in call("login", "--flow", "browser", code=2, by=by).err
+        assert tenant.requests == []
+
+    @pytest.mark.parametrize("domain", ["127.0.0.08", "127.0.00.1", "127.0.0.256", "0127.0.0.1"])
+    def test_what_some_resolvers_read_differently_is_no_loopback_address(self, domain, call):
+        by = Auth0(f"http://{domain}:8080", "c", cache=MemoryCache())
+        assert "plain http" in call("token", code=2, by=by).err
+
+    @pytest.mark.parametrize("port", ["000001999999", "65536", "0", "000", "9" * 5000])
+    def test_a_port_that_is_none_is_refused(self, port, call):
+        by = Auth0(f"http://127.0.0.1:{port}", "c", cache=MemoryCache())
+        assert "is not a domain" in call("token", code=2, by=by).err
+
+    def test_a_thread_with_a_small_stack_survives_json_that_is_nested_deeply(self, tenant):
+        script = f"""if True:
+            import threading, auth0_cli
+            def run():
+                settings = dict(client_secret="s", audience="a", cache=auth0_cli.MemoryCache())
+                try:
+                    auth0_cli.Auth0({tenant.domain!r}, "practice-machine", **settings).get_token()
+                except auth0_cli.Auth0Error as problem:
+                    print(type(problem).__name__)
+            threading.stack_size(64 * 1024)
+            thread = threading.Thread(target=run)
+            thread.start()
+            thread.join()"""
+        for nested in (b"[" * 100_000, b'{"a":' * 50_000):
+            tenant.break_all("/oauth/token", body=b'{"x":' + nested)
+            done = subprocess.run(
+                [sys.executable, "-c", script],
+                cwd=Demo.program.parent,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert (done.returncode, done.stdout) == (0, "NetworkError\n"), done.stderr
+            tenant.mend()
+
+    @table(
+        "fail",
+        {
+            "a refused refresh": lambda tenant, auth0: (
+                tenant.break_all("/oauth/token", status=403, body={"error": "access_denied"}),
+                auth0.get_token(force_refresh=True),
+            ),
+            "a session that has ended": lambda tenant, auth0: (
+                tenant.revoke_sessions("alice"),
+                auth0.get_token(min_ttl=1e9, force_refresh=True),
+            ),
+            "no network": lambda tenant, auth0: (
+                tenant.close(),
+                auth0.get_token(force_refresh=True),
+            ),
+            "an answer without token": lambda tenant, auth0: (
+                tenant.break_all("/oauth/token", change=lambda r: {**r, "token_type": "mac"}),
+                auth0.get_token(force_refresh=True),
+            ),
+            "a password": lambda tenant, auth0: auth0.login(
+                flow="password", username="alice", password="wrong-password-1"
+            ),
+            "a logout": lambda tenant, auth0: (
+                tenant.break_all("/oauth/revoke", status=403, body={"error": "access_denied"}),
+                auth0.logout(),
+            ),
+            "the ID token": lambda tenant, auth0: (
+                tenant.break_all("/oauth/token", status=403, body={"error": "access_denied"}),
+                auth0.get_id_token(force_refresh=True),
+            ),
+            "another grant": lambda tenant, auth0: auth0.grant(
+                "unknown", subject_token="subject-token-1"
+            ),
+            "the module's function": lambda tenant, auth0: get_token(
+                domain=tenant.domain,
+                client_id="practice-machine",
+                client_secret="wrong-secret-1",
+                audience=API,
+                cache=auth0._given["cache"],
+            ),
+        },
+    )
+    def test_the_frames_of_an_error_hold_no_secret(self, logged_in, tenant, hurried, fail):
+        auth0 = client(tenant, logged_in.cache)
+        tenant.secrets.update(("wrong-password-1", "subject-token-1", "wrong-secret-1"))
+        with pytest.raises(auth0_cli.Auth0Error) as caught:
+            fail(tenant, auth0)
+        assert not secrets_in_frames(caught.value, tenant)
+
+    def test_no_frame_shows_a_token_that_was_given_before(self, logged_in, tenant, hurried):
+        auth0 = client(tenant, logged_in.cache)
+        auth0.get_token()
+        auth0_cli.FileCache(logged_in.cache).delete(logged_in.session_file.stem)
+        hurried.sleeps.append(2)
+        with pytest.raises(LoginRequired) as caught:
+            auth0.get_token()
+        assert not secrets_in_frames(caught.value, tenant)
+
+    def test_the_causes_of_an_error_show_no_secret_either(self, tenant):
+        class Cache(DictCache):
+            def write(self, key, data):
+                if key.count("~") == 2:
+                    self.send(data)
+                super().write(key, data)
+
+            def send(self, data):
+                try:
+                    self.connect(data)
+                except OSError as problem:
+                    raise ValueError("not sent") from problem
+
+            def connect(self, data):
+                raise ConnectionError("refused")
+
+        auth0 = client(tenant, Cache())
+        with pytest.raises(CacheError) as caught:
+            auth0.login(flow="password", username="alice", password="wonderland-1")
+        assert type(caught.value.__cause__.__cause__) is ConnectionError
+        assert not secrets_in_frames(caught.value, tenant)
+
+    @pytest.mark.skipif(sys.version_info < (3, 11), reason="exception groups came with 3.11")
+    def test_the_members_of_a_group_show_no_secret_either(self, tenant):
+        class Cache(DictCache):
+            def write(self, key, data):
+                if key.count("~") == 2:
+                    problems = []
+                    for _ in range(2):
+                        try:
+                            self.send(data)
+                        except OSError as problem:
+                            problems.append(problem)
+                    raise ExceptionGroup("both", problems)  # noqa: F821 - of 3.11
+                super().write(key, data)
+
+            def send(self, data):
+                raise ConnectionError("refused")
+
+        auth0 = client(tenant, Cache())
+        with pytest.raises(CacheError) as caught:
+            auth0.login(flow="password", username="alice", password="wonderland-1")
+        assert len(caught.value.__cause__.exceptions) == 2
+        assert not secrets_in_frames(caught.value, tenant)
+
+    @table("duplicate", {"copy": copy.copy, "pickle": lambda o: pickle.loads(pickle.dumps(o))})
+    def test_a_copy_carries_settings_only(self, logged_in, tenant, monkeypatch, duplicate):
+        auth0 = client(tenant, str(logged_in.cache), profile="default")
+        token = auth0.get_token()
+        other = duplicate(auth0)
+        assert token not in repr(vars(other))
+        assert other.get_token() == token  # which it reads from the file
+        monkeypatch.setenv("AUTH0_CLI_CACHE", str(logged_in.cache))
+        of_the_environment = client(tenant, None)
+        assert of_the_environment.get_token() == token
+        other = duplicate(of_the_environment)
+        monkeypatch.setenv("AUTH0_CLI_CACHE", str(logged_in.cache / "of another machine"))
+        with pytest.raises(LoginRequired):
+            other.get_token()
+
+
+def secrets_in_frames(problem, tenant):
+    """Return which secrets a crash reporter shows that captures the locals of frames."""
+    links, shown = [problem], []
+    for link in links:
+        links += filter(None, (link.__cause__, link.__context__, *getattr(link, "exceptions", ())))
+        trace = link.__traceback__
+        while trace:
+            if link is not problem or trace.tb_frame.f_code.co_filename == auth0_cli.__file__:
+                shown += map(repr, trace.tb_frame.f_locals.values())
+            trace = trace.tb_next
+    return [secret for secret in tenant.secrets if secret in "".join(shown)]
+
 
 MISSING = object()
 
@@ -6051,6 +6638,46 @@ class TestSessionFiles:
                 os._exit(1 if sys.exc_info()[0] else 0)
         assert os.waitpid(child, 0)[1] == 0
 
+    def test_a_tilde_of_a_cache_directory_is_the_home_directory(self, cli, tenant, auth0):
+        cli.env["AUTH0_CLI_CACHE"] = str(cli.cache)
+        log_in(client(tenant, "~/auth0_cli/kept"), tenant)
+        assert [path.suffix for path in (cli.home / "auth0_cli" / "kept").glob("*.json")] == [
+            ".json"
+        ]
+        assert cli.run("token", "--cache", "~/auth0_cli/kept").out.strip() in tenant.access_tokens
+        assert cli.run("token", env={"AUTH0_CLI_CACHE": "~/auth0_cli/kept"}).out.strip()
+        assert not (Path.cwd() / "~").exists()
+
+    @pytest.mark.parametrize("home", ["/nonexistent", "", "relative", "/dev/null"])
+    def test_without_a_home_directory_a_user_is_told_and_a_machine_is_served(
+        self, cli, tenant, home
+    ):
+        env = {"AUTH0_CLI_CACHE": None, "HOME": home}
+        arguments = ["--flow", "password", "--username", "alice"]
+        result = cli.run("login", *arguments, stdin="wonderland-1\n", env=env, exit=1)
+        assert "HOME is not set, or is not a directory" in result.err
+        assert tenant.requests == []
+        secret = {"AUTH0_CLIENT_ID": "practice-machine", "AUTH0_CLIENT_SECRET": MACHINE_SECRET}
+        served = cli.run("token", env={**env, **secret})
+        assert served.out.strip() in tenant.access_tokens
+        assert "warning: the session was not saved" in served.err
+        assert not list(cli.home.iterdir())
+
+    @pytest.mark.parametrize("mask", [0o177, 0o277, 0o777, 0o000])
+    def test_an_unusual_umask_changes_nothing(self, cli, tenant, mask):
+        before = os.umask(mask)
+        try:
+            cli.cache = cli.cache / "below" / "it"
+            auth0 = client(tenant, cli.cache)
+            log_in(auth0, tenant)
+            assert auth0.get_token(force_refresh=True) in tenant.access_tokens
+        finally:
+            os.umask(before)
+        assert stat.S_IMODE(cli.cache.stat().st_mode) == 0o700
+        assert stat.S_IMODE(cli.cache.parent.stat().st_mode) & 0o077 == 0
+        for path in cli.cache.iterdir():
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
 
 # ---- Tests: practice tenant ----------------------------------------------------------------------
 
@@ -6413,6 +7040,39 @@ def machine(domain):
     """Return a machine's client, which keeps nothing."""
     settings = {"client_secret": MACHINE_SECRET, "audience": API, "cache": MemoryCache()}
     return Auth0(domain, "practice-machine", **settings)
+
+
+def machine_at(tenant, cache):
+    """Return a machine's client, whose sessions are there."""
+    settings = {"client_secret": MACHINE_SECRET, "audience": API, "cache": cache}
+    return Auth0(tenant.domain, "practice-machine", **settings)
+
+
+@pytest.fixture
+def installed():
+    """Return a function that installs a signal handler for this test."""
+    before = {}
+
+    def install(number, handler):
+        before[number] = signal.signal(number, handler)
+        return handler
+
+    yield install
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+class SimpleHandler:
+    """A signal handler that is an object."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def __call__(self, *_):
+        self.function()
+
+    def handle(self, number, frame):
+        self.function()
 
 
 @pytest.fixture
@@ -7182,6 +7842,60 @@ class TestIdToken(Shared):
     def test_not_before_a_time_within_the_leeway_is_accepted(self, auth0, tenant):
         forge(tenant, lambda claims: jwt(changed(claims, "nbf", in_seconds(30))))
         assert log_in(auth0, tenant).user["name"] == "Alice Liddell"
+
+    @table(
+        "changes",
+        {
+            "another auth_time": {"auth_time": 1},
+            "auth_time of the future": {"auth_time": 1 << 40},
+            "no auth_time": {"auth_time": MISSING},
+            "expired": {"exp": 1},
+            "no expiry": {"exp": MISSING},
+            "issued long ago": {"iat": 1},
+            "issued in the future": {"iat": in_seconds(9000)},
+            "not valid yet": {"nbf": in_seconds(9000)},
+            "without nonce": {"nonce": MISSING},
+            "a stranger's at_hash": {"at_hash": "x"},
+        },
+    )
+    def test_a_refresh_is_not_refused_for_what_is_the_provider_s_duty(
+        self, tenant, cli, call, changes
+    ):
+        auth0 = client(tenant, cli.cache, params={"max_age": "3600"})
+        log_in(auth0, tenant)
+
+        def make(claims):
+            for name, value in changes.items():
+                claims = changed(claims, name, value)
+            return jwt(claims)
+
+        for _ in range(2):
+            forge(tenant, make)
+            assert call("token", "--force-refresh", by=auth0).out.strip() in tenant.access_tokens
+        assert tenant.count("refresh_token") == 2
+        assert auth0.session().user["sub"] == "auth0|alice"
+
+    def test_a_refresh_with_the_nonce_of_another_login_brings_nothing(self, auth0, tenant):
+        log_in(auth0, tenant)
+        forge(tenant, lambda claims: jwt({**claims, "nonce": "of another login"}))
+        with pytest.raises(InvalidToken) as caught:
+            auth0.get_token(force_refresh=True)
+        assert caught.value.claim == "nonce"
+
+    def test_a_login_with_a_key_that_is_not_shown_yet_requests_the_keys_once_more(
+        self, auth0, tenant
+    ):
+        path = "/.well-known/jwks.json"
+        tenant.break_next(path, status=200, body={"keys": [KEYS[2].jwk()]})
+        assert log_in(auth0, tenant).user["sub"] == "auth0|alice"
+        assert tenant.count(path) == 2
+        auth0.get_token(force_refresh=True)
+        assert tenant.count(path) == 2  # the new ones are kept
+
+    def test_a_login_with_a_key_that_is_never_shown_requests_the_keys_twice(self, auth0, tenant):
+        forge(tenant, lambda claims: jwt(claims, {"kid": "unknown"}, KEYS[2]))
+        assert refused(auth0, tenant) == "kid"
+        assert tenant.count("/.well-known/jwks.json") == 2
 
 
 # ---- Tests: loopback listener --------------------------------------------------------------------
@@ -9588,6 +10302,178 @@ class TestFaults:
         auth0.get_token()
         (token,) = auth0.session().tokens
         assert token["expires_at"] <= begun + tenant.access_ttl + 10
+
+    @posix_only
+    @table(
+        "handler",
+        {
+            "function": lambda fail: lambda number, frame: fail(),
+            "method": lambda fail: SimpleHandler(fail).handle,
+            "object": SimpleHandler,
+            "partial": lambda fail: functools.partial(SimpleHandler.handle, SimpleHandler(fail)),
+            "of one call": lambda fail: (
+                lambda number, _: (signal.signal(number, signal.SIG_DFL), fail())
+            ),
+        },
+    )
+    @pytest.mark.parametrize("amid", ["login", "token", "logout"])
+    def test_what_a_signal_handler_raises_amid_a_save_reaches_the_caller(
+        self, logged_in, auth0, tenant, monkeypatch, handler, amid
+    ):
+        raised = TimeoutError("of the handler")  # an OSError, as a disk's would be
+
+        def fail():
+            raise raised
+
+        def interrupted(*_):
+            signal.raise_signal(signal.SIGALRM)
+
+        use = {
+            "login": lambda: auth0.login(flow="password", username="bob", password="builder-1"),
+            "token": machine_at(tenant, logged_in.cache).get_token,
+            "logout": auth0.logout,
+        }[amid]
+        before = signal.signal(signal.SIGALRM, handler(fail))
+        try:
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "unlink" if amid == "logout" else "replace", interrupted)
+                with pytest.raises(TimeoutError) as caught:
+                    use()
+        finally:
+            signal.signal(signal.SIGALRM, before)
+        assert caught.value is raised
+        for file in logged_in.cache.glob("*.json"):
+            with FileCache(logged_in.cache).lock(file.stem, 0):
+                pass
+        logged_in.run("token", "--force-refresh", exit=3 if amid == "logout" else 0)
+
+    def test_an_error_of_a_cache_itself_is_no_signal(self, tenant):
+        cache = DictCache()
+        auth0 = client(tenant, cache)
+        log_in(auth0, tenant)
+        cache.read = lambda _: 1 / 0
+        with pytest.raises(CacheError, match="ZeroDivisionError"):
+            auth0.get_token()
+
+    @posix_only
+    @pytest.mark.parametrize("first", ["SIGTERM", "SIGCHLD"])
+    def test_each_signal_amid_a_refresh_reaches_its_handler(
+        self, logged_in, auth0, tenant, installed, first
+    ):
+        """SIGCHLD, as of a child that ends, takes no effect away from the one that ends us."""
+        calls = []
+        installed(signal.SIGCHLD, lambda number, frame: calls.append((number, frame.f_lineno > 0)))
+        installed(signal.SIGTERM, lambda number, _: sys.exit(7))
+        numbers = dict.fromkeys((getattr(signal, first), signal.SIGTERM, signal.SIGCHLD))
+
+        def interrupt(reply):
+            for number in numbers:
+                os.kill(os.getpid(), number)
+                time.sleep(0.02)  # so that the main thread handles one after the other
+            return reply
+
+        tenant.break_next("/oauth/token", change=interrupt)
+        with pytest.raises(SystemExit) as caught:
+            auth0.get_token(force_refresh=True)
+        assert caught.value.code == 7
+        assert calls == [(signal.SIGCHLD, True)]
+        assert tenant.count("refresh_token") == 1
+        assert logged_in.token("--force-refresh") in tenant.access_tokens  # the new one is kept
+
+    @posix_only
+    def test_a_timer_that_goes_off_again_and_again_loses_nothing(
+        self, logged_in, auth0, tenant, installed
+    ):
+        ticks, frames = [], []
+
+        def tick(number, frame):
+            ticks.append(number)
+            frames.append(frame.f_lineno)
+
+        installed(signal.SIGALRM, tick)
+        tenant.token_delay = 0.1
+        signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+        try:
+            for _ in range(3):
+                assert auth0.get_token(force_refresh=True) in tenant.access_tokens
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        assert len(ticks) > 3
+        assert signal.getsignal(signal.SIGALRM) is tick
+
+    @posix_only
+    @pytest.mark.parametrize(
+        ("at", "other"), [("begin", "SIGHUP"), ("end", "SIGCHLD")], ids=["begin", "end"]
+    )
+    def test_a_handler_that_raises_while_signals_are_held_or_freed_takes_no_other_away(
+        self, logged_in, auth0, tenant, installed, monkeypatch, at, other
+    ):
+        class Own(Exception):
+            pass
+
+        def fail(*_):
+            raise Own
+
+        calls, replaced, true, other = [], [], signal.signal, getattr(signal, other)
+        installed(other, lambda *_: calls.append(1))
+        installed(signal.SIGTERM, fail)
+
+        def replace(number, handler):
+            """One of these numbers is lower, and so handled before, and the other higher."""
+            if at == "begin" and number == signal.SIGTERM:
+                fail()  # as its handler does, which is not replaced yet
+            result = true(number, handler)
+            replaced.append(number)
+            if at == "end" and replaced.count(number) == 2 and number == signal.SIGTERM:
+                signal.raise_signal(number)
+            return result
+
+        with monkeypatch.context() as patch:
+            patch.setattr(signal, "signal", replace)
+            with pytest.raises(Own):
+                auth0.get_token(force_refresh=True)
+        for count in (1, 2):
+            signal.raise_signal(other)
+            assert len(calls) == count
+        with pytest.raises(Own):
+            signal.raise_signal(signal.SIGTERM)
+        assert tenant.count("refresh_token") == (0 if at == "begin" else 1)
+        assert logged_in.token("--force-refresh") in tenant.access_tokens
+
+    @posix_only
+    def test_an_event_loop_s_signal_amid_a_refresh_is_its_own_once(self, logged_in, auth0, tenant):
+        calls = []
+
+        async def run():
+            loop = asyncio.get_running_loop()
+            loop.add_signal_handler(signal.SIGHUP, calls.append, 1)
+            hang_up = functools.partial(os.kill, os.getpid(), signal.SIGHUP)
+            tenant.break_next("/oauth/token", change=lambda reply: hang_up() or reply)
+            token = auth0.get_token(force_refresh=True)
+            while not calls:
+                await asyncio.sleep(0)
+            await asyncio.sleep(0.01)
+            loop.remove_signal_handler(signal.SIGHUP)
+            return token
+
+        assert asyncio.run(run()) in tenant.access_tokens
+        assert calls == [1]
+
+    def test_a_daemon_thread_s_refresh_is_kept_when_the_program_ends(self, logged_in, tenant):
+        script = """if True:
+            import sys, threading, auth0_cli
+            threading.Thread(target=auth0_cli.get_token, daemon=True).start()
+            sys.stdin.readline()"""
+        logged_in.expire()
+        tenant.token_delay = 0.5
+        options = {"env": logged_in.env, "cwd": Demo.program.parent, "stdin": subprocess.PIPE}
+        with subprocess.Popen([sys.executable, "-c", script], **options) as program:
+            tenant.wait_for(lambda: tenant.count("refresh_token"))
+            program.communicate(b"end\n", timeout=20)
+        assert program.returncode == 0
+        tenant.token_delay = 0
+        assert logged_in.token("--force-refresh") in tenant.access_tokens
+        assert tenant.count("refresh_token") == 2
 
 
 def limited(cli, limit, *args, stdin="", prefix=()):
