@@ -3432,7 +3432,7 @@ class TestManyProcesses:
         tenant.mend()
         hurried.sleeps.append(61)
         assert auth0.get_token() in tenant.access_tokens
-        assert not list(logged_in.cache.glob("*.state"))
+        assert not list(logged_in.cache.glob("*failure.state"))
 
     def test_those_who_waited_for_a_request_share_its_failure(self, logged_in, tenant, auth0):
         logged_in.expire()
@@ -3463,7 +3463,7 @@ class TestManyProcesses:
         tenant.break_next("/oauth/token", status=429, headers={"Retry-After": "60"})
         logged_in.run("token", "--force-refresh", exit=5)
         logged_in.run("logout")
-        assert not list(logged_in.cache.glob("*.state"))
+        assert not list(logged_in.cache.glob("*failure.state"))
 
     @pytest.mark.parametrize(
         "failure",
