@@ -3359,14 +3359,19 @@ class _Terminated(BaseException):
 
 def _write(text: str) -> None:
     """The result, to stdout. Auth0Error if it could not be written as a whole."""
+    out = sys.stdout
     try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        if os.name == "nt" and hasattr(out, "buffer"):  # as text \n is \r\n: $(...) keeps the \r
+            out.flush()
+            out.buffer.write(text.encode(out.encoding, out.errors or "strict"))
+        else:
+            out.write(text)
+        out.flush()
     except UnicodeEncodeError:
         _write(text.encode("ascii", "backslashreplace").decode("ascii"))
     except (OSError, ValueError, AttributeError) as problem:
         try:  # what is still buffered must not fail a second time when the interpreter ends
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
         except (OSError, ValueError, AttributeError):
             pass
         reason = getattr(problem, "strerror", None) or "it is closed"

@@ -1373,6 +1373,7 @@ if __name__ == "__main__":
 # ---- Tests ---------------------------------------------------------------------------------------
 
 import calendar
+import io
 import itertools
 import pickle
 import queue
@@ -3703,6 +3704,20 @@ class TestOtherPlatforms:
         with pytest.raises(PermissionError):
             FileCache(tmp_path / "sessions").write("a~b~c", b"x")
         assert 1.9 < sum(hurried.sleeps) < 2.1
+
+    @pytest.mark.parametrize(
+        "command", ["token", "token --json", "token --exec-credential", "status --json"]
+    )
+    def test_windows_prints_lines_that_a_posix_shell_takes_whole(
+        self, windows, auth0, tenant, monkeypatch, command
+    ):
+        log_in(auth0, tenant)
+        out = io.TextIOWrapper(io.BytesIO(), "utf-8", newline="\r\n")
+        monkeypatch.setattr(sys, "stdout", out)
+        assert auth0_cli.main(command.split(), defaults=auth0) == 0
+        lines = out.buffer.getvalue().decode().split("\n")
+        assert [line.isprintable() for line in lines] == [True, True]
+        assert lines[1] == ""
 
     def test_windows_shares_no_port(self, windows):
         with auth0_cli._Listener((0,)) as listener:
