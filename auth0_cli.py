@@ -3520,7 +3520,8 @@ def _describe(session: Session, file: str | None) -> str:
         f"  application  {_clean(session.client_id, 80)}, profile {_clean(session.profile, 80)}",
         f"  session      {'is renewed without a login' if renewed else 'ends with its token'}",
         *(f"  token        {_describe_token(token)}" for token in session.tokens),
-        *([f"  file         {_clean(file, 400)}"] if file else []),
+        # Python of the Windows store keeps its files elsewhere than it is asked to.
+        *([f"  file         {_clean(os.path.realpath(file), 400)}"] if file else []),
     ]
     return "\n".join(lines)
 
@@ -3638,7 +3639,7 @@ class _Doctor(_Settings):
             existing = os.path.dirname(existing)
         if not os.access(existing, os.W_OK | os.X_OK):
             raise CacheError(f"{existing} can't be written: allow that, or give --cache")
-        return directory
+        return os.path.realpath(directory)
 
     def session(self) -> str:
         """Who is logged in, and whether that lasts."""

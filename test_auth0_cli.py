@@ -3719,6 +3719,15 @@ class TestOtherPlatforms:
         assert [line.isprintable() for line in lines] == [True, True]
         assert lines[1] == ""
 
+    @pytest.mark.parametrize("command", ["status", "doctor"])
+    def test_windows_names_the_place_to_which_a_file_was_redirected(
+        self, auth0, tenant, call, monkeypatch, command
+    ):
+        log_in(auth0, tenant)
+        monkeypatch.setattr(os.path, "realpath", lambda path: path.replace("sessions", "elsewhere"))
+        place = str(auth0._given["cache"]).replace("sessions", "elsewhere")
+        assert place in call(command).out
+
     def test_windows_shares_no_port(self, windows):
         with auth0_cli._Listener((0,)) as listener:
             assert not listener._server.allow_reuse_address
