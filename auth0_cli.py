@@ -227,8 +227,10 @@ def _say_waiting(for_what: str) -> None:
 
 
 def _is_terminal(stream: Any) -> bool:
+    """Whether a person reads or types there: Windows calls NUL a terminal too, but opens a file."""
     try:
-        return bool(stream.isatty())
+        raw = getattr(getattr(stream, "buffer", None), "raw", None)
+        return bool(stream.isatty()) and (os.name != "nt" or type(raw).__name__ != "FileIO")
     except (ValueError, AttributeError):
         return False
 
@@ -980,7 +982,8 @@ class _Store:
         except Auth0Error:
             raise
         except Exception as problem:
-            what = _clean(problem) if isinstance(problem, OSError) else type(problem).__name__
+            said = str(problem).replace("\\\\", "\\")  # as repr() spells a path of Windows
+            what = _clean(said) if isinstance(problem, OSError) else type(problem).__name__
             raise CacheError(
                 f"the session can't be used, {method.strip('_')} failed: {what}. Free or allow "
                 "what is named, or give another directory with --cache or AUTH0_CLI_CACHE"
@@ -3453,7 +3456,7 @@ def _command_login(auth0: Auth0, args: Namespace) -> None:
 def _read_password() -> str:
     """From a hidden prompt on a terminal, else the first line of stdin."""
     try:
-        if sys.stdin.isatty():
+        if _is_terminal(sys.stdin):
             from getpass import getpass
 
             return getpass("Password: ")
