@@ -252,8 +252,10 @@ def _say_waiting(for_what: str) -> None:
 
 
 def _is_terminal(stream: Any) -> bool:
+    """Whether a person reads or types there: Windows calls NUL a terminal too, but opens a file."""
     try:
-        return bool(stream.isatty())
+        raw = getattr(getattr(stream, "buffer", None), "raw", None)
+        return bool(stream.isatty()) and (os.name != "nt" or type(raw).__name__ != "FileIO")
     except (ValueError, AttributeError):
         return False
 
@@ -4372,14 +4374,19 @@ class _Terminated(BaseException):
 
 def _write(text: str) -> None:
     """Writes the result to stdout; Auth0Error if that fails."""
+    out = sys.stdout
     try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        if os.name == "nt" and hasattr(out, "buffer"):  # as text \n is \r\n: $(...) keeps the \r
+            out.flush()
+            out.buffer.write(text.encode(out.encoding, out.errors or "strict"))
+        else:
+            out.write(text)
+        out.flush()
     except UnicodeEncodeError:
         _write(text.encode("ascii", "backslashreplace").decode("ascii"))
     except (OSError, ValueError, AttributeError) as problem:
         try:  # else the interpreter fails again at its end, when it flushes the buffer
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
         except (OSError, ValueError, AttributeError):
             pass
         reason = getattr(problem, "strerror", None) or "it is closed"
@@ -4476,7 +4483,7 @@ def _command_login(auth0: Auth0, args: Namespace) -> None:
 def _read_password() -> str:
     """The password from a hidden prompt on a terminal, else from the first line of stdin."""
     try:
-        if sys.stdin.isatty():
+        if _is_terminal(sys.stdin):
             from getpass import getpass
 
             return getpass("Password: ").strip()
@@ -4560,7 +4567,8 @@ def _describe(session: Session, file: str | None) -> str:
         f"  application  {_clean(session.client_id, 80)}, profile {_clean(session.profile, 80)}",
         f"  session      {lasts}",
         *(f"  token        {_describe_token(token)}" for token in session.tokens),
-        *([f"  file         {_clean(file, 400)}"] if file else []),
+        # Python of the Windows store keeps its files elsewhere than it is asked to.
+        *([f"  file         {_clean(os.path.realpath(file), 400)}"] if file else []),
     ]
     return "\n".join(lines)
 
@@ -4675,7 +4683,7 @@ class _Doctor:
         if not isinstance(cache, FileCache):
             return "a cache of the program's own"
         _unlink(cache.path(probe.key, ".lock"))
-        return cache.directory
+        return os.path.realpath(cache.directory)
 
     def session(self) -> str:
         """Who is logged in, and whether that lasts."""

@@ -1911,15 +1911,38 @@ from auth0_cli import (
 )
 
 OTHERS = "AUTH0_|PYTHON|SSH_|BROWSER$|DISPLAY$|WAYLAND_|WSL_|XDG_|.*_proxy$|CI$|KUBERNETES_"
-if os.name == "posix":
+POSIX = os.name == "posix"
+if POSIX:
     import fcntl
     import pty
     import termios
 
-posix_only = pytest.mark.skipif(os.name != "posix", reason="needs POSIX modes, links and fork")
+
+def not_on_windows(why):
+    """Skip where it has no meaning, and say why."""
+    return pytest.mark.skipif(not POSIX, reason=why)
+
+
+needs_modes = not_on_windows(
+    "Windows guards a file by its access-control list, not by owner and mode"
+)
+needs_links = not_on_windows("on Windows nobody can link to what they may not write")
+needs_fork = not_on_windows("Windows has no fork")
+needs_signals = not_on_windows("Windows ends a process without a signal")
+needs_pty = not_on_windows("Python opens no pseudo-terminal on Windows")
+needs_ulimit = not_on_windows("Windows has no shell that limits a process")
+posix_only = not_on_windows("Windows runs no script of the Unix shell, and gets no signal")
+needs_fcntl = not_on_windows("Windows has not the calls with which macOS is played")
+
+
+def has_mode(path, mode):
+    """Tell whether the permissions are these, where they are not in an access-control list."""
+    return not POSIX or stat.S_IMODE(path.stat().st_mode) == mode
 
 
 ESCAPE = "\x1b[31m\u202e\n"
+ESCAPE_IN_PATH = ESCAPE if POSIX else "\u202e[31m"  # no control character can stand there
+OPEN = "import sys, urllib.request as u; u.urlopen(sys.argv[1])"
 
 
 def table(names, rows):
@@ -1932,6 +1955,13 @@ def command_of(path, script):
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
     return path
+
+
+def browser_that_runs(code, directory):
+    """Return a BROWSER that is a script: its argument is the URL."""
+    path = directory / "opener.py"
+    path.write_text(code)
+    return f"'{sys.executable}' '{path}' %s"
 
 
 class Stream:
@@ -1959,13 +1989,33 @@ class Stream:
         return self.text
 
 
+HEARS_CTRL_C = """if True:
+    import os, signal, sys, threading
+    def hear():
+        while os.read(0, 1):
+            signal.raise_signal(signal.SIGINT)
+    threading.Thread(target=hear, daemon=True).start()
+"""
+
+
+def send_signal(process, number):
+    """Send a signal; on Windows, where none reaches one process alone, a byte for HEARS_CTRL_C."""
+    if POSIX:
+        process.send_signal(number)
+    else:
+        os.write(process.stdin.fileno(), b"\n")
+
+
 class Running:
     """A started `auth0_cli.py`."""
 
     def __init__(self, args, env, stdin, cwd):
         self.args = args
+        start = ["-m", "auth0_cli"]  # which need not be compiled each time
+        if stdin is HEARS_CTRL_C and not POSIX:
+            start = ["-c", f"{HEARS_CTRL_C}import auth0_cli; sys.exit(auth0_cli.main())"]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "auth0_cli", *args],  # which need not be compiled each time
+            [sys.executable, *start, *args],
             env={**env, "PYTHONPATH": str(Demo.program.parent)},
             cwd=cwd,
             stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
@@ -1974,7 +2024,7 @@ class Running:
             encoding="utf-8",
         )
         self.out, self.err = Stream(self.process.stdout), Stream(self.process.stderr)
-        if stdin is not None:
+        if stdin not in (None, HEARS_CTRL_C):
             with contextlib.suppress(BrokenPipeError), self.process.stdin as pipe:
                 pipe.write(stdin)
 
@@ -1988,6 +2038,8 @@ class Running:
         """Wait for the end with this exit code (None: any); return code, out and err."""
         out, err = self.out.whole(), self.err.whole()  # first, since `wait` polls
         code = self.process.wait(5)
+        if self.process.stdin:
+            self.process.stdin.close()
         assert exit in (None, code), f"{self.args} exited with {code}: {err}"
         return SimpleNamespace(code=code, out=out, err=err)
 
@@ -2252,10 +2304,8 @@ class TestLoginWithBrowser:
         assert result.code in (1, 2, 4)
         assert f"http://127.0.0.1:{port}/callback" in result.err
 
-    @posix_only
     def test_opens_the_browser_of_the_environment(self, cli, tenant):
-        script = "import sys, urllib.request as u; u.urlopen(sys.argv[1])"
-        browser = f"'{sys.executable}' -c '{script}' %s"
+        browser = browser_that_runs(OPEN, cli.home)
         running = cli.start("login", "--flow", "browser", env={"BROWSER": browser})
         tenant.wait_for(lambda: tenant.requests)
         tenant.login_as(f"{tenant.domain}/authorize?{urlencode(tenant.requests[0].params)}")
@@ -2263,12 +2313,15 @@ class TestLoginWithBrowser:
         assert result.out == ""
         assert f"Logged in to {tenant.domain} as Alice Liddell" in result.err
 
-    @posix_only
-    @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    @pytest.mark.parametrize(
+        ("number", "code"),
+        [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=needs_signals)],
+    )
     def test_interruption_leaves_nothing_behind(self, cli, number, code):
-        running = cli.start("login", "--flow", "browser", "--no-browser", "--json")
+        arguments = ("login", "--flow", "browser", "--no-browser", "--json")
+        running = cli.start(*arguments, stdin=HEARS_CTRL_C)
         running.event()
-        running.process.send_signal(number)
+        send_signal(running.process, number)
         assert "Traceback" not in running.finish(code).err
         assert cli.status() == []
 
@@ -2740,9 +2793,10 @@ class TestMachineToMachine:
         assert auth0.get_token() != auth0.get_token(force_refresh=True)
         assert len(set(tenant.assertions)) == 2
 
-    @pytest.mark.skipif(sys.platform != "linux", reason="needs a directory that takes no file")
     def test_token_comes_even_where_nothing_can_be_saved(self, machine):
-        result = machine.run("token", env={"AUTH0_CLI_CACHE": "/proc/self/sessions"})
+        file = machine.home / "file"
+        file.touch()
+        result = machine.run("token", env={"AUTH0_CLI_CACHE": str(file / "sessions")})
         assert result.out.strip() in machine.tenant.access_tokens
         assert "warning: " in result.err
 
@@ -2905,6 +2959,7 @@ class TestGetToken:
             return json.loads(cli.run("token", "--json", *args, **options).out)
 
         before = run()
+
         assert run(**narrow)["access_token"] == run(**narrow)["access_token"]
         assert run()["access_token"] == before["access_token"]
         for path in cli.cache.glob("*.json"):
@@ -3304,7 +3359,7 @@ class TestManyProcesses:
             assert len({call.result() for call in calls}) == 1
         assert tenant.count("refresh_token") == 1
 
-    @posix_only
+    @needs_fork
     def test_a_fork_amid_a_refresh_waits_for_it(self, logged_in, tenant):
         logged_in.expire()
         tenant.token_delay = 0.5
@@ -3535,7 +3590,6 @@ class TestSoak:
         print(f"the seed is {seed}")  # shown when the test fails
         return random.Random(seed)
 
-    @posix_only
     def test_processes_that_are_killed_at_any_moment_lose_nothing(self, logged_in, tenant):
         moments = self.seeded()
         tenant.leeway = 3600  # a rotated token whose answer was lost with its process stays good
@@ -3555,7 +3609,7 @@ class TestSoak:
             record = json.loads(logged_in.session_file.read_text())
             assert record["refresh_token"] == list(tenant.refresh_tokens)[-1]
             for path in logged_in.cache.iterdir():
-                assert stat.S_IMODE(path.stat().st_mode) == 0o600
+                assert has_mode(path, 0o600)
             assert len(list(logged_in.cache.iterdir())) <= 3  # session, lock, what was cut off
         assert logged_in.token()
 
@@ -3670,7 +3724,7 @@ class TestStatusAndLogout:
             program.logout()
         assert logged_in.status() == []
 
-    @posix_only
+    @needs_signals
     def test_logout_that_is_interrupted_can_be_repeated(self, logged_in, tenant):
         tenant.break_next("/oauth/revoke", status=503, drip=5)
         running = logged_in.start("logout")
@@ -3696,7 +3750,7 @@ class TestStatusAndLogout:
     )
     def test_words_of_a_file_move_no_cursor(self, tmp_path, call, user):
         names = ("a.example", f"c{ESCAPE}", f"p{ESCAPE}")
-        record, cache = auth0_cli._new_record(*names), tmp_path / f"d{ESCAPE}"
+        record, cache = auth0_cli._new_record(*names), tmp_path / f"d{ESCAPE_IN_PATH}"
         entry = auth0_cli._new_entry({"access_token": "x", "scope": ""}, f"a{ESCAPE}")
         record.update(user=user, tokens=[{**entry, "scope": f"s{ESCAPE}", "expires_at": 9e9}])
         key = auth0_cli._session_key(*names)
@@ -3952,6 +4006,8 @@ class Screen:
         through="",  # a command that passes stderr on
         **env,
     ):
+        if not POSIX:
+            pytest.skip(needs_pty.kwargs["reason"])
         self.fd, theirs = pty.openpty()
         size = struct.pack("HHHH", lines, columns, 0, 0)
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, size)
@@ -4029,7 +4085,6 @@ def callback_of(tenant, url, user="alice"):
         return answer.headers["Location"]
 
 
-@posix_only
 class TestTerminal:
     """What a person at a terminal sees and types."""
 
@@ -4259,6 +4314,7 @@ class TestTerminal:
         assert page in lines
         assert "█" not in "".join(lines)
 
+    @needs_pty
     @pytest.mark.parametrize("of_a_file", [True, False])
     def test_one_that_tells_no_size_is_one_of_80_columns(
         self, auth0, tenant, hurried, monkeypatch, of_a_file
@@ -4487,7 +4543,7 @@ class TestMessages:
             event = event_of(cli.run("login", "--json", *arguments, exit=2))
             assert (event["event"], event["error"]) == ("error", "config_error")
 
-    @posix_only
+    @not_on_windows("Windows removes no directory that a process works in")
     def test_a_place_that_is_gone_or_strange_is_named_in_one_clean_line(self, cli, tmp_path):
         gone = tmp_path / "gone"
         gone.mkdir()
@@ -4503,14 +4559,12 @@ class TestMessages:
         strange.chmod(0o777)
         assert "\x1b" not in cli.run("token", "--cache", str(strange), exit=1).err
 
-    @posix_only
     def test_a_parameter_that_is_not_utf_8_is_exit_2(self, cli):
         arguments = ("login", "--flow", "browser", "--no-browser", "--param", "x=caf\udce9-hunter2")
         error = cli.run(*arguments, exit=2).err
         assert "hunter2" not in error
         assert error.count("\n") == 1
 
-    @posix_only
     @pytest.mark.parametrize("name", ["AUTH0_CLIENT_SECRET", "AUTH0_SCOPE"])
     def test_a_value_that_is_not_utf_8_is_exit_2(self, cli, name):
         env = {"AUTH0_CLIENT_ID": "practice-machine", "AUTH0_CLIENT_SECRET": MACHINE_SECRET}
@@ -4605,7 +4659,6 @@ class TestMessages:
         tenant.break_all("/oauth/token", status=400, body=body)
         assert len(call("token", "--force-refresh", code=4).err) < 600
 
-    @posix_only
     def test_the_next_step_is_quoted_for_the_shell(self, call):
         import shlex
 
@@ -4614,7 +4667,7 @@ class TestMessages:
         assert audience in shlex.split(step)
 
     def test_the_next_step_moves_no_cursor(self, call, tenant, tmp_path):
-        auth0 = Auth0(tenant.domain, "practice-native", cache=str(tmp_path / f"x{ESCAPE}"))
+        auth0 = Auth0(tenant.domain, "practice-native", cache=str(tmp_path / f"x{ESCAPE_IN_PATH}"))
         assert "x [31m" in call("token", code=3, by=auth0).err
 
     @pytest.mark.parametrize("claims", [None, {"exp": "9"}, {"exp": True}, {}], ids=str)
@@ -4710,12 +4763,12 @@ class TestDoctor:
             found = self.findings(cli, 2, AUTH0_CALLBACK_PORTS=str(port))
         assert f"http://127.0.0.1:{port}/callback" in found["ports"][1]
 
-    @posix_only
+    @needs_modes
     def test_tells_of_a_directory_that_others_can_write(self, logged_in):
         logged_in.cache.chmod(0o777)
         assert "can be written by other users" in self.findings(logged_in, 1)["directory"][1]
 
-    @posix_only
+    @needs_modes
     def test_repairs_nothing(self, logged_in):
         logged_in.session_file.chmod(0o644)
         assert "can be read by other users" in self.findings(logged_in, 1)["session"][1]
@@ -4742,7 +4795,7 @@ class TestDoctor:
         assert self.findings(cli, 5)["network"][0] == "problem"
 
     def test_words_of_others_move_no_cursor(self, tenant, tls, tmp_path, monkeypatch, capsys):
-        path = tmp_path / f"x{ESCAPE}.pem"
+        path = tmp_path / (f"x{ESCAPE}.pem" if POSIX else "x [31m.pem")  # OpenSSL wants ASCII there
         path.write_bytes(tls.read_bytes())
         monkeypatch.setenv("SSL_CERT_FILE", str(path))
         monkeypatch.setattr(auth0_cli, "_has_local_display", lambda: True)
@@ -5037,9 +5090,7 @@ class TestFurtherUses:
         assert refused_with.value.error in ("unsupported_grant_type", "unauthorized_client")
 
     def test_logout_ends_the_browser_s_session_too(self, logged_in, tenant, tmp_path):
-        opener = tmp_path / "opener.py"
-        opener.write_text("import sys, urllib.request as u; u.urlopen(sys.argv[1])")
-        browser = f"{sys.executable} {opener} %s"
+        browser = browser_that_runs(OPEN, tmp_path)
         logged_in.run("logout", "--browser", env={"BROWSER": browser, "DISPLAY": ":1"})
         tenant.wait_for(lambda: tenant.count("/v2/logout"))
         assert not any(session.is_alive for session in tenant.sessions)
@@ -5099,7 +5150,7 @@ class TestOtherPlatforms:
 
     def test_macos_keeps_sessions_in_application_support(self, monkeypatch, tmp_path):
         monkeypatch.setattr(auth0_cli, "sys", self.Module(sys, platform="darwin"))
-        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setenv("HOME" if POSIX else "USERPROFILE", str(tmp_path))
         expected = tmp_path / "Library" / "Application Support" / "auth0_cli"
         assert FileCache().directory == str(expected)
 
@@ -5245,7 +5296,7 @@ class TestOtherPlatforms:
         assert "\x1b" not in console.text
         assert "paste its address here, or type c" in console.text
 
-    @posix_only
+    @needs_fcntl
     def test_macos_flushes_to_the_platter(self, monkeypatch, auth0, tenant):
         flushed = []
         fake = self.Module(fcntl, F_FULLFSYNC=51, fcntl=lambda fd, what: flushed.append(what))
@@ -5254,7 +5305,7 @@ class TestOtherPlatforms:
         log_in(auth0, tenant)
         assert flushed == [51, 51]  # of the file that finds out whether there is room, too
 
-    @posix_only
+    @needs_fcntl
     def test_macos_flushes_as_it_can(self, monkeypatch, tmp_path):
         def refuse(*_):
             raise OSError(errno.ENOTSUP, "Operation not supported")
@@ -5279,6 +5330,29 @@ class TestOtherPlatforms:
         with pytest.raises(PermissionError):
             FileCache(tmp_path / "sessions").write("a~b~c", b"x")
         assert 1.9 < sum(hurried.sleeps) < 2.1
+
+    @pytest.mark.parametrize(
+        "command", ["token", "token --json", "token --exec-credential", "status --json"]
+    )
+    def test_windows_prints_lines_that_a_posix_shell_takes_whole(
+        self, windows, auth0, tenant, monkeypatch, command
+    ):
+        log_in(auth0, tenant)
+        out = io.TextIOWrapper(io.BytesIO(), "utf-8", newline="\r\n")
+        monkeypatch.setattr(sys, "stdout", out)
+        assert auth0_cli.main(command.split(), defaults=auth0) == 0
+        lines = out.buffer.getvalue().decode().split("\n")
+        assert [line.isprintable() for line in lines] == [True, True]
+        assert lines[1] == ""
+
+    @pytest.mark.parametrize("command", ["status", "doctor"])
+    def test_windows_names_the_place_to_which_a_file_was_redirected(
+        self, auth0, tenant, call, monkeypatch, command
+    ):
+        log_in(auth0, tenant)
+        monkeypatch.setattr(os.path, "realpath", lambda path: path.replace("sessions", "elsewhere"))
+        place = str(auth0._given["cache"]).replace("sessions", "elsewhere")
+        assert place in call(command).out
 
     def test_windows_shares_no_port(self, windows):
         with auth0_cli._Listener((0,)) as listener:
@@ -5676,7 +5750,7 @@ class TestLibrary:
         assert tenant.count("/oauth/revoke") == 1
         assert not list(cli.cache.glob("*.json"))
 
-    @posix_only
+    @needs_links
     def test_behind_a_dead_link_a_machine_is_served_and_a_user_is_not(
         self, tenant, tmp_path, capsys
     ):
@@ -6273,7 +6347,6 @@ def token_with(**changes):
     return edited(tokens=lambda tokens: [{**tokens[0], **changes}])
 
 
-@posix_only
 class TestSessionFiles:
     def test_are_private_whole_and_without_litter(self, cli):
         before = os.umask(0)
@@ -6284,10 +6357,10 @@ class TestSessionFiles:
             cli.token("--force-refresh")
         finally:
             os.umask(before)
-        assert stat.S_IMODE(cli.cache.parent.stat().st_mode) == 0o700
-        modes = {path.suffix: stat.S_IMODE(path.stat().st_mode) for path in cli.cache.iterdir()}
-        assert modes == {".json": 0o600, ".lock": 0o600}
-        assert stat.S_IMODE(cli.cache.stat().st_mode) == 0o700
+        assert has_mode(cli.cache.parent, 0o700)
+        assert {path.suffix for path in cli.cache.iterdir()} == {".json", ".lock"}
+        assert all(has_mode(path, 0o600) for path in cli.cache.iterdir())
+        assert has_mode(cli.cache, 0o700)
         assert json.loads(cli.session_file.read_text())["version"] == 1
 
     def test_stand_in_the_state_directory_by_default(self, cli):
@@ -6296,6 +6369,7 @@ class TestSessionFiles:
         if sys.platform == "linux":
             assert path.parent == cli.home / ".local" / "state" / "auth0_cli"
 
+    @needs_modes
     @pytest.mark.parametrize(("of", "mode"), [("session_file", 0o644), ("cache", 0o755)])
     def test_that_others_can_read_are_closed_with_a_warning(self, logged_in, of, mode):
         path = getattr(logged_in, of)
@@ -6305,6 +6379,7 @@ class TestSessionFiles:
         assert stat.S_IMODE(path.stat().st_mode) == mode & 0o700
         assert logged_in.run("token").err == ""
 
+    @needs_modes
     @pytest.mark.parametrize(("of", "mode"), [("session_file", 0o666), ("cache", 0o777)])
     @pytest.mark.parametrize("command", ["token", "logout"])
     def test_that_others_could_have_written_are_refused(self, logged_in, of, mode, command):
@@ -6313,6 +6388,7 @@ class TestSessionFiles:
         assert str(path) in logged_in.run(command, exit=1).err
         assert logged_in.session_file.read_bytes() == data
 
+    @needs_links
     @pytest.mark.parametrize("make", [os.symlink, os.link], ids=["symlink", "hard link"])
     def test_that_are_links_are_refused_and_their_target_left_alone(
         self, logged_in, tmp_path, make
@@ -6324,11 +6400,13 @@ class TestSessionFiles:
         assert str(session) in logged_in.run("token", "--force-refresh", exit=1).err
         assert target.read_bytes() == data
 
-    @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo], ids=["directory", "fifo"])
+    @pytest.mark.parametrize(
+        "make", ["mkdir", pytest.param("mkfifo", marks=not_on_windows("Windows has no FIFO"))]
+    )
     def test_that_are_no_files_are_refused_without_a_wait(self, logged_in, make):
         session = logged_in.session_file
         session.unlink()
-        make(session, 0o600)
+        getattr(os, make)(session, 0o600)
         assert str(session) in logged_in.run("token", exit=1).err
 
     @pytest.mark.parametrize(
@@ -6418,7 +6496,7 @@ class TestSessionFiles:
         assert 1 < len(auth0.session().tokens) < 8
         assert auth0.session().tokens[-1]["scope"].startswith("x")
 
-    @posix_only
+    @needs_fork
     def test_stay_locked_for_their_holder_when_it_forks(self, tmp_path):
         cache = FileCache(tmp_path / "sessions")
         with cache.lock("x", 1):
@@ -6435,7 +6513,7 @@ class TestSessionFiles:
             command = [sys.executable, "-c", code, str(cache.directory), str(Demo.program.parent)]
             assert subprocess.check_output(command, text=True) == "busy\n"
 
-    @posix_only
+    @needs_fork
     def test_are_free_for_a_fork_once_its_parent_is_killed(self, tmp_path):
         code = (
             "import os, sys; sys.path.insert(0, sys.argv[2]); import auth0_cli\n"
@@ -6458,6 +6536,7 @@ class TestSessionFiles:
         logged_in.status()
         assert logged_in.session_file.read_bytes() == data
 
+    @needs_modes
     @pytest.mark.parametrize(
         ("of", "mode"),
         [("session_file", 0o620), ("session_file", 0o602), ("cache", 0o720), ("cache", 0o702)],
@@ -6466,6 +6545,7 @@ class TestSessionFiles:
         getattr(logged_in, of).chmod(mode)
         assert "can be written by other users" in call("token", code=1).err
 
+    @needs_modes
     @pytest.mark.parametrize(("of", "mode"), [("session_file", 0o640), ("cache", 0o750)])
     def test_that_a_group_can_read_are_closed(self, logged_in, call, of, mode):
         path = getattr(logged_in, of)
@@ -6473,6 +6553,7 @@ class TestSessionFiles:
         assert f"warning: {path} could be read" in call("token").err
         assert stat.S_IMODE(path.stat().st_mode) == mode & 0o700
 
+    @needs_modes
     def test_that_can_not_be_closed_are_used_with_a_warning(
         self, logged_in, call, tenant, monkeypatch
     ):
@@ -6490,6 +6571,7 @@ class TestSessionFiles:
         assert "is not a directory" in call("token", code=1).err
         assert cli.cache.read_text() == "mine"
 
+    @needs_modes
     @pytest.mark.parametrize("use", ["write", "lock"])
     def test_nothing_is_put_where_others_can_write(self, tmp_path, use):
         directory = tmp_path / "sessions"
@@ -6523,9 +6605,10 @@ class TestSessionFiles:
         monkeypatch.setattr(os, "fsync", fsync)
         monkeypatch.setattr(os, "replace", lambda *a: (steps.append("rename"), replace(*a)))
         cache.write("a~b~c", b"12345")
-        assert steps == [5, "rename", "directory"]
+        directory = ["directory"] * POSIX  # which Windows does not open
+        assert steps == [5, "rename", *directory]
         cache.delete("a~b~c")
-        assert steps[3:] == ["directory"]
+        assert steps[2:] == directory * 2
 
     def test_a_directory_that_can_not_be_flushed_fails_nothing(self, tmp_path, monkeypatch):
         def fsync(fd):
@@ -6559,6 +6642,58 @@ class TestSessionFiles:
         (kept,) = logged_in.cache.glob("*.state")  # what the next login asks for
         assert set(json.loads(kept.read_text())) == {"audience", "scope", "organization"}
 
+    @pytest.mark.parametrize("use", ["write", "set_aside", "delete"])
+    def test_that_a_reader_holds_open_are_replaced_as_soon_as_it_is_done(
+        self, tmp_path, monkeypatch, use
+    ):
+        def waiting(call):
+            def try_it(*paths):
+                try:
+                    call(*paths)
+                except PermissionError:
+                    reader.close()
+                    raise
+
+            return try_it
+
+        cache = FileCache(tmp_path / "sessions")
+        cache.write("a~b~c", b"old")
+        for name in ("replace", "unlink"):
+            monkeypatch.setattr(os, name, waiting(getattr(os, name)))
+        with open(cache.path("a~b~c"), "rb") as reader:
+            kept = getattr(cache, use)("a~b~c", *[b"new"] * (use == "write"))
+            assert reader.closed is not POSIX  # Windows has refused it once
+        assert cache.read("a~b~c") == (b"new" if use == "write" else None)
+        names = [os.path.basename(kept)] if kept else ["a~b~c.json"] * (use == "write")
+        assert os.listdir(cache.directory) == names
+
+    @pytest.mark.parametrize("name", ["con", "nul.txt", "COM1", "aux.", "a:b", "x ", "a\\b"])
+    def test_of_a_name_that_windows_keeps_for_itself_are_like_others(self, tmp_path, name):
+        cache, key = FileCache(tmp_path / "sessions"), auth0_cli._session_key("a.io", name, name)
+        with cache.lock(key, 1):
+            cache.write(key, b"x")
+        assert (cache.list(), cache.read(key)) == ([key], b"x")
+        cache.delete(key)
+        assert cache.list() == []
+
+    def test_are_found_however_their_directory_is_spelled(self, auth0, tenant, monkeypatch):
+        log_in(auth0, tenant)
+        cache = auth0._given["cache"]
+        monkeypatch.chdir(cache.parent)
+        spelled = [cache.name, cache.as_posix(), f"{cache}{os.sep}", cache / "x" / ".."]
+        if not POSIX:
+            spelled += [str(cache).upper(), f"{cache.drive.lower()}{cache.name}", rf"\\?\{cache}"]
+        for cache in spelled:
+            assert client(tenant, cache).session(), cache
+
+    @pytest.mark.parametrize(
+        "place", ["/dev/null"] if POSIX else ["nul", "con", "aux.txt", r"Q:\x", "a?b"]
+    )
+    def test_a_place_that_takes_no_directory_is_named(self, tenant, place):
+        with pytest.raises(CacheError) as caught:
+            log_in(client(tenant, place), tenant)
+        assert "--cache" in str(caught.value)
+
     def test_a_huge_one_is_not_read_whole(self, tmp_path):
         cache = FileCache(tmp_path / "sessions")
         cache.write("a~b~c", bytes(3 << 20))
@@ -6572,7 +6707,10 @@ class TestSessionFiles:
                 use(key)
         assert list(tmp_path.rglob("*.json")) == []
 
-    @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="they have their own")
+    @pytest.mark.skipif(
+        sys.platform in ("win32", "darwin"),
+        reason="Windows and macOS have a directory of their own",
+    )
     def test_a_relative_state_directory_is_ignored(self, monkeypatch, tmp_path):
         monkeypatch.setenv("XDG_STATE_HOME", "state")
         expected = tmp_path / "home" / ".local" / "state" / "auth0_cli"
@@ -6628,6 +6766,7 @@ class TestSessionFiles:
         (kept,) = logged_in.cache.glob("*.damaged-*")
         assert kept.read_bytes() == damaged
 
+    @needs_fork
     def test_a_fork_leaves_the_block_of_its_parent_s_lock_in_peace(self, tmp_path):
         child = None
         try:
@@ -9101,10 +9240,8 @@ class TestAttacks:
             auth0.get_token()
         assert len(lines) == 1
 
-    @posix_only
-    @pytest.mark.skipif(
-        os.name != "posix" or os.geteuid() != 0, reason="only root gives files away"
-    )
+    @needs_modes
+    @pytest.mark.skipif(POSIX and os.geteuid() != 0, reason="only root gives files away")
     @pytest.mark.parametrize("of", ["session_file", "cache"])
     def test_a_file_of_another_user_is_refused(self, logged_in, call, of):
         os.chown(getattr(logged_in, of), 12345, 12345)
@@ -9138,7 +9275,8 @@ class TestAttacks:
         assert all(line.isprintable() for line in out.split("\n"))
 
     @pytest.mark.parametrize(
-        "profile", ["../../../escaped", "/tmp/escaped", "a b", "..", "con", "ü~%2f", "x" * 60]
+        "profile",
+        ["../../../escaped", "/tmp/escaped", "a b", "..", "con", "nul.txt", "ü~%2f", "x" * 60],
     )
     def test_no_name_of_a_profile_leads_out_of_the_directory(self, cli, tenant, call, profile):
         auth0 = client(tenant, cli.cache, profile=profile)
@@ -9148,20 +9286,20 @@ class TestAttacks:
         auth0.logout()
         assert list(cli.cache.glob("*.json")) == []
 
-    @posix_only
     def test_the_browser_inherits_no_client_secret(self, cli, tenant, tmp_path):
         target = tmp_path / "home" / "environment"
-        script = f"import os; open({str(target)!r}, 'w').write(repr(os.environ))"
+        script = f"import os; open({str(target)!r}, 'w').write(repr(os.environ)); {OPEN}"
         secret = tenant.clients["practice-web"].client_secret
         env = {"AUTH0_CLIENT_ID": "practice-web", "AUTH0_CLIENT_SECRET": secret}
-        env["BROWSER"] = f"{sys.executable} -c \"{script}; 'done'\" %s"
+        env["BROWSER"] = browser_that_runs(script, tmp_path)
         running = cli.start("login", "--flow", "browser", env=env)
         url = next(line.strip() for line in iter(running.err.line, "") if "/authorize?" in line)
+        tenant.wait_for(lambda: tenant.requests)
         tenant.login_as(url)
         running.finish()
         assert secret not in target.read_text()
 
-    @posix_only
+    @needs_links
     def test_a_planted_temporary_file_leads_nowhere(self, logged_in, tmp_path, auth0):
         victim = tmp_path / "victim"
         victim.write_text("mine")
@@ -9172,8 +9310,11 @@ class TestAttacks:
         assert not temporary.is_symlink()
         assert token in logged_in.session_file.read_text()
 
-    @posix_only
-    @pytest.mark.parametrize("make", [os.symlink, lambda _, path: os.mkdir(path)])
+    @pytest.mark.parametrize(
+        "make",
+        [pytest.param(os.symlink, marks=needs_links), lambda _, path: os.mkdir(path)],
+        ids=["link", "directory"],
+    )
     def test_a_lock_that_is_no_file_is_refused(self, logged_in, tmp_path, call, make):
         victim, lock = tmp_path / "victim", logged_in.session_file.with_suffix(".lock")
         lock.unlink()
@@ -9782,40 +9923,40 @@ class TestFaults:
         result = logged_in.run("token", "--force-refresh", env=env, exit=5 if fault else 0)
         assert result.err.count("\n") == (1 if fault else 0)
 
-    @posix_only
-    @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    @pytest.mark.parametrize(
+        ("number", "code"),
+        [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=needs_signals)],
+    )
     def test_a_signal_amid_the_exchange_leaves_no_session(self, cli, tenant, number, code):
         tenant.break_next("/oauth/token", drip=5)
-        running = cli.start("login", "--flow", "browser", "--no-browser", "--json")
+        arguments = ("login", "--flow", "browser", "--no-browser", "--json")
+        running = cli.start(*arguments, stdin=HEARS_CTRL_C)
         location = urlsplit(answer_of(tenant, running.event()["url"]))
         head = f"GET {location.path}?{location.query} HTTP/1.1\r\nHost: {location.netloc}\r\n\r\n"
         with send(location.port, head.encode()):
             tenant.wait_for(lambda: tenant.count("/oauth/token"))
-            running.process.send_signal(number)
+            send_signal(running.process, number)
             result = running.finish(code)
         assert "Traceback" not in result.err
         assert result.out.count("\n") == 1
         assert not cli.cache.exists() or not list(cli.cache.glob("*.json"))
 
-    @posix_only
     @pytest.mark.parametrize(
         ("arguments", "number", "code"),
         [
             (["token", "--force-refresh"], signal.SIGINT, 130),
-            (["token"], signal.SIGTERM, 143),
-            (["token"], signal.SIGHUP, 129),
-        ]
-        if os.name == "posix"
-        else [],
+            pytest.param(["token"], signal.SIGTERM, 143, marks=needs_signals),
+            pytest.param(["token"], getattr(signal, "SIGHUP", 1), 129, marks=needs_signals),
+        ],
     )
     def test_a_signal_amid_a_refresh_ends_it_once_its_answer_is_kept(
         self, logged_in, tenant, arguments, number, code
     ):
         logged_in.expire()
         tenant.token_delay = 0.2
-        running = logged_in.start(*arguments)
+        running = logged_in.start(*arguments, stdin=HEARS_CTRL_C)
         tenant.wait_for(lambda: tenant.count("refresh_token"))
-        running.process.send_signal(number)
+        send_signal(running.process, number)
         result = running.finish(code)
         assert (result.out, "Traceback" in result.err) == ("", False)
         assert list(logged_in.cache.glob("*.tmp")) == []
@@ -9823,7 +9964,7 @@ class TestFaults:
         assert tenant.count("refresh_token") == 1
         assert logged_in.token("--force-refresh") in tenant.access_tokens
 
-    @posix_only
+    @needs_signals
     def test_a_signal_that_a_host_program_handles_stays_its_own(
         self, logged_in, auth0, tenant, capsys
     ):
@@ -9838,7 +9979,7 @@ class TestFaults:
         assert (code, signals) == (0, [signal.SIGHUP])
         assert capsys.readouterr().out.strip() in tenant.access_tokens
 
-    @posix_only
+    @needs_signals
     def test_a_second_signal_ends_a_refresh_at_once(self, logged_in, tenant):
         logged_in.expire()
         before = logged_in.session_file.read_bytes()
@@ -9852,7 +9993,6 @@ class TestFaults:
         assert running.finish(143).out == ""
         assert logged_in.session_file.read_bytes() == before
 
-    @posix_only
     def test_a_program_that_goes_on_after_a_signal_has_the_refreshed_session(
         self, logged_in, tenant
     ):
@@ -9866,18 +10006,17 @@ class TestFaults:
         )
         logged_in.expire()
         tenant.token_delay = 0.7
-        command = [sys.executable, "-c", script]
+        command = [sys.executable, "-c", script if POSIX else HEARS_CTRL_C + script]
         streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        options = {"env": logged_in.env, "cwd": Demo.program.parent, **streams}
+        options = {"env": logged_in.env, "cwd": Demo.program.parent, "encoding": "utf-8", **streams}
         with subprocess.Popen(command, **options) as program:
             tenant.wait_for(lambda: tenant.count("refresh_token"))
-            program.send_signal(signal.SIGINT)
-            assert program.stdout.readline() == b"interrupted\n"
+            send_signal(program, signal.SIGINT)
+            assert program.stdout.readline() == "interrupted\n"
             assert logged_in.token() in tenant.access_tokens
             program.stdin.close()
         assert tenant.count("refresh_token") == 1
 
-    @posix_only
     def test_a_wait_for_the_lock_that_was_interrupted_refreshes_nothing_later(
         self, logged_in, tenant
     ):
@@ -9901,14 +10040,14 @@ class TestFaults:
         )
         logged_in.expire()
         cache = FileCache(logged_in.cache)
-        command = [sys.executable, "-c", script]
+        command = [sys.executable, "-c", script if POSIX else HEARS_CTRL_C + script]
         streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         options = {"env": logged_in.env, "cwd": Demo.program.parent, **streams}
         with cache.lock(cache.list()[0], 5):
             program = subprocess.Popen(command, **options)
-            assert program.stdout.readline() == b"waits\n"
-            program.send_signal(signal.SIGINT)
-            assert program.stdout.readline() == b"interrupted\n"
+            assert program.stdout.readline().strip() == b"waits"
+            send_signal(program, signal.SIGINT)
+            assert program.stdout.readline() == "interrupted\n"
         with program:
             program.stdin.close()
         assert (program.returncode, tenant.count("refresh_token")) == (0, 0)
@@ -9924,7 +10063,6 @@ class TestFaults:
         with cache.lock("a~b~c", 0.05):
             pass
 
-    @posix_only
     def test_a_lock_of_a_stopped_process_is_given_up_and_of_a_killed_one_taken(self, cli):
         script = (
             "import sys, auth0_cli\n"
@@ -9937,7 +10075,8 @@ class TestFaults:
         with subprocess.Popen(command, **options) as holder:
             try:
                 holder.stdout.readline()
-                holder.send_signal(signal.SIGSTOP)
+                if POSIX:
+                    holder.send_signal(signal.SIGSTOP)
                 with pytest.raises(NetworkError), FileCache(cli.cache).lock("a~b~c", 0.05):
                     raise AssertionError("two have the lock")
             finally:
@@ -9945,22 +10084,19 @@ class TestFaults:
         with FileCache(cli.cache).lock("a~b~c", 5):
             pass
 
-    @posix_only
     @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
     def test_a_file_system_without_locks_is_named(
         self, logged_in, auth0, capsys, monkeypatch, number
     ):
-        import fcntl
-
-        def flock(*_):
+        def lock(*_):
             raise OSError(number, os.strerror(number))
 
-        monkeypatch.setattr(fcntl, "flock", flock)
+        name = "fcntl.flock" if POSIX else "msvcrt.locking"
+        monkeypatch.setattr(name, lock)
         code = auth0_cli.main(["token", "--force-refresh"], defaults=auth0)
         assert code in (0, 1)  # done without a lock, or refused
         assert re.fullmatch(r"auth0_cli: .+\n", capsys.readouterr().err)
 
-    @posix_only
     @table(
         "name, number",
         {
@@ -10031,11 +10167,12 @@ class TestFaults:
         self, logged_in, tenant, monkeypatch, writes
     ):
         left = [False, False, False, *map(int, writes)]  # those of the first refresh fail
+        real = os.replace
 
         def replace(source, target):
             if left and not left.pop(0):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.rename(source, target)
+            real(source, target)
 
         monkeypatch.setattr(os, "replace", replace)
         program = client(tenant, logged_in.cache)
@@ -10110,7 +10247,7 @@ class TestFaults:
         assert other.get_token(force_refresh=True) in tenant.access_tokens
         assert logged_in.token("--force-refresh") in tenant.access_tokens
 
-    @posix_only
+    @needs_ulimit
     @pytest.mark.parametrize("limit", ["-f 0", "-f 1"], ids=["full", "nearly full"])
     def test_a_full_disk_costs_no_session(self, logged_in, tenant, limit):
         before = logged_in.session_file.read_bytes()
@@ -10121,7 +10258,7 @@ class TestFaults:
         assert logged_in.session_file.read_bytes() == before
         assert {path.suffix for path in logged_in.cache.iterdir()} == {".json", ".lock"}
 
-    @posix_only
+    @needs_ulimit
     def test_a_login_on_a_full_disk_is_no_login(self, cli, tenant):
         arguments = ["login", "--flow", "password", "--username", "alice"]
         done = limited(cli, "-f 0", *arguments, stdin="wonderland-1\n")
@@ -10131,13 +10268,13 @@ class TestFaults:
         assert cli.status() == []
         assert {path.suffix for path in cli.cache.iterdir()} == {".lock"}
 
-    @posix_only
+    @needs_ulimit
     def test_a_handful_of_file_descriptors_is_enough(self, logged_in, tenant):
         done = limited(logged_in, "-n 16", "token", "--force-refresh")
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout.strip() in tenant.access_tokens
 
-    @posix_only
+    @needs_modes
     @pytest.mark.parametrize(("flags", "code"), [([], 0), (["--force-refresh"], 1)])
     def test_a_directory_that_can_not_be_written_costs_no_refresh_token(
         self, logged_in, tenant, flags, code
@@ -10160,7 +10297,6 @@ class TestFaults:
         assert tenant.count("refresh_token") == 0
         assert logged_in.session_file.read_bytes() == before
 
-    @posix_only
     def test_a_process_that_dies_at_any_step_of_a_write_leaves_the_old_or_the_new(self, cli):
         script = (
             "import os, sys, auth0_cli\n"
@@ -10174,7 +10310,7 @@ class TestFaults:
             "        return function(*args, **options)\n"
             "    return call\n"
             "cache = auth0_cli.FileCache(sys.argv[1])\n"
-            "for name in 'open fchmod fsync replace unlink close stat'.split():\n"
+            "for name in {*'open fchmod fsync replace unlink close stat'.split()} & {*dir(os)}:\n"
             "    setattr(os, name, dying(getattr(os, name)))\n"
             "cache.write('a~b~c', b'new')\n"
             "os._exit(0)"
@@ -10186,7 +10322,7 @@ class TestFaults:
             done = subprocess.run(command, cwd=Demo.program.parent, check=False)
             found.append(cache.read("a~b~c"))
             for path in cli.cache.iterdir():
-                assert stat.S_IMODE(path.stat().st_mode) == 0o600
+                assert has_mode(path, 0o600)
             if done.returncode == 0:
                 break
             assert done.returncode == 9
