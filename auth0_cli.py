@@ -53,18 +53,56 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
     from http.server import BaseHTTPRequestHandler
-    from typing import Any, NoReturn, Protocol, TypeVar, Union
+    from typing import Any, Literal, NoReturn, Protocol, TypedDict, TypeVar, Union
 
-    from typing_extensions import TypeGuard
+    from typing_extensions import TypeGuard, Unpack
 
     Json = dict[str, Any]  # a JSON object, such as an answer or a prompt
     Record = Json  # a session as its file holds it, or one of its tokens
     Form = Mapping[str, Union[str, None]]  # parameters; one that is None is left out
-    Show = Callable[[Json], object]
     Password = Union[str, Callable[[], str], None]
     Request = TypeVar("Request")
     Function = TypeVar("Function", bound=Callable[..., Any])
     CacheSetting = Union[str, os.PathLike[str], "Cache"]
+
+    class AuthorizePrompt(TypedDict):
+        """The browser flow: `url` is to be opened on this machine; seconds."""
+
+        event: Literal["authorize"]
+        url: str
+        redirect_uri: str
+        expires_in: int
+
+    class DevicePrompt(TypedDict):
+        """The device flow: the user opens a URL on any device, and compares the code; seconds."""
+
+        event: Literal["device_code"]
+        user_code: str
+        verification_uri: str
+        verification_uri_complete: str
+        expires_in: int
+
+    Show = Union[Callable[[AuthorizePrompt | DevicePrompt], object], Callable[[Json], object]]
+
+    class Cancel(Protocol):
+        """What `threading.Event` and the like can do."""
+
+        def is_set(self) -> bool: ...
+
+    class Config(TypedDict, total=False):
+        """The arguments of `Auth0`."""
+
+        domain: str | None
+        client_id: str | None
+        client_secret: str | None
+        client_assertion: Callable[[], str] | None
+        organization: str | None
+        profile: str | None
+        cache: CacheSetting | None
+        ports: str | int | Iterable[int] | None
+        params: Mapping[str, str] | None
+        login_command: str | None
+        trace: Callable[[str], object] | None
 
     class Cache(Protocol):
         """Where sessions are kept: `FileCache`, `MemoryCache` or your own.
@@ -241,13 +279,22 @@ def _say(text: str, end: str = "\n") -> None:
         pass
 
 
+_running_commands: list[str] = []  # of our own command line: it tells all on stderr
+
+
 def _warn(message: str) -> None:
-    _say(f"warning: {message}")
+    """A warning, on stderr in a command, else to the logger `auth0_cli`."""
+    if _running_commands:
+        _say(f"warning: {message}")
+    else:
+        import logging
+
+        logging.getLogger("auth0_cli").warning("%s", message)
 
 
 def _say_waiting(for_what: str) -> None:
     """Tells a person at a terminal why nothing happens; a log or a program needs no such line."""
-    if _is_terminal(sys.stderr):
+    if _running_commands and _is_terminal(sys.stderr):
         _say(f"waiting for {for_what}")
 
 
@@ -1688,12 +1735,15 @@ class _Tenant:
                     _say_waiting(f"{self._host}, for up to {deadline - started:.0f} s")
         finally:
             request.abandon()
-        if self._trace:
-            took = (time.monotonic() - started) * 1000
-            try:
-                self._trace(f"{method} {path} {request.status or 'no answer'} {took:.0f} ms")
-            except Exception:  # noqa: BLE001 - the response may contain a rotated refresh token
-                pass
+        took = (time.monotonic() - started) * 1000
+        line = f"{method} {path} {request.status or 'no answer'} {took:.0f} ms"
+        try:
+            if "logging" in sys.modules:  # else nobody listens
+                sys.modules["logging"].getLogger("auth0_cli").debug(line)
+            if self._trace:
+                self._trace(line)
+        except Exception:  # noqa: BLE001 - the response may contain a rotated refresh token
+            pass
         return request
 
 
@@ -2342,10 +2392,18 @@ class _Prompt:
         show: gets the prompt instead, as a dict.
         open_browser: whether the browser may be opened.
         qr: whether to draw a QR code; None where it fits.
+        cancel: ends the wait once it is set.
     """
 
-    def __init__(self, show: Show | None, open_browser: bool, qr: bool | None) -> None:
-        self._show = show
+    def __init__(
+        self,
+        show: Show | None = None,
+        open_browser: bool = True,
+        qr: bool | None = None,
+        cancel: Cancel | None = None,
+    ) -> None:
+        self._show: Any = show
+        self._cancel = cancel
         self._open_browser = open_browser
         self._qr = qr
         self._live = show is None and _can_rewrite(sys.stderr)
@@ -2444,7 +2502,12 @@ class _Prompt:
         """Update the countdown to `deadline` (monotonic seconds); return a line that was typed.
 
         It holds no white space, so an address that is pasted in several lines is one line.
+
+        Raises:
+            LoginFailed: the login was cancelled.
         """
+        if self._cancel and self._cancel.is_set():
+            raise LoginFailed("the login was cancelled by the program: start it again", "cancelled")
         keys = self._read_keys() if self._reads else ""
         line = _edit_line(self._line, keys)
         echoed = (self._line if self._shown else "") + keys
@@ -2459,7 +2522,7 @@ class _Prompt:
 
     def wait(self, seconds: float, deadline: float) -> None:
         """Waits between two polls; Enter opens the page that was shown."""
-        if not (self._live or self._reads):
+        if not (self._live or self._reads or self._cancel):
             time.sleep(seconds)
             return
         end = time.monotonic() + seconds
@@ -3888,6 +3951,7 @@ class Auth0:
         password: Password = None,
         realm: str | None = None,
         qr: bool | None = None,
+        cancel: Cancel | None = None,
     ) -> Session:
         """Logs a user in, or a machine; what was stored under the same name is replaced.
 
@@ -3895,16 +3959,18 @@ class Auth0:
             flow: `auto`, `browser`, `device`, `client-credentials` or `password`.
             audience: the API, if not that of this object or of the last login.
             scope: to request in addition to that of this object or of the last login.
-            show: called with the prompt, a dict as `login --json` prints it; default: stderr.
+            show: called with the prompt (an `AuthorizePrompt` or a `DevicePrompt`, as `login
+                --json` prints it), in the calling thread; without it the prompt goes to stderr.
             open_browser: whether to open the authorization URL, or only to show it.
             timeout: seconds to wait for the user.
             username: for the password flow only.
             password: for the password flow only; or a function that asks for it.
             realm: the connection of the password flow (Auth0's password-realm grant).
             qr: whether to draw a QR code of a device's page; None where it fits on the terminal.
+            cancel: such as a `threading.Event`; once it is set, the login ends.
 
         Raises:
-            LoginFailed: denied, expired, timed out.
+            LoginFailed: denied, expired, timed out, cancelled (`error` is `cancelled`).
             InvalidToken: the ID token fails a check.
             OAuthError, NetworkError, ConfigError, CacheError: as their names say.
         """
@@ -3913,7 +3979,7 @@ class Auth0:
         _check_text("audience", audience)
         _check_text("scope", scope)
         stored = self._find(new=True)
-        prompt = _Prompt(show, open_browser, qr)
+        prompt = _Prompt(show, open_browser, qr, cancel)
         credentials = (username, password, realm)
         return self._log_in(stored, flow, audience, scope, prompt, timeout, credentials)
 
@@ -3928,7 +3994,7 @@ class Auth0:
         credentials: tuple[str | None, Password, str | None] = (None, None, None),
     ) -> Session:
         """What `login` does, for one session."""
-        prompt = prompt or _Prompt(None, True, None)
+        prompt = prompt or _Prompt()
         ports = self._ports()
         tenant = self._tenant(stored)
         record = self._load_replaced(stored)
@@ -4277,9 +4343,12 @@ def get_token(
     min_ttl: float = 60,
     interactive: bool = False,
     force_refresh: bool = False,
-    **config: Any,
+    **config: Unpack[Config],
 ) -> str:
     """A valid access token, as `Auth0.get_token` gives it; `config` are the arguments of `Auth0`.
+
+    The types in this file's annotations exist for type checkers only: importing typing would
+    double the time of an import. So `typing.get_type_hints` can't resolve them.
 
     Raises:
         Auth0Error: as `Auth0.get_token` does.
@@ -4799,6 +4868,7 @@ def _unexpected(problem: Exception, verbose: bool) -> str:
 def _guarded(prog: str | None, run: Callable[[], int | None], verbose: bool) -> int:
     """Runs a command, reports its errors, returns the exit code."""
     program = (prog or "auth0_cli").split()[0]
+    _running_commands.append(program)
     try:
         return _until_terminated(run) or 0
     except Auth0Error as problem:
@@ -4815,6 +4885,8 @@ def _guarded(prog: str | None, run: Callable[[], int | None], verbose: bool) -> 
     except Exception as problem:  # noqa: BLE001 - a traceback may show a secret
         _say(f"{program}: {_unexpected(problem, verbose)}")
         return 1
+    finally:
+        _running_commands.pop()
 
 
 _COMMANDS = {
