@@ -22,9 +22,14 @@ the device authorization grant (RFC 8628), client credentials (RFC 6749 section 
 password grants, refresh with rotation (RFC 9700), revocation (RFC 7009) and ID tokens (OpenID
 Connect Core 1.0).
 
-Contents, each part built on those above it only:
-    Constants; Errors; Text; Configuration; Session files; HTTP; ID token; Token requests;
-    QR code; Prompts; Browser flow; Device flow; Auth0; Command line
+Contents, each part built on those above it. A security review has to read the first ones:
+    Constants; Errors; Text; Configuration; Locks; Session files; Session records; Stored
+    sessions; HTTP; Errors of Auth0; Tenant; ID token; Token requests; Loopback listener;
+    Browser flow; Device flow; Settings; Refresh and tokens of a session; Login and logout;
+    Auth0.
+
+Nothing that it has to read stands in the others:
+    Browsers; Prompts; QR code; Doctor; Commands; Command line.
 
 Errors::
 
@@ -165,6 +170,16 @@ SECRET_PARAMETERS = (
     "client_secret client_assertion code code_verifier device_code refresh_token token password "
     "subject_token actor_token assertion mfa_token otp oob_code binding_code recovery_code"
 ).split()
+_SESSION_NAME = (
+    "domain",
+    "client_id",
+    "profile",
+)  # which make the name of a session, in this order
+_TOKEN_PARAMETERS = ("audience", "organization", "scope")  # what a token is asked for
+_OF_APPLICATION = (
+    "client_secret",
+    *_TOKEN_PARAMETERS,
+)  # variables that count for one application only
 
 # ---- Errors --------------------------------------------------------------------------------------
 
@@ -263,39 +278,14 @@ class CacheError(Auth0Error):
 # ---- Text ----------------------------------------------------------------------------------------
 
 
-def _clean(value: object, limit: int = 300) -> str:
+def _printable(value: object, limit: int = 300) -> str:
     """Outside text as one line that can't move a cursor, reverse the reading or flood a screen."""
     text = "".join(c if c.isprintable() else " " for c in str(value)[: 4 * limit])
     text = " ".join(text.split())
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
-def _say(text: str, end: str = "\n") -> None:
-    """A line for the person at the terminal; a closed stderr is no reason to fail."""
-    try:
-        sys.stderr.write(text + end)
-        sys.stderr.flush()
-    except (OSError, ValueError, AttributeError):
-        pass
-
-
 _running_commands: list[str] = []  # of our own command line: it tells all on stderr
-
-
-def _warn(message: str) -> None:
-    """A warning, on stderr in a command, else to the logger `auth0_cli`."""
-    if _running_commands:
-        _say(f"warning: {message}")
-    else:
-        import logging
-
-        logging.getLogger("auth0_cli").warning("%s", message)
-
-
-def _say_waiting(for_what: str) -> None:
-    """Tells a person at a terminal why nothing happens; a log or a program needs no such line."""
-    if _running_commands and _is_terminal(sys.stderr):
-        _say(f"waiting for {for_what}")
 
 
 def _is_terminal(stream: Any) -> bool:
@@ -307,37 +297,37 @@ def _is_terminal(stream: Any) -> bool:
         return False
 
 
-def _fd(stream: Any) -> int:
-    """The file descriptor of a stream, or -1 if it has none (IDLE, some notebooks)."""
+def _print_err(text: str, end: str = "\n") -> None:
+    """A line for the person at the terminal; a closed stderr is no reason to fail."""
     try:
-        return int(stream.fileno())
+        sys.stderr.write(text + end)
+        sys.stderr.flush()
     except (OSError, ValueError, AttributeError):
-        return -1
+        pass
 
 
-def _columns(stream: Any) -> int:
-    """Width of the terminal, or 80 if unknown."""
-    try:
-        return max(20, os.get_terminal_size(_fd(stream)).columns or 80)
-    except OSError:
-        return 80
+def _warn(message: str) -> None:
+    """A warning, on stderr in a command, else to the logger `auth0_cli`."""
+    if _running_commands:
+        _print_err(f"warning: {message}")
+    else:
+        import logging
+
+        logging.getLogger("auth0_cli").warning("%s", message)
 
 
-def _can_rewrite(stream: Any) -> bool:
-    """True for a terminal that understands escape sequences; on Windows this enables them."""
-    fd = _fd(stream)
-    if fd < 0 or not _is_terminal(stream) or os.environ.get("TERM") == "dumb":
-        return False
-    if sys.platform == "win32":
-        import ctypes
-        import msvcrt
+def _say_waiting(for_what: str) -> None:
+    """Tells a person at a terminal why nothing happens; a log or a program needs no such line."""
+    if _running_commands and _is_terminal(sys.stderr):
+        _print_err(f"waiting for {for_what}")
 
-        kernel32, mode = ctypes.windll.kernel32, ctypes.c_ulong()
-        handle = ctypes.c_void_p(msvcrt.get_osfhandle(fd))
-        # 4 is ENABLE_VIRTUAL_TERMINAL_PROCESSING.
-        is_console = kernel32.GetConsoleMode(handle, ctypes.byref(mode))
-        return bool(is_console and kernel32.SetConsoleMode(handle, mode.value | 4))
-    return True
+
+def _duration(seconds: float) -> str:
+    """Seconds in words."""
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def _b64(data: bytes) -> str:
@@ -470,13 +460,20 @@ def _normal_domain(value: str) -> str:
     usable = not port or (port.isascii() and port.isdigit() and 0 < int(digits[:6] or 0) < 65536)
     if not usual_port or not plain or not usable:
         raise ConfigError(
-            f"{_clean(value, 80)!r} is not a domain: give it as in acme.eu.auth0.com "
+            f"{_printable(value, 80)!r} is not a domain: give it as in acme.eu.auth0.com "
             "(Dashboard > Applications > your application > Domain)"
         )
     if scheme == "http" and not _is_loopback(host):
         raise ConfigError(f"plain http to {host} is refused: give the domain without http://")
     netloc = host if digits in ("", usual_port) else f"{host}:{digits}"
     return netloc if scheme == "https" else f"http://{netloc}"
+
+
+def _is_domain(value: str, domain: str) -> bool:
+    try:
+        return _normal_domain(value) == domain
+    except ConfigError:
+        return False
 
 
 def _parse_ports(value: str | int | Iterable[int]) -> tuple[int, ...]:
@@ -488,7 +485,7 @@ def _parse_ports(value: str | int | Iterable[int]) -> tuple[int, ...]:
         ports = ()
     if not ports or not all(0 <= port < 65536 for port in ports):
         raise ConfigError(
-            f"{_clean(value, 80)!r} are not ports: give numbers of 0 to 65535, as in 18484,18485"
+            f"{_printable(value, 80)!r} are not ports: give numbers of 0 to 65535, as in 18484,18485"
         )
     return ports
 
@@ -499,13 +496,29 @@ def _check_params(params: Form) -> dict[str, str]:
     for name in given:
         if name.partition("[")[0].strip().lower() in OWN_PARAMETERS:  # also State, scope[]
             raise ConfigError(
-                f"the parameter {_clean(name, 60)!r} is set by the login itself: use its own "
+                f"the parameter {_printable(name, 60)!r} is set by the login itself: use its own "
                 "option if it has one, and leave it out of --param"
             )
     max_age = given.get("max_age", "0")
     if not (max_age.isascii() and max_age.isdigit() and len(max_age) < 10):
         raise ConfigError("max_age takes a number of seconds, as in --param max_age=3600")
     return given
+
+
+def _check_text(name: str, value: object) -> None:
+    """ConfigError unless it is a text that can be shown and sent, or None."""
+    if value is not None and not (isinstance(value, str) and value.isprintable()):
+        raise ConfigError(f"{name} is not a printable text: correct it")
+
+
+def _check_min_ttl(min_ttl: object) -> None:
+    if not _is_number(min_ttl) or min_ttl < 0:  # type: ignore[operator]
+        raise ConfigError("min_ttl is a number of seconds, 0 or more")
+
+
+def _from_environment(name: str) -> str | None:
+    """The environment variable of a setting; one that is empty is not set."""
+    return os.environ.get(ENVIRONMENT[name], "").strip() or None
 
 
 def _callback_urls(ports: Iterable[int]) -> str:
@@ -528,49 +541,25 @@ def _state_directory() -> str:
     return os.path.join(base, "auth0_cli") if os.path.isabs(base) and os.path.isdir(home) else ""
 
 
-# ---- Session files -------------------------------------------------------------------------------
+def _program_name() -> str:
+    """The command that runs this file, as a user types it."""
+    script = sys.argv[0] if sys.argv else ""
+    if getattr(sys, "frozen", False):  # an executable, by PyInstaller for one
+        return _printable(script)
+    if os.path.basename(script).startswith("auth0-cli"):
+        return "auth0-cli"
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    name = spec.name if spec and __name__ == "__main__" else __name__
+    # Python runs an archive or a directory as __main__, too.
+    how = script if "__main__" in (name, getattr(spec, "name", "")) else f"-m {name}"
+    return _printable(f"{os.path.basename(sys.executable or 'python')} {how}")
+
+
+# ---- Locks ---------------------------------------------------------------------------------------
 
 _posix: Any = os  # for what the os module lacks on Windows
 _held_locks: dict[str, Any] = {}  # name -> weak reference to the `_Lock` that holds it
-# Sessions that could not be written: (cache, key) -> record, the bytes that it replaces, cache.
-_unsaved: dict[tuple[object, str], tuple[Record, bytes | None, Cache]] = {}
-
-
-def _after_fork() -> None:
-    """In a forked child: forget the parent's locks and close their files, which stay locked."""
-    for reference in list(_held_locks.values()):
-        lock = reference()
-        if lock is not None:
-            lock.close_files()
-    _held_locks.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    _posix.register_at_fork(after_in_child=_after_fork)
-
-
-def _session_key(*parts: str) -> str:
-    """File name for a session. Lower-case letters only, for file systems that ignore case."""
-    return "~".join(
-        "".join(chr(b) if chr(b) in _SAFE else f"%{b:02x}" for b in part.encode("utf-8"))
-        for part in parts
-    )
-
-
-def _split_key(key: str) -> list[str]:
-    """Domain, client and profile of a session's file name; [] if it is not one."""
-    parts: list[str] = []
-    try:
-        for part in key.split("~"):
-            head, *rest = part.split("%")
-            data = head.encode() + b"".join(bytes.fromhex(r[:2]) + r[2:].encode() for r in rest)
-            parts.append(data.decode("utf-8"))
-        domain, _, _ = parts
-        # A planted file name must not choose the host that gets a refresh token.
-        sound = _session_key(*parts) == key and _normal_domain(domain) == domain
-    except (ValueError, ConfigError):
-        return []
-    return parts if sound else []
+_refreshing: set[object] = set()  # refreshes of threads other than the main one
 
 
 def _open(path: str, flags: int) -> int:
@@ -701,6 +690,22 @@ class _Lock:
             pass
 
 
+def _after_fork() -> None:
+    """In a forked child: forget what the parent's other threads do, and close their lock files."""
+    for reference in list(_held_locks.values()):
+        lock = reference()
+        if lock is not None:
+            lock.close_files()
+    _held_locks.clear()
+    _refreshing.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    _posix.register_at_fork(after_in_child=_after_fork)
+
+# ---- Session files -------------------------------------------------------------------------------
+
+
 def _make_private(path: str) -> None:
     """Makes a directory and what is missing above it, whatever the umask, for the owner alone."""
     above = os.path.dirname(path)
@@ -714,7 +719,37 @@ def _make_private(path: str) -> None:
         except FileExistsError:
             if os.path.islink(path) and not os.path.isdir(path):  # such as an unmounted volume
                 raise
-            # else another process was faster, or it is a file, which is refused when it is checked
+
+
+def _retry_on_windows(call: Callable[..., Any], *args: Any) -> Any:
+    """Windows refuses a file for the moment in which another process reads or replaces it."""
+    deadline = time.monotonic() + 2
+    while True:
+        try:
+            return call(*args)
+        except PermissionError:
+            if os.name != "nt" or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
+def _unlink(path: str) -> None:
+    try:
+        _retry_on_windows(os.unlink, path)
+    except FileNotFoundError:
+        pass
+
+
+def _flush(fd: int) -> None:
+    if sys.platform == "darwin":
+        import fcntl
+
+        try:
+            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)  # fsync leaves it in the drive's cache there
+            return
+        except OSError:
+            pass  # a volume that does not know it, such as one of the network
+    os.fsync(fd)
 
 
 class FileCache:
@@ -755,7 +790,7 @@ class FileCache:
         try:
             self._check(self.directory)
             with open(
-                path, "rb", opener=lambda name, flags: _patiently(_open, name, flags)
+                path, "rb", opener=lambda name, flags: _retry_on_windows(_open, name, flags)
             ) as file:
                 self._check(path, file.fileno())
                 return file.read(MAX_BYTES + 1)
@@ -808,7 +843,7 @@ class FileCache:
     def set_aside(self, key: str) -> str:
         """Keeps a damaged file under another name, and returns that."""
         kept = self.path(key, f".damaged-{time.time_ns()}")
-        _patiently(os.replace, self.path(key), kept)
+        _retry_on_windows(os.replace, self.path(key), kept)
         return kept
 
     def _write_temporary(self, key: str, data: bytes, replace: bool) -> None:
@@ -822,7 +857,7 @@ class FileCache:
                 file.flush()
                 _flush(file.fileno())
             if replace:
-                _patiently(os.replace, temporary, self.path(key))
+                _retry_on_windows(os.replace, temporary, self.path(key))
         finally:
             _unlink(temporary)
 
@@ -869,7 +904,7 @@ class FileCache:
 
         at = path if fd is None else fd
         info = os.stat(at)
-        mode, shown = info.st_mode, _clean(path, 400)
+        mode, shown = info.st_mode, _printable(path, 400)
         if fd is None:
             if not S_ISDIR(mode):
                 raise CacheError(f"{shown} is not a directory: give one with --cache")
@@ -912,37 +947,6 @@ class FileCache:
                 _warn(f"{shown} can be read by other users, and that can't be changed")
 
 
-def _unlink(path: str) -> None:
-    try:
-        _patiently(os.unlink, path)
-    except FileNotFoundError:
-        pass
-
-
-def _flush(fd: int) -> None:
-    if sys.platform == "darwin":
-        import fcntl
-
-        try:
-            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)  # fsync leaves it in the drive's cache there
-            return
-        except OSError:
-            pass  # a volume that does not know it, such as one of the network
-    os.fsync(fd)
-
-
-def _patiently(call: Callable[..., Any], *args: Any) -> Any:
-    """Windows refuses a file for the moment in which another process reads or replaces it."""
-    deadline = time.monotonic() + 2
-    while True:
-        try:
-            return call(*args)
-        except PermissionError:
-            if os.name != "nt" or time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-
-
 class MemoryCache:
     """Sessions of this process only, for tests and for programs that must leave no trace."""
 
@@ -968,6 +972,33 @@ class MemoryCache:
     def lock(self, key: str, timeout: float) -> AbstractContextManager[object]:
         """Excludes other threads; entering it raises NetworkError after `timeout` seconds."""
         return _Lock(f"{id(self)} {key}", timeout)
+
+
+# ---- Session records -----------------------------------------------------------------------------
+
+
+def _session_key(*parts: str) -> str:
+    """File name for a session. Lower-case letters only, for file systems that ignore case."""
+    return "~".join(
+        "".join(chr(b) if chr(b) in _SAFE else f"%{b:02x}" for b in part.encode("utf-8"))
+        for part in parts
+    )
+
+
+def _split_key(key: str) -> list[str]:
+    """Domain, client and profile of a session's file name; [] if it is not one."""
+    parts: list[str] = []
+    try:
+        for part in key.split("~"):
+            head, *rest = part.split("%")
+            data = head.encode() + b"".join(bytes.fromhex(r[:2]) + r[2:].encode() for r in rest)
+            parts.append(data.decode("utf-8"))
+        domain, _, _ = parts
+        # A planted file name must not choose the host that gets a refresh token.
+        sound = _session_key(*parts) == key and _normal_domain(domain) == domain
+    except (ValueError, ConfigError):
+        return []
+    return parts if sound else []
 
 
 def _new_record(domain: str = "", client_id: str = "", profile: str = "") -> Record:
@@ -1024,7 +1055,7 @@ def _new_entry(
         "access_token": reply["access_token"],
         "token_type": "Bearer",
         "default": False,
-        "scope": _clean(granted or "", 8000),
+        "scope": _printable(granted or "", 8000),
     }
 
 
@@ -1082,16 +1113,130 @@ def _parse_record(data: bytes, key: str) -> Record:
     return record
 
 
+def _is_usable(entry: Record, min_ttl: float) -> bool:
+    """Whether a token has more than `min_ttl` seconds left, or never had that many.
+
+    One that was obtained in the future is not trusted: the clock has been set back since.
+    """
+    now = time.time()
+    obtained_at, expires_at = entry["obtained_at"], entry["expires_at"]
+    if obtained_at > now + LEEWAY or expires_at <= now:
+        return False
+    return bool(expires_at - now > min_ttl or expires_at - obtained_at <= min_ttl)
+
+
+def _find_token(
+    record: Record, audience: str | None, organization: str | None, scope: str | None
+) -> Record | None:
+    """The token of a session for an API that was granted, or at least asked for, every scope.
+
+    Asked for, because Auth0 drops scopes silently and would drop them again at each refresh.
+    """
+
+    def matches(entry: Record) -> bool:
+        if (entry["audience"], entry["organization"]) != (audience, organization):
+            return False
+        has = f"{entry['scope']} {entry['requested'] or ''}".split()
+        return set(scope.split()) <= set(has) if scope else entry["default"]
+
+    found = filter(matches, record["tokens"])
+    return max(found, key=lambda entry: entry["expires_at"], default=None)
+
+
+def _replace_token(record: Record, entry: Record, default: bool) -> None:
+    """Adds a token to a session, in the place of the one that it renews and of what has expired."""
+    entry["default"] = default
+    same = ("audience", "organization", "requested", "default")
+    record["tokens"] = [
+        old
+        for old in record["tokens"]
+        if old["expires_at"] > time.time() and any(old[name] != entry[name] for name in same)
+    ]
+    record["tokens"].append(entry)
+
+
+def _audiences_of(access_token: str) -> list[Any]:
+    """The `aud` of an access token that is a signed JWT: a look, not a check of its signature."""
+    aud = _decode_claims(access_token).get("aud")
+    return aud if _is_array(aud) else [aud]
+
+
+def _token_summary(entry: Record) -> Json:
+    """A stored token without the token itself.
+
+    Without an audience in the request, `audience` is that of the token if it is a JWT: the
+    tenant's Default Audience. It is shown only, nothing relies on it.
+    """
+    audience = entry["audience"]
+    if not audience:
+        named = [a for a in _audiences_of(entry["access_token"]) if isinstance(a, str)]
+        audience = next((a for a in named if not a.endswith("/userinfo")), None)
+    return {
+        "audience": audience,
+        "scope": entry["scope"],
+        "expires_at": int(entry["expires_at"]),
+        "expires_in": max(0, int(entry["expires_at"] - time.time())),
+    }
+
+
+class Session:
+    """Who is logged in, to what and until when; it holds no token.
+
+    Attributes:
+        domain: the tenant's domain.
+        client_id: the application.
+        profile: the name of the session among several of one application.
+        user: `sub`, `name` and `email` as far as known; None for a machine, and for a login
+            that did not ask for `openid`.
+        refreshable: whether there is a refresh token.
+        organization: that the login was for, or None.
+        tokens: for each access token `audience`, `scope`, `expires_at` (epoch seconds) and
+            `expires_in` (seconds from now, 0 if it has expired).
+    """
+
+    def __init__(self, record: Record) -> None:
+        self.domain: str = record["domain"]
+        self.client_id: str = record["client_id"]
+        self.profile: str = record["profile"]
+        user: dict[str, str | None] = record["user"]
+        self._is_machine = _is_machine_session(record)
+        self.user = dict(user) if user.get("sub") else None
+        self.refreshable = record["refresh_token"] is not None
+        self.organization: str | None = record["organization"]
+        self.tokens = [_token_summary(entry) for entry in record["tokens"]]
+
+    def __repr__(self) -> str:
+        return f"<Session of {self.who()} at {self.domain}, profile {self.profile}>"
+
+    def who(self) -> str:
+        """The user as one would say it: a name and an address, else the subject or the client."""
+        if self._is_machine:
+            return f"client {_printable(self.client_id, 80)}"
+        name, email, sub = map((self.user or {}).get, ("name", "email", "sub"))
+        both = f"{name} <{email}>" if name and email and name != email else name or email
+        return _printable(both or sub or "an unnamed user", 120)
+
+    def to_dict(self) -> Json:
+        """What `status --json` prints."""
+        names = (*_SESSION_NAME, "user", "refreshable", "tokens")
+        return {name: getattr(self, name) for name in names}
+
+
+# ---- Stored sessions -----------------------------------------------------------------------------
+
+# Sessions that could not be written: (cache, key) -> record, the bytes that it replaces, cache.
+_unsaved: dict[tuple[object, str], tuple[Record, bytes | None, Cache]] = {}
+
+
 def _is_from_signal_handler(problem: BaseException) -> bool:
     """Whether a signal handler raised it, such as that of a task queue's soft time limit."""
-    trace, interrupted = problem.__traceback__, None
-    while trace:
+    trace = problem.__traceback__
+    while trace and trace.tb_next:  # the caller's frame is first: its locals would keep `problem`
+        interrupted, trace = trace.tb_frame, trace.tb_next
         for value in trace.tb_frame.f_locals.values():
             # A handler is called with the frame that it has interrupted, as an own argument or *_.
-            values: Any = value if type(value) is tuple else (value,)
-            if interrupted and any(v is interrupted for v in values):
+            if any(v is interrupted for v in (value if type(value) is tuple else (value,))):
                 return True
-        interrupted, trace = trace.tb_frame, trace.tb_next
     return False
 
 
@@ -1105,12 +1250,12 @@ def _call_cache(cache: Cache, method: str, *args: object, lock: Any = None) -> A
         if _is_from_signal_handler(problem):
             raise
         strerror, path = (getattr(problem, name, None) for name in ("strerror", "filename"))
-        reason = _clean(strerror or type(problem).__name__)
+        reason = _printable(strerror or type(problem).__name__)
         if not isinstance(cache, FileCache):
             name = method.strip("_")
             raise CacheError(f"the program's cache failed ({name}: {reason})") from problem
         raise CacheError(
-            f"sessions can't be kept in {_clean(path or cache.directory, 500)} ({reason}): correct "
+            f"sessions can't be kept in {_printable(path or cache.directory, 500)} ({reason}): correct "
             "that, or give another directory with --cache or AUTH0_CLI_CACHE"
         ) from problem
 
@@ -1169,12 +1314,12 @@ class _StoredSession:
         """The command line's flags that name it, but for those that a host program has set."""
         from shlex import quote
 
-        names = [name for name in _NAME if name not in preset]
+        names = [name for name in _SESSION_NAME if name not in preset]
         values = {name: getattr(self, name) for name in names}
         if self.profile == "default":
             values.pop("profile", None)
         flags = (f"--{name.replace('_', '-')} {quote(value)}" for name, value in values.items())
-        return _clean(" ".join(flags))
+        return _printable(" ".join(flags))
 
     def file(self) -> str | None:
         """Where it is, if it is in a file."""
@@ -1222,7 +1367,9 @@ class _StoredSession:
                     return self.load(True)
         kept = ""
         if isinstance(self.cache, FileCache):
-            kept = f": it is kept as {_clean(_call_cache(self.cache, 'set_aside', self.key), 400)}"
+            kept = (
+                f": it is kept as {_printable(_call_cache(self.cache, 'set_aside', self.key), 400)}"
+            )
         _warn(f"a stored session was damaged{kept}")
         return None
 
@@ -1232,7 +1379,8 @@ class _StoredSession:
         if isinstance(self.cache, FileCache):
             _call_cache(self.cache, "check_space", self.key, size)
         else:
-            _call_cache(self.cache, "write", self.key + "~check", bytes(size))
+            data = b"{}" + b" " * size  # as good as a session also for a cache that keeps JSON
+            _call_cache(self.cache, "write", self.key + "~check", data)
             _call_cache(self.cache, "delete", self.key + "~check")
 
     def save(self, record: Record, old: Record | None = None) -> None:
@@ -1307,7 +1455,7 @@ class _StoredSession:
             failure = self.read_note("failure") or {}
             names = ("at", "until", "count")
             at, until, self._failures = (float(failure[name]) for name in names)
-            problem = NetworkError(_clean(failure["message"], 600), failure["error"])
+            problem = NetworkError(_printable(failure["message"], 600), failure["error"])
         except (CacheError, ValueError, KeyError, TypeError, OverflowError):
             return
         now = time.time()
@@ -1410,9 +1558,11 @@ def _tls_context() -> Any:
     file, directory = map(os.environ.get, ("SSL_CERT_FILE", "SSL_CERT_DIR"))
     # On Windows this counts the certificates of the system too.
     if file is not None and not (os.path.exists(file) and context.cert_store_stats()["x509"]):
-        raise ConfigError(f"no certificates in SSL_CERT_FILE={_clean(file)!r}: correct or unset it")
+        raise ConfigError(
+            f"no certificates in SSL_CERT_FILE={_printable(file)!r}: correct or unset it"
+        )
     if directory is not None and not any(map(os.path.isdir, directory.split(os.pathsep))):
-        raise ConfigError(f"SSL_CERT_DIR={_clean(directory)!r} not found: correct or unset it")
+        raise ConfigError(f"SSL_CERT_DIR={_printable(directory)!r} not found: correct or unset it")
     return context
 
 
@@ -1512,7 +1662,7 @@ class _HttpRequest:
         """Connects to the server through a proxy (RFC 9110 section 9.3.6)."""
         from http.client import HTTPResponse
 
-        self.proxy = f"{_clean(host, 80)}:{port}"
+        self.proxy = f"{_printable(host, 80)}:{port}"
         self._open_socket(host, port)
         head = f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{login}\r\n"
         self._socket.sendall(head.encode("ascii"))
@@ -1555,27 +1705,18 @@ class _HttpRequest:
         return left
 
 
-def _connection_error(request: _HttpRequest, host: str, seconds: float) -> Auth0Error:
-    """The error for a request that got no response, with what the user can do."""
-    import socket
-    from ssl import SSLCertVerificationError
+def _form_encode(form: Mapping[str, str]) -> bytes:
+    """The body of a form; ConfigError if a value is not UTF-8."""
+    from urllib.parse import urlencode
 
-    problem = request.problem
-    if isinstance(problem, Auth0Error):
-        return problem
-    via = f"{host} through the proxy {request.proxy}" if request.proxy else host
-    if isinstance(problem, SSLCertVerificationError):
-        reason, hint = _clean(problem.verify_message, 120), _certificate_hint(problem.verify_code)
-        return ConfigError(f"the certificate of {via} is not trusted ({reason}): {hint}")
-    late = time.monotonic() >= request.deadline  # then `abandon` caused the problem
-    if late or problem is None or isinstance(problem, (TimeoutError, socket.timeout)):
-        return NetworkError(f"{via} did not answer within {seconds:.3g} s: try again later")
-    if isinstance(problem, (socket.gaierror, UnicodeError)):
-        name = request.proxy or host
-        return NetworkError(f"the host {name} was not found: check its name and the network")
-    # The messages of http.client can contain bytes of the response, which may repeat a secret.
-    text = (isinstance(problem, OSError) and _clean(problem, 200)) or "not HTTP"
-    return NetworkError(f"{via} can't be reached ({text}): check network and proxy, then try again")
+    try:
+        return urlencode(form).encode("ascii")
+    except UnicodeEncodeError:
+        pass  # it contains the value, so raise nothing from here
+    raise ConfigError("client secret, password and parameters have to be UTF-8: correct them")
+
+
+# ---- Errors of Auth0 -----------------------------------------------------------------------------
 
 
 def _certificate_hint(code: int) -> str:
@@ -1589,8 +1730,134 @@ def _certificate_hint(code: int) -> str:
     if os.name == "posix" and not paths.cafile and not glob(f"{paths.capath or os.devnull}/*.0"):
         roots = next(filter(os.path.exists, _ROOT_FILES), "FILE of the package ca-certificates")
         return f"this Python has no root certificates, so set SSL_CERT_FILE={roots}"
-    now = _clean(os.environ.get("SSL_CERT_FILE", "not set"))
+    now = _printable(os.environ.get("SSL_CERT_FILE", "not set"))
     return f"behind a company's proxy set SSL_CERT_FILE (now {now}) to its certificate file"
+
+
+def _connection_error(request: _HttpRequest, host: str, seconds: float) -> Auth0Error:
+    """The error for a request that got no response, with what the user can do."""
+    import socket
+    from ssl import SSLCertVerificationError
+
+    problem = request.problem
+    if isinstance(problem, Auth0Error):
+        return problem
+    via = f"{host} through the proxy {request.proxy}" if request.proxy else host
+    if isinstance(problem, SSLCertVerificationError):
+        reason, hint = (
+            _printable(problem.verify_message, 120),
+            _certificate_hint(problem.verify_code),
+        )
+        return ConfigError(f"the certificate of {via} is not trusted ({reason}): {hint}")
+    late = time.monotonic() >= request.deadline  # then `abandon` caused the problem
+    if late or problem is None or isinstance(problem, (TimeoutError, socket.timeout)):
+        return NetworkError(f"{via} did not answer within {seconds:.3g} s: try again later")
+    if isinstance(problem, (socket.gaierror, UnicodeError)):
+        name = request.proxy or host
+        return NetworkError(f"the host {name} was not found: check its name and the network")
+    # The messages of http.client can contain bytes of the response, which may repeat a secret.
+    text = (isinstance(problem, OSError) and _printable(problem, 200)) or "not HTTP"
+    return NetworkError(f"{via} can't be reached ({text}): check network and proxy, then try again")
+
+
+_CLIENT_HINT = (
+    "check the client id, and the client secret if there is one; an application without a secret "
+    "is of the type Native, with the Token Endpoint Authentication Method None"
+)
+_GRANT_HINT = "enable the grant (Dashboard > the application > Advanced Settings > Grant Types)"
+_OVERLOADED = ("server_error", "temporarily_unavailable")  # RFC 6749 section 4.1.2.1
+_REMEDIES = {  # part of an error, in lower case -> what to do; the first match counts
+    **dict.fromkeys(_OVERLOADED, "try again later"),
+    "service not enabled": "create that API in the Dashboard, or correct --audience",
+    "no audience": "name the API with --audience, or set a Default Audience for the tenant",
+    "client-grant": "authorize the application for that API (Dashboard > Applications > APIs)",
+    "not authorized to access": "authorize the application for it (Applications > APIs)",
+    "audience": "correct --audience: it is the API's Identifier (Dashboard > Applications > APIs)",
+    "organization": "give one of its organizations with --organization, and --flow browser",
+    "blocked": "ask an administrator of the tenant (Dashboard > User Management)",
+    "too_many_attempts": "wait, or ask an administrator of the tenant",
+    "mfa_required": "a second factor is needed, so log in with --flow browser or --flow device",
+    "consent_required": "log in with --flow browser, whose page asks for the consent",
+    "not allowed for": _GRANT_HINT,
+    "unauthorized_client": _GRANT_HINT,
+    "unsupported_grant_type": _GRANT_HINT,
+    "access_denied: unauthorized": _CLIENT_HINT,
+    "client authentication": _CLIENT_HINT,
+    "invalid_client": _CLIENT_HINT,
+    "http_401": _CLIENT_HINT,
+}
+
+
+def _with_hint(code: str, description: str, default: str) -> str:
+    """An error in the server's words, and what to do about it."""
+    said = f"{code}: {description}" if description else code
+    remedies = (remedy for words, remedy in _REMEDIES.items() if words in said.lower())
+    return f"({said}): {next(remedies, default)}"
+
+
+def _mask_secrets(text: str, sent: Mapping[str, str]) -> str:
+    """The server's text without the secrets of the request, in case it repeats them."""
+    from urllib.parse import quote, quote_plus
+
+    for value in filter(None, map(sent.get, SECRET_PARAMETERS)):
+        for spelling in (value, quote(value, ""), quote_plus(value)):
+            text = text.replace(spelling, "***")
+    return text
+
+
+def _error_fields(response: _HttpRequest, sent: Mapping[str, str]) -> tuple[str | None, str]:
+    """Error code and description of a response, in each of the forms that Auth0 uses."""
+    reply = response.json
+    own = f"http_{response.status}" if response.status >= 400 else None
+    if reply is None:
+        text = response.body.decode("utf-8", "replace")
+        if own is None or "html" in response.headers.get("content-type", "") or "<" in text:
+            return None, ""
+        return own, _printable(_mask_secrets(text, sent), 200)
+    names = ("errorCode", "error", "code") if own else ("error",)
+    code = next(filter(None, map(reply.get, names)), None)
+    if code is None:
+        return own, ""
+    texts = map(reply.get, ("error_description", "message", "description"))
+    description = next((text for text in texts if isinstance(text, str)), "")
+    return _printable(_mask_secrets(str(code), sent), 60), _printable(
+        _mask_secrets(description, sent)
+    )
+
+
+def _error_response(response: _HttpRequest, host: str, sent: dict[str, str]) -> Auth0Error | None:
+    """The error in a response, or None for a success."""
+    status = response.status
+    if 300 <= status < 400:
+        return NetworkError(
+            f"{host} sent a redirect, which is not followed: is AUTH0_DOMAIN "
+            "right, and does a login page of this network stand between?"
+        )
+    if status >= 500 or status < 200 or status == 407:  # 407: not from a server
+        return NetworkError(f"{host} has a problem (HTTP {status}): try again later")
+    code, description = _error_fields(response, sent)
+    named = None if code == f"http_{status}" else code
+    if status == 429 and code != "slow_down":
+        wait = response.retry_after()
+        when = f"in {_duration(wait)}" if wait else "later"
+        said = f"HTTP 429: {description}" if description else "HTTP 429"
+        return NetworkError(f"{host} limits requests ({said}): try again {when}", named)
+    if code is None and status < 300:
+        return None
+    if code is None:
+        return NetworkError(
+            f"{host} sent a response that is not from Auth0 (HTTP {status}): is "
+            "AUTH0_DOMAIN right, and does a proxy stand between?"
+        )
+    what = _with_hint(code, description, "try again, or ask an administrator of the tenant")
+    if code == "unauthorized_client" and sent["client_id"].startswith("tpc_"):  # third-party
+        what = f"({code}: {description}): {_REMEDIES['client-grant']}"
+    if code in _OVERLOADED:
+        return NetworkError(f"Auth0 refused {what}", code)
+    return OAuthError(f"Auth0 refused {what}", named, description, status)
+
+
+# ---- Tenant --------------------------------------------------------------------------------------
 
 
 class _Tenant:
@@ -1747,116 +2014,20 @@ class _Tenant:
         return request
 
 
-def _form_encode(form: Mapping[str, str]) -> bytes:
-    """The body of a form; ConfigError if a value is not UTF-8."""
-    from urllib.parse import urlencode
-
-    try:
-        return urlencode(form).encode("ascii")
-    except UnicodeEncodeError:
-        pass  # it contains the value, so raise nothing from here
-    raise ConfigError("client secret, password and parameters have to be UTF-8: correct them")
-
-
-def _error_response(response: _HttpRequest, host: str, sent: dict[str, str]) -> Auth0Error | None:
-    """The error in a response, or None for a success."""
-    status = response.status
-    if 300 <= status < 400:
-        return NetworkError(
-            f"{host} sent a redirect, which is not followed: is AUTH0_DOMAIN "
-            "right, and does a login page of this network stand between?"
-        )
-    if status >= 500 or status < 200 or status == 407:  # 407: not from a server
-        return NetworkError(f"{host} has a problem (HTTP {status}): try again later")
-    code, description = _error_fields(response, sent)
-    named = None if code == f"http_{status}" else code
-    if status == 429 and code != "slow_down":
-        wait = response.retry_after()
-        when = f"in {_duration(wait)}" if wait else "later"
-        said = f"HTTP 429: {description}" if description else "HTTP 429"
-        return NetworkError(f"{host} limits requests ({said}): try again {when}", named)
-    if code is None and status < 300:
-        return None
-    if code is None:
-        return NetworkError(
-            f"{host} sent a response that is not from Auth0 (HTTP {status}): is "
-            "AUTH0_DOMAIN right, and does a proxy stand between?"
-        )
-    what = _with_hint(code, description, "try again, or ask an administrator of the tenant")
-    if code == "unauthorized_client" and sent["client_id"].startswith("tpc_"):  # third-party
-        what = f"({code}: {description}): {_REMEDIES['client-grant']}"
-    if code in _OVERLOADED:
-        return NetworkError(f"Auth0 refused {what}", code)
-    return OAuthError(f"Auth0 refused {what}", named, description, status)
-
-
-def _error_fields(response: _HttpRequest, sent: Mapping[str, str]) -> tuple[str | None, str]:
-    """Error code and description of a response, in each of the forms that Auth0 uses."""
-    reply = response.json
-    own = f"http_{response.status}" if response.status >= 400 else None
-    if reply is None:
-        text = response.body.decode("utf-8", "replace")
-        if own is None or "html" in response.headers.get("content-type", "") or "<" in text:
-            return None, ""
-        return own, _clean(_mask_secrets(text, sent), 200)
-    names = ("errorCode", "error", "code") if own else ("error",)
-    code = next(filter(None, map(reply.get, names)), None)
-    if code is None:
-        return own, ""
-    texts = map(reply.get, ("error_description", "message", "description"))
-    description = next((text for text in texts if isinstance(text, str)), "")
-    return _clean(_mask_secrets(str(code), sent), 60), _clean(_mask_secrets(description, sent))
-
-
-def _mask_secrets(text: str, sent: Mapping[str, str]) -> str:
-    """The server's text without the secrets of the request, in case it repeats them."""
-    from urllib.parse import quote, quote_plus
-
-    for value in filter(None, map(sent.get, SECRET_PARAMETERS)):
-        for spelling in (value, quote(value, ""), quote_plus(value)):
-            text = text.replace(spelling, "***")
-    return text
-
-
-_NATIVE = (
-    "check the client id, and the client secret if there is one; an application without a secret "
-    "is of the type Native, with the Token Endpoint Authentication Method None"
-)
-_GRANT = "enable the grant (Dashboard > the application > Advanced Settings > Grant Types)"
-_OVERLOADED = ("server_error", "temporarily_unavailable")  # RFC 6749 section 4.1.2.1
-_REMEDIES = {  # part of an error, in lower case -> what to do; the first match counts
-    **dict.fromkeys(_OVERLOADED, "try again later"),
-    "service not enabled": "create that API in the Dashboard, or correct --audience",
-    "no audience": "name the API with --audience, or set a Default Audience for the tenant",
-    "client-grant": "authorize the application for that API (Dashboard > Applications > APIs)",
-    "not authorized to access": "authorize the application for it (Applications > APIs)",
-    "audience": "correct --audience: it is the API's Identifier (Dashboard > Applications > APIs)",
-    "organization": "give one of its organizations with --organization, and --flow browser",
-    "blocked": "ask an administrator of the tenant (Dashboard > User Management)",
-    "too_many_attempts": "wait, or ask an administrator of the tenant",
-    "mfa_required": "a second factor is needed, so log in with --flow browser or --flow device",
-    "consent_required": "log in with --flow browser, whose page asks for the consent",
-    "not allowed for": _GRANT,
-    "unauthorized_client": _GRANT,
-    "unsupported_grant_type": _GRANT,
-    "access_denied: unauthorized": _NATIVE,
-    "client authentication": _NATIVE,
-    "invalid_client": _NATIVE,
-    "http_401": _NATIVE,
-}
-
-
-def _with_hint(code: str, description: str, default: str) -> str:
-    """An error in the server's words, and what to do about it."""
-    said = f"{code}: {description}" if description else code
-    remedies = (remedy for words, remedy in _REMEDIES.items() if words in said.lower())
-    return f"({said}): {next(remedies, default)}"
-
-
 # ---- ID token ------------------------------------------------------------------------------------
 
 # The DER encoding of DigestInfo for SHA-256, up to the digest (RFC 8017 section 9.2, note 1).
 _SHA256_PREFIX = bytes.fromhex("3031300d060960864801650304020105000420")
+
+
+def _rsa_numbers(key: Json) -> tuple[int, int] | None:
+    """Modulus and exponent of a key of sane size: 2,048 to 8,192 bits, 65537 or more."""
+    try:
+        n, e = (int.from_bytes(_b64url_decode(key[name]), "big") for name in ("n", "e"))
+    except (KeyError, ValueError, AttributeError):
+        return None
+    sane = 2048 <= n.bit_length() <= 8192 and n % 2 and 65537 <= e < 1 << 32 and e % 2
+    return (n, e) if sane else None
 
 
 def _usable_keys(keys: list[Any]) -> list[Json]:
@@ -1872,16 +2043,6 @@ def _usable_keys(keys: list[Any]) -> list[Json]:
         and _rsa_numbers(key)
     ]
     return usable[:32]
-
-
-def _rsa_numbers(key: Json) -> tuple[int, int] | None:
-    """Modulus and exponent of a key of sane size: 2,048 to 8,192 bits, 65537 or more."""
-    try:
-        n, e = (int.from_bytes(_b64url_decode(key[name]), "big") for name in ("n", "e"))
-    except (KeyError, ValueError, AttributeError):
-        return None
-    sane = 2048 <= n.bit_length() <= 8192 and n % 2 and 65537 <= e < 1 << 32 and e % 2
-    return (n, e) if sane else None
 
 
 def _verify_rs256(key: Json, signed: bytes, signature: bytes) -> bool:
@@ -1904,6 +2065,13 @@ def _verify_rs256(key: Json, signed: bytes, signature: bytes) -> bool:
     digest = _SHA256_PREFIX + sha256(signed).digest()
     expected = b"\x00\x01" + b"\xff" * (size - 3 - len(digest)) + b"\x00" + digest
     return compare_digest(pow(s, e, n).to_bytes(size, "big"), expected)
+
+
+def _require(holds: bool, claim: str, otherwise: str) -> None:
+    """InvalidToken unless it holds; `otherwise` has the form `reason: hint`."""
+    if not holds:
+        reason, _, hint = otherwise.rpartition(": ")
+        raise InvalidToken(f"the ID token fails the check of {claim} ({reason}): {hint}", claim)
 
 
 class _IdToken:
@@ -1951,7 +2119,7 @@ class _IdToken:
         alg = self.header.get("alg")
         if alg != "RS256":
             raise InvalidToken(
-                f"the ID token is signed with {_clean(alg, 20)}, not RS256: choose RS256 "
+                f"the ID token is signed with {_printable(alg, 20)}, not RS256: choose RS256 "
                 "(Dashboard > the application > Advanced Settings > OAuth)",
                 "alg",
             )
@@ -1962,7 +2130,7 @@ class _IdToken:
         _require(
             iss == tenant.issuer,
             "iss",
-            f"it is of {_clean(iss, 80)}, not {tenant.issuer}: {domain}",
+            f"it is of {_printable(iss, 80)}, not {tenant.issuer}: {domain}",
         )
         _require(type(sub) is str and 0 < len(sub) <= 255, "sub", f"it names no user: {again}")
         audiences: list[Any] = aud if _is_array(aud) else [aud]
@@ -2013,7 +2181,7 @@ class _IdToken:
             by_id = organization.startswith("org_")
             name, wanted = ("org_id", organization) if by_id else ("org_name", organization.lower())
             same = self.claims.get(name) == wanted
-            _require(same, name, f"it is not for {_clean(wanted, 60)}: log in again there")
+            _require(same, name, f"it is not for {_printable(wanted, 60)}: log in again there")
 
     def check_refresh(self, tenant: _Tenant, record: Record) -> None:
         """The checks of OIDC Core 12.2 that are the client's duty.
@@ -2024,13 +2192,13 @@ class _IdToken:
         again = "log in again"
         same = record["user"].get("sub") in (None, "", self.claims["sub"])
         _require(same, "sub", f"it is for another user than the session: {again}")
-        nonce = _claims_of(record["id_token"]).get("nonce")
+        nonce = _decode_claims(record["id_token"]).get("nonce")
         same = nonce is None or self.claims.get("nonce", nonce) == nonce
         _require(same, "nonce", f"it belongs to a different login: {again}")
         self.check_organization(record["organization"])
 
 
-def _claims_of(id_token: str | None) -> Json:
+def _decode_claims(id_token: str | None) -> Json:
     """The claims of a stored ID token, which was checked; none where it is damaged or missing."""
     try:
         return _IdToken(id_token).claims
@@ -2038,57 +2206,11 @@ def _claims_of(id_token: str | None) -> Json:
         return {}
 
 
-def _require(holds: bool, claim: str, otherwise: str) -> None:
-    """InvalidToken unless it holds; `otherwise` has the form `reason: hint`."""
-    if not holds:
-        reason, _, hint = otherwise.rpartition(": ")
-        raise InvalidToken(f"the ID token fails the check of {claim} ({reason}): {hint}", claim)
-
-
 # ---- Token requests ------------------------------------------------------------------------------
 
 
-def _invalid_reply(what: str) -> OAuthError:
+def _malformed(what: str) -> OAuthError:
     return OAuthError(f"Auth0's answer {what}: try again, or report it")
-
-
-def _ask(
-    tenant: _Tenant, form: Form, retry: str = "if_unsent", seconds: float | None = None
-) -> Json:
-    """A request to the token endpoint (RFC 6749 section 3.2), and its answer once it is checked.
-
-    Raises:
-        OAuthError: a refusal, or what `_checked_reply` raises.
-    """
-    asked_at = time.time()
-    return _checked_reply(tenant.post("/oauth/token", form, retry, seconds), asked_at)
-
-
-def _checked_reply(reply: Json, asked_at: float) -> Json:
-    """A token answer (RFC 6749 section 5.1) with every member that is used checked.
-
-    `obtained_at` and `expires_at` are added, counted from before the request was sent.
-
-    Raises:
-        OAuthError: a member is missing or of the wrong type.
-    """
-    kind = str(reply.get("token_type"))
-    if not _is_token(reply.get("access_token")):
-        raise _invalid_reply("holds no usable access_token")
-    if kind.lower() != "bearer":
-        dpop = kind.lower() == "dpop"
-        why = (
-            "switch off sender constraining for this application"
-            if dpop
-            else ("it is not an access token for an API")
-        )
-        raise _invalid_reply(f"holds a token of type {_clean(kind, 20)}, not Bearer ({why})")
-    if reply.get("refresh_token") is not None and not _is_token(reply["refresh_token"]):
-        raise _invalid_reply("holds no usable refresh_token")
-    if not isinstance(reply.get("scope"), (str, type(None))):
-        raise _invalid_reply("holds a scope that is not a string")
-    expires_at = asked_at + _lifetime(reply.get("expires_in"))
-    return {**reply, "obtained_at": asked_at, "expires_at": expires_at}
 
 
 def _lifetime(expires_in: Any) -> float:
@@ -2099,14 +2221,47 @@ def _lifetime(expires_in: Any) -> float:
         expires_in = int(expires_in[:12])
     seconds = float(expires_in) if _is_number(expires_in) else 0.0
     if seconds <= 0:
-        raise _invalid_reply("holds an expires_in that is no number of seconds")
+        raise _malformed("holds an expires_in that is no number of seconds")
     return min(seconds, MAX_LIFETIME)
 
 
-def _audiences_of(access_token: str) -> list[Any]:
-    """The `aud` of an access token that is a signed JWT: a look, not a check of its signature."""
-    aud = _claims_of(access_token).get("aud")
-    return aud if _is_array(aud) else [aud]
+def _check_token_response(reply: Json, asked_at: float) -> Json:
+    """A token answer (RFC 6749 section 5.1) with every member that is used checked.
+
+    `obtained_at` and `expires_at` are added, counted from before the request was sent.
+
+    Raises:
+        OAuthError: a member is missing or of the wrong type.
+    """
+    kind = str(reply.get("token_type"))
+    if not _is_token(reply.get("access_token")):
+        raise _malformed("holds no usable access_token")
+    if kind.lower() != "bearer":
+        dpop = kind.lower() == "dpop"
+        why = (
+            "switch off sender constraining for this application"
+            if dpop
+            else ("it is not an access token for an API")
+        )
+        raise _malformed(f"holds a token of type {_printable(kind, 20)}, not Bearer ({why})")
+    if reply.get("refresh_token") is not None and not _is_token(reply["refresh_token"]):
+        raise _malformed("holds no usable refresh_token")
+    if not isinstance(reply.get("scope"), (str, type(None))):
+        raise _malformed("holds a scope that is not a string")
+    expires_at = asked_at + _lifetime(reply.get("expires_in"))
+    return {**reply, "obtained_at": asked_at, "expires_at": expires_at}
+
+
+def _request_token(
+    tenant: _Tenant, form: Form, retry: str = "if_unsent", seconds: float | None = None
+) -> Json:
+    """A request to the token endpoint (RFC 6749 section 3.2), and its answer once it is checked.
+
+    Raises:
+        OAuthError: a refusal, or what `_check_token_response` raises.
+    """
+    asked_at = time.time()
+    return _check_token_response(tenant.post("/oauth/token", form, retry, seconds), asked_at)
 
 
 def _is_token_for(reply: Json, audience: str) -> bool:
@@ -2116,489 +2271,44 @@ def _is_token_for(reply: Json, audience: str) -> bool:
     return encrypted or reply.get("resource") == audience or audience in _audiences_of(token)
 
 
-def _is_usable(entry: Record, min_ttl: float) -> bool:
-    """Whether a token has more than `min_ttl` seconds left, or never had that many.
-
-    One that was obtained in the future is not trusted: the clock has been set back since.
-    """
-    now = time.time()
-    obtained_at, expires_at = entry["obtained_at"], entry["expires_at"]
-    if obtained_at > now + LEEWAY or expires_at <= now:
-        return False
-    return bool(expires_at - now > min_ttl or expires_at - obtained_at <= min_ttl)
-
-
-def _find_token(
-    record: Record, audience: str | None, organization: str | None, scope: str | None
-) -> Record | None:
-    """The token of a session for an API that was granted, or at least asked for, every scope.
-
-    Asked for, because Auth0 drops scopes silently and would drop them again at each refresh.
-    """
-
-    def matches(entry: Record) -> bool:
-        if (entry["audience"], entry["organization"]) != (audience, organization):
-            return False
-        has = f"{entry['scope']} {entry['requested'] or ''}".split()
-        return set(scope.split()) <= set(has) if scope else entry["default"]
-
-    found = filter(matches, record["tokens"])
-    return max(found, key=lambda entry: entry["expires_at"], default=None)
-
-
-def _put_token(record: Record, entry: Record, default: bool) -> None:
-    """Adds a token to a session, in the place of the one that it renews and of what has expired."""
-    entry["default"] = default
-    same = ("audience", "organization", "requested", "default")
-    record["tokens"] = [
-        old
-        for old in record["tokens"]
-        if old["expires_at"] > time.time() and any(old[name] != entry[name] for name in same)
-    ]
-    record["tokens"].append(entry)
-
-
-# ---- QR code (ISO/IEC 18004) ---------------------------------------------------------------------
-
-# Versions 1 to 5 at level L (table 9): number of data codewords, and the generator polynomial
-# without its leading 1 (annex A), one coefficient for each error correction codeword.
-_QR_VERSIONS = (
-    (19, "7f7a9aa40b4475"),
-    (34, "d8c29f6fc75e5f719dc1"),
-    (55, "1dc46fa3704a0a69698b849720861a"),
-    (80, "98b9f0056f6306dc70964524bb16e4c67979a5ae"),
-    (108, "f633b7048862c7984d38ce189128d175e92a87444690924d2b5e"),
-)
-_QR_FORMAT = 0x77C4  # the format information of level L and mask 0 (table C.1)
-
-
-def _qr_times(a: int, b: int) -> int:
-    """The product in the field of 256 elements (section 7.5.2)."""
-    product = 0
-    while b:
-        product ^= a * (b & 1)
-        a, b = (a << 1) ^ (a >> 7) * 0x11D, b >> 1
-    return product
-
-
-def _qr_codewords(data: bytes) -> tuple[int, bytes]:
-    """The version, and the codewords in byte mode (sections 7.4.5 and 7.5.2)."""
-    for version, (size, generator) in enumerate(_QR_VERSIONS, 1):
-        if len(data) + 2 <= size:
-            # The digits of the mode, the length, the data and the terminator; then padding.
-            words = (bytes.fromhex(f"4{len(data):02x}{data.hex()}0") + b"\xec\x11" * size)[:size]
-            rest = bytes(len(generator) // 2)  # of the division by the generator polynomial
-            for word in words:
-                factor = word ^ rest[0]
-                terms = (_qr_times(term, factor) for term in bytes.fromhex(generator))
-                rest = bytes(a ^ b for a, b in zip(rest[1:] + b"\0", terms))
-            return version, words + rest
-    raise ValueError("too long for a QR code of version 5")
-
-
-def _qr_symbol(version: int, words: bytes) -> list[list[int]]:
-    """The rows of a symbol; a dark module is 1.
-
-    First the function patterns (section 6.3), then the masked data (7.7, 7.8) in the modules that
-    are still -1, then the format information (7.9). The mask is always 0: a reader accepts each.
-    """
-    side = 17 + 4 * version
-    grid = [[-1] * side for _ in range(side)]
-    for i in range(-8, 9):  # the format information goes here
-        grid[8][i] = grid[i][8] = 0
-    for i in range(side):
-        grid[6][i] = grid[i][6] = 1 - i % 2
-    grid[-8][8] = 1
-    for y in range(8):  # three corners mirror each other: a finder pattern and its separator
-        for x in range(8):
-            dark = max(abs(x - 3), abs(y - 3)) not in (2, 4)
-            grid[y][x] = grid[y][-1 - x] = grid[-1 - y][x] = int(dark)
-    if version > 1:
-        for y, row in enumerate(("11111", "10001", "10101", "10001", "11111")):
-            grid[y - 9][-9:-4] = map(int, row)
-
-    bits = (word >> i & 1 for word in words for i in range(7, -1, -1))
-    rows = range(side)
-    for right in (*range(side - 1, 6, -2), 5, 3, 1):
-        rows = rows[::-1]  # up, then down
-        for y in rows:
-            for x in (right, right - 1):
-                if grid[y][x] < 0:
-                    grid[y][x] = next(bits, 0) ^ (x + y + 1) % 2
-
-    for i, place in enumerate((*range(6), 7, 8, *range(-7, 0))):
-        grid[place][8] = _QR_FORMAT >> i & 1
-        grid[8][place] = _QR_FORMAT >> 14 - i & 1
-    grid[8][-8] = grid[8][8]  # which the two copies have in common
-    return grid
-
-
-def _qr_text(data: str, colour: bool) -> str:
-    """A QR code in half-block characters with its quiet zone; ValueError if the data are long."""
-    symbol = _qr_symbol(*_qr_codewords(data.encode("utf-8")))
-    side = len(symbol) + 8
-    blank = [[0] * side] * 4
-    rows = iter((*blank, *([0] * 4 + row + [0] * 4 for row in symbol), *blank, [1] * side))
-    on, off = ("\x1b[97;40m", "\x1b[0m") if colour else ("", "")
-    return "".join(
-        on + "".join("█▀▄ "[2 * top + bottom] for top, bottom in zip(*pair)) + off + "\n"
-        for pair in zip(rows, rows)
+def _password_login(
+    tenant: _Tenant, wanted: Form, username: str | None, password: Password, realm: str | None
+) -> Json:
+    """The password grant, discouraged (RFC 9700 section 2.4), or Auth0's password-realm."""
+    _warn(
+        "the password flow is discouraged: it shows the password to this program and allows no "
+        "second factor; prefer --flow browser or --flow device"
     )
+    form = {
+        "grant_type": PASSWORD_REALM if realm else "password",
+        "username": username,
+        "password": password() if callable(password) else password,
+        "realm": realm,
+        "audience": wanted["audience"],
+        "scope": wanted["scope"],
+    }
+    if not username or not form["password"]:
+        raise ConfigError("the password flow needs a username and a password")
+    return _request_token(tenant, form, "never")  # a second try would count as a second guess
 
 
-# ---- Prompts -------------------------------------------------------------------------------------
-
-# Commands that open a page on a desktop, best first.
-_BROWSERS = (
-    "wslview;xdg-open;gio open;kfmclient openURL;x-www-browser;firefox;google-chrome;chromium"
-).split(";")
-_TEXT_BROWSERS = "www-browser links links2 elinks lynx w3m browsh carbonyl".split()
-_WINDOWS_BROWSER = ["the default browser"]  # not a command: `_start_file` opens it
-
-
-def _find_browsers() -> list[list[str]]:
-    """Commands that open a page, best first, with `%s` for its URL.
-
-    The webbrowser module would run `xdg-settings`, which can hang. A text browser ends the list:
-    its user wants no other, and it would need this terminal.
-    """
-    from shlex import split
-    from shutil import which
-
-    desktop = _BROWSERS if any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY"))) else ["wslview"]
-    system = {"darwin": ["/usr/bin/open"], "win32": []}.get(sys.platform, desktop)
-    found: list[list[str]] = []
-    for entry in [*os.environ.get("BROWSER", "").split(os.pathsep), *system]:
-        try:
-            command = [entry] if which(entry) else split(entry.rstrip(" &").replace(os.sep, "/"))
-        except ValueError:  # a quotation mark is missing
-            continue
-        if not command or not which(command[0]):
-            continue
-        if os.path.basename(command[0]) in _TEXT_BROWSERS:
-            return found
-        found.append(command if "%s" in entry else [*command, "%s"])
-    return [*found, _WINDOWS_BROWSER] if sys.platform == "win32" else found
-
-
-def _has_local_display() -> bool:
-    """Whether a browser opened on this machine would be seen by the user."""
-    if any(map(os.environ.get, "SSH_CONNECTION SSH_CLIENT SSH_TTY".split())):
-        return False
-    if sys.platform in ("win32", "darwin"):
-        return True
-    if os.path.exists("/.dockerenv") or os.path.exists("/run/.containerenv"):
-        return False
-    shown = "DISPLAY WAYLAND_DISPLAY WSL_DISTRO_NAME BROWSER".split()
-    return any(map(os.environ.get, shown))
-
-
-def _in_background(work: Callable[..., object], *args: object) -> None:
-    """Calls it in a thread that does not keep the process alive."""
-    from threading import Thread
-
-    Thread(target=work, args=args, daemon=True).start()
-
-
-def _start_file(url: str) -> None:
-    """Let Windows open a page. The browser inherits the environment of this process."""
-    name = ENVIRONMENT["client_secret"]
-    secret = os.environ.pop(name, None)
+def _revoke(tenant: _Tenant, refresh_token: str) -> Auth0Error | None:
+    """Revokes a refresh token (RFC 7009); the reason, if that failed."""
     try:
-        if sys.platform == "win32":
-            os.startfile(url)  # noqa: S606 - a web page, never a program
-    finally:
-        if secret is not None:
-            os.environ[name] = secret
+        tenant.post("/oauth/revoke", {"token": refresh_token}, "always")
+        return None
+    except Auth0Error as problem:
+        error = problem
+    except Exception as problem:  # whatever it was, the session is deleted
+        if _is_from_signal_handler(problem):
+            raise
+        error = Auth0Error(type(problem).__name__)
+    text = f"logged out here, but the token was not revoked ({error}): end it in the Dashboard "
+    error.args = (text + "(User Management > the user > Authorized Applications)",)
+    return error
 
 
-def _open_browser(url: str) -> bool:
-    """Open a web page without a shell; False if no browser starts.
-
-    If a command fails within a second, the next one is tried.
-    """
-    from subprocess import DEVNULL, Popen, TimeoutExpired
-
-    if not url.startswith(("https://", "http://")):  # Windows would run a program
-        return False
-    environ = dict(os.environ)
-    environ.pop(ENVIRONMENT["client_secret"], None)
-    if getattr(sys, "frozen", False):  # a browser needs other libraries than PyInstaller's
-        environ.pop("LD_LIBRARY_PATH", None)
-        if path := environ.pop("LD_LIBRARY_PATH_ORIG", None):
-            environ["LD_LIBRARY_PATH"] = path
-    for command in _find_browsers():
-        try:
-            if command is _WINDOWS_BROWSER:
-                _start_file(url)
-                return True
-            process = Popen(  # noqa: S603 - no shell
-                [argument.replace("%s", url) for argument in command],
-                stdin=DEVNULL,
-                stdout=DEVNULL,
-                stderr=DEVNULL,
-                env=environ,
-                start_new_session=True,  # so that Ctrl-C here does not end the browser
-            )
-            if process.wait(1) == 0:
-                return True
-        except (OSError, RuntimeError):  # the latter in an isolated subinterpreter
-            continue
-        except TimeoutExpired:  # it is the browser itself
-            _in_background(process.wait)
-            return True
-    return False
-
-
-def _duration(seconds: float) -> str:
-    """Seconds in words."""
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
-
-
-def _is_foreground(fd: int) -> bool:
-    """Whether this process may use the terminal; a background job would be stopped."""
-    try:
-        return bool(_posix.tcgetpgrp(fd) == _posix.getpgrp())
-    except OSError:  # not the controlling terminal (`su -c`): there is no job control
-        return True
-
-
-def _edit_line(line: str, keys: str) -> str:
-    """The line after these keys. Only visible ASCII counts: an address or a word has no other."""
-    import re
-
-    # Arrow keys, the marks around a bracketed paste, replies of the terminal.
-    escape = r"\x1b(\[\[?[0-?]*[ -/]*[@-~]|[\]P^_][^\x07\x1b]*(\x07|\x1b\\)?|O.|.)?"
-    for key in re.sub(escape, "", keys):
-        if key in "\b\x7f":
-            line = line[:-1]
-        elif key in "\x15\x17":  # Ctrl-U and Ctrl-W
-            line = ""
-        elif "!" <= key <= "~":
-            line += key
-    return line
-
-
-class _Prompt:
-    """What a login shows while it waits, and what the user types meanwhile.
-
-    On a terminal that can be rewritten the last line counts down; elsewhere all lines are plain.
-    Whether a line can be read is another question: stderr may go through a pipe.
-
-    Args:
-        show: gets the prompt instead, as a dict.
-        open_browser: whether the browser may be opened.
-        qr: whether to draw a QR code; None where it fits.
-        cancel: ends the wait once it is set.
-    """
-
-    def __init__(
-        self,
-        show: Show | None = None,
-        open_browser: bool = True,
-        qr: bool | None = None,
-        cancel: Cancel | None = None,
-    ) -> None:
-        self._show: Any = show
-        self._cancel = cancel
-        self._open_browser = open_browser
-        self._qr = qr
-        self._live = show is None and _can_rewrite(sys.stderr)
-        self._stdin = _fd(sys.stdin)
-        # In a notebook or IDLE the user sees another stderr, and types elsewhere.
-        is_seen = show is None and _fd(sys.stderr) == 2
-        self._reads = is_seen and self._stdin >= 0 and _is_terminal(sys.stdin)
-        self._colour = self._live and not os.environ.get("NO_COLOR")
-        self._url = ""  # opened by Enter
-        self._shown = ""  # the countdown
-        self._line = ""  # typed so far
-        self._mode: Any = None  # the terminal's, to be restored
-
-    def __enter__(self) -> _Prompt:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.end()
-        if self._mode and _is_foreground(self._stdin):
-            import termios
-
-            try:
-                termios.tcsetattr(self._stdin, termios.TCSANOW, self._mode)
-            except termios.error:
-                pass  # the terminal is gone
-
-    def is_unseen(self) -> bool:
-        """Whether nobody reads the prompt: neither a program nor a terminal shows it."""
-        return self._show is None and not _is_terminal(sys.stderr)
-
-    def show(self, prompt: Json, can_use_code: bool = False) -> None:
-        """Show a prompt, then open the browser if the flow needs one on this machine."""
-        here = prompt["event"] == "authorize"
-        if self._show:
-            self._show(prompt)
-        else:
-            self._print(self._browser_text(prompt) if here else self._device_text(prompt))
-        opened = here and self._open_browser and _open_browser(prompt["url"])
-        if opened and not self._show:
-            self._print("Your browser is opening the page.")
-        if here and self._reads:
-            code = ", or type c and Enter to use a code on another device" if can_use_code else ""
-            self._print(f"If the last page can't be shown, paste its address here{code}.")
-        if not here and self._reads and self._open_browser and _find_browsers():
-            self._url = prompt["verification_uri_complete"]
-            self._print("Enter opens the page in a browser of this machine.\n")
-        if not (self._live or self._show):
-            _say(f"Waiting for up to {prompt['expires_in']} s; Ctrl-C stops it.")
-
-    def _browser_text(self, prompt: Json) -> str:
-        from urllib.parse import urlsplit
-
-        text = f"To log in, open this page in a browser of this machine:\n\n{prompt['url']}\n"
-        ssh = os.environ.get("SSH_CONNECTION", "").split()[2:4]  # address and port of this machine
-        if len(ssh) == 2:
-            port = urlsplit(str(prompt["redirect_uri"])).port
-            to = "@".join(filter(None, (os.environ.get("USER"), ssh[0])))
-            if ssh[1] != "22":
-                to = f"-p {ssh[1]} {to}"
-            text += (
-                "\nThis is an SSH session: for a browser of your own machine first run there\n\n"
-                f"ssh -L {port}:127.0.0.1:{port} {_clean(to, 120)}\n"
-            )
-        return text
-
-    def _device_text(self, prompt: Json) -> str:
-        plain, complete = prompt["verification_uri"], prompt["verification_uri_complete"]
-        bold = ("\x1b[1m", "\x1b[0m") if self._colour else ("", "")
-        code = self._qr_code(complete)
-        scan = "scan this code with a phone, or " if code else ""
-        text = f"{code}To log in, {scan}open this page in a browser on any device:\n\n{plain}\n\n"
-        text += f"and enter the code  {bold[0]}{prompt['user_code']}{bold[1]}\n"
-        if complete != plain:
-            text += f"\nor open this one, and check the code:\n\n{complete}\n\n"
-        return (
-            f"{text}Approve only a login that you have started yourself, here: never for a code "
-            "that someone sent you.\n"
-        )
-
-    def _qr_code(self, url: str) -> str:
-        """A QR code of the page, where there is room and a character set for it."""
-        from shutil import get_terminal_size
-
-        if not (self._live if self._qr is None else self._qr):
-            return ""
-        try:
-            text = _qr_text(url, self._colour)
-            text.encode(sys.stderr.encoding or "ascii")
-        except (ValueError, AttributeError):
-            return ""
-        columns, lines = get_terminal_size((0, 0))
-        fits = text.index("\n") < columns and text.count("\n") + 16 < lines
-        return f"{text}\n" if self._qr or fits else ""
-
-    def poll_line(self, deadline: float) -> str | None:
-        """Update the countdown to `deadline` (monotonic seconds); return a line that was typed.
-
-        It holds no white space, so an address that is pasted in several lines is one line.
-
-        Raises:
-            LoginFailed: the login was cancelled.
-        """
-        if self._cancel and self._cancel.is_set():
-            raise LoginFailed("the login was cancelled by the program: start it again", "cancelled")
-        keys = self._read_keys() if self._reads else ""
-        line = _edit_line(self._line, keys)
-        echoed = (self._line if self._shown else "") + keys
-        self._line = "" if keys.endswith("\n") else line
-        left = round(deadline - time.monotonic())
-        shown = f"Waiting {left // 60:2}:{left % 60:02} "
-        if self._live and (keys or shown != self._shown):
-            self._erase(echoed)
-            self._shown = shown
-            _say(shown + self._line, "")
-        return line.replace("&amp;", "&") if keys.endswith("\n") else None
-
-    def wait(self, seconds: float, deadline: float) -> None:
-        """Waits between two polls; Enter opens the page that was shown."""
-        if not (self._live or self._reads or self._cancel):
-            time.sleep(seconds)
-            return
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            entered = self.poll_line(deadline) is not None and self._url
-            if entered and not _open_browser(self._url):
-                self.say("No browser starts here: open the page yourself.")
-            time.sleep(min(0.2, left))
-
-    def say(self, text: str) -> None:
-        """Print a line above the countdown, if a person is there to read it."""
-        if self._live or self._reads:
-            self.end()
-            self._print(text)
-
-    def _print(self, text: str) -> None:
-        """Break the lines at words, as wide as the terminal; a URL or a command stays whole."""
-        from textwrap import fill
-
-        for line in text.split("\n"):
-            folds = _is_terminal(sys.stderr) and not ("\x1b" in line or line.startswith("ssh "))
-            width = _columns(sys.stderr) if folds else 1 << 16
-            _say(fill(line, width, break_long_words=False, break_on_hyphens=False))
-
-    def _erase(self, typed: str) -> None:
-        """Clear the countdown and what was typed behind it, on as many rows as they take."""
-        columns = _columns(sys.stderr)
-        lines = (self._shown + typed).split("\n")
-        rows = sum(1 + max(0, len(line) - 1) // columns for line in lines)
-        _say(f"\x1b[{rows - 1}A\r\x1b[J" if rows > 1 else "\r\x1b[J", "")
-
-    def end(self) -> None:
-        """Takes away the countdown, which is no longer true."""
-        if self._shown:
-            self._erase(self._line)
-            self._shown = ""
-
-    def _read_keys(self) -> str:
-        """What was typed since the last call, echoed by the terminal; Enter is a line feed."""
-        if sys.platform == "win32":
-            import msvcrt
-
-            keys = ""
-            while msvcrt.kbhit():
-                key = msvcrt.getwch().replace("\r", "\n")
-                if key in "\0\xe0":  # an arrow key, for one: its second half comes next
-                    msvcrt.getwch()
-                    continue
-                msvcrt.putwch(key)
-                keys += key
-                time.sleep(0.05 if key == "\n" else 0)  # the next line of a paste may follow
-            return keys
-        import select
-        import termios
-
-        data = b""
-        try:
-            if not _is_foreground(self._stdin):
-                return ""
-            mode = termios.tcgetattr(self._stdin)
-            if mode[3] & termios.ICANON:  # its lines have a limit: 4096 bytes, on macOS 1024
-                self._mode = self._mode or mode
-                changed = [*mode[:3], mode[3] & ~termios.ICANON, *mode[4:]]
-                termios.tcsetattr(self._stdin, termios.TCSANOW, changed)
-            for _ in range(32):  # a paste comes in parts, which follow each other closely
-                if not select.select([self._stdin], [], [], 0.05 if data else 0)[0]:
-                    break
-                part = os.read(self._stdin, 1 << 16)
-                self._reads = bool(part)  # else the terminal is gone
-                data += part
-        except (OSError, ValueError, termios.error):
-            self._reads = False
-        return data.decode("utf-8", "ignore")
-
-
-# ---- Browser flow (RFC 6749 section 4.1, RFC 7636, RFC 8252) -------------------------------------
+# ---- Loopback listener (RFC 8252) ----------------------------------------------------------------
 
 _STYLE = """
 :root{color-scheme:light dark}
@@ -2715,6 +2425,13 @@ def _make_handler(listener: _Listener) -> type[BaseHTTPRequestHandler]:
             """Nothing: a request line holds the code."""
 
     return Handler
+
+
+def _in_background(work: Callable[..., object], *args: object) -> None:
+    """Calls it in a thread that does not keep the process alive."""
+    from threading import Thread
+
+    Thread(target=work, args=args, daemon=True).start()
 
 
 class _Listener:
@@ -2849,16 +2566,19 @@ class _Listener:
         return 303 if self.claim(response) else 410
 
 
+# ---- Browser flow (RFC 6749 section 4.1, RFC 7636) -----------------------------------------------
+
+
 def _check_response(response: Mapping[str, str], issuer: str) -> None:
     """Raises the error that a response with the right `state` holds, if it has no code."""
     if response.get("iss", issuer) != issuer:  # RFC 9207 section 2.4
         raise LoginFailed(
-            f"the browser's response comes from {_clean(response['iss'], 80)}, not from {issuer}: "
+            f"the browser's response comes from {_printable(response['iss'], 80)}, not from {issuer}: "
             "the login was stopped; start it again"
         )
     if not response.get("code"):
-        error = _clean(response["error"], 60)
-        said = _clean(response.get("error_description", ""))
+        error = _printable(response["error"], 60)
+        said = _printable(response.get("error_description", ""))
         what = _with_hint(error, said, "log in again, or ask an administrator of the tenant")
         kind = NetworkError if error in _OVERLOADED else LoginFailed
         raise kind(f"the login was refused {what}", error)
@@ -2934,7 +2654,7 @@ def _browser_login(
         "code_verifier": listener.code_verifier,
         "redirect_uri": listener.redirect_uri,
     }
-    return _ask(tenant, form)
+    return _request_token(tenant, form)
 
 
 # ---- Device flow (RFC 8628) ----------------------------------------------------------------------
@@ -2955,7 +2675,7 @@ def _checked_url(value: object) -> str:
             return url
     except ValueError:
         pass
-    raise _invalid_reply("holds a verification_uri that is no https address")
+    raise _malformed("holds a verification_uri that is no https address")
 
 
 _PENDING: Json = {  # a pending login: the schema that a stored one is checked against
@@ -2967,6 +2687,27 @@ _PENDING: Json = {  # a pending login: the schema that a stored one is checked a
     "expires_at": 0,
     "wanted": {},
 }
+
+
+def _is_grant_off(problem: OAuthError) -> bool:
+    off = problem.error in ("unauthorized_client", "unsupported_grant_type")
+    return off or "not allowed" in problem.description
+
+
+def _device_error(problem: OAuthError) -> Auth0Error:
+    code, said = problem.error or "", problem.description
+    if code in ("expired_token", "invalid_grant"):
+        return LoginFailed("the code has expired or was used: log in again", code)
+    if code == "access_denied" and said.lower() != "unauthorized":
+        what = _with_hint(code, said, "log in again to be asked once more")
+        return LoginFailed(f"the login was refused {what}", code)
+    if _is_grant_off(problem):
+        what = (
+            f"Auth0 refused the device flow ({code}: {said}): enable the grant Device Code "
+            "(Dashboard > the application > Advanced Settings > Grant Types), or use --flow browser"
+        )
+        return OAuthError(what, code, said, problem.status)
+    return problem
 
 
 def _request_device_code(tenant: _Tenant, wanted: Form) -> Json:
@@ -2982,17 +2723,17 @@ def _request_device_code(tenant: _Tenant, wanted: Form) -> Json:
     try:
         response = tenant.post("/oauth/device/code", wanted, "always")
     except OAuthError as problem:
-        raise _device_refused(problem) from None
+        raise _device_error(problem) from None
     response = {"interval": 5, "expires_in": 900, **response}
     user_code = response.get("user_code")
-    if not user_code or _clean(user_code, 64) != user_code:
-        raise _invalid_reply("holds no user_code that can be shown")
+    if not user_code or _printable(user_code, 64) != user_code:
+        raise _malformed("holds no user_code that can be shown")
     if not _is_token(response.get("device_code")):
-        raise _invalid_reply("holds no device_code")
+        raise _malformed("holds no device_code")
     plain = _checked_url(response.get("verification_uri"))
     complete = _checked_url(response.get("verification_uri_complete") or plain)
     if not _is_number(response["interval"]) or response["interval"] < 0:
-        raise _invalid_reply("holds an interval that is no number of seconds")
+        raise _malformed("holds an interval that is no number of seconds")
     lifetime, interval = _lifetime(response["expires_in"]), min(max(response["interval"], 1), 300)
     prompt = {
         "event": "device_code",
@@ -3015,7 +2756,7 @@ def _poll_device_code(tenant: _Tenant, pending: Json) -> Json | None:
     """One token request of a device login (section 3.4); None while the user has not answered."""
     form = {"grant_type": DEVICE_CODE, "device_code": pending["device_code"]}
     try:
-        return _ask(tenant, form, "never")
+        return _request_token(tenant, form, "never")
     except NetworkError as problem:  # section 3.5: back off
         wait = max(min(2 * pending["wait"], 60), pending["interval"])
         pending["wait"] = max(wait, problem.retry_after or 0)
@@ -3024,7 +2765,7 @@ def _poll_device_code(tenant: _Tenant, pending: Json) -> Json | None:
         if problem.error == "slow_down":
             pending["interval"] += 5
         elif problem.error != "authorization_pending":
-            raise _device_refused(problem) from None
+            raise _device_error(problem) from None
         pending["wait"] = max(pending["interval"], problem.retry_after or 0)
         return None
     finally:
@@ -3057,110 +2798,150 @@ def _device_login(tenant: _Tenant, wanted: Form, timeout: float, prompt: _Prompt
             return response
 
 
-def _is_grant_off(problem: OAuthError) -> bool:
-    off = problem.error in ("unauthorized_client", "unsupported_grant_type")
-    return off or "not allowed" in problem.description
+# ---- Settings ------------------------------------------------------------------------------------
 
 
-def _device_refused(problem: OAuthError) -> Auth0Error:
-    code, said = problem.error or "", problem.description
-    if code in ("expired_token", "invalid_grant"):
-        return LoginFailed("the code has expired or was used: log in again", code)
-    if code == "access_denied" and said.lower() != "unauthorized":
-        what = _with_hint(code, said, "log in again to be asked once more")
-        return LoginFailed(f"the login was refused {what}", code)
-    if _is_grant_off(problem):
-        what = (
-            f"Auth0 refused the device flow ({code}: {said}): enable the grant Device Code "
-            "(Dashboard > the application > Advanced Settings > Grant Types), or use --flow browser"
+class _Settings:
+    """What an `Auth0` was given, the environment behind it, and the session that both mean."""
+
+    _arguments: dict[str, Any]
+    _preset: set[str]
+    _command: str
+    _recent: dict[object, tuple[str, float, float]]
+
+    def _setting(self, name: str, stored: _StoredSession | None = None) -> Any:
+        """An argument, else the environment variable, without white space around it.
+
+        Args:
+            name: of the setting.
+            stored: the application in use. The variables describe one application: the secret,
+                audience, scope and organization of another one are not used.
+        """
+        value = self._arguments[name]
+        if isinstance(value, str) and name != "cache":
+            value = value.strip()
+        counts = name not in _OF_APPLICATION or (stored and self._is_environments(stored, name))
+        if value is None and name in ENVIRONMENT and counts:
+            value = _from_environment(name)
+        if name in _SESSION_NAME + _TOKEN_PARAMETERS:
+            _check_text(name, value)
+        return value
+
+    def _is_environments(self, stored: _StoredSession, name: str) -> bool:
+        """Whether the environment describes this application; a secret needs its client id."""
+        domain, client_id = _from_environment("domain"), _from_environment("client_id")
+        if name == "client_secret" and not (client_id or self._arguments["client_id"]):
+            return False
+        same = client_id in (None, stored.client_id)
+        return same and (domain is None or _is_domain(domain, stored.domain))
+
+    def _ports(self) -> tuple[int, ...]:
+        """The callback ports."""
+        ports = self._setting("ports")
+        return DEFAULT_PORTS if ports is None else _parse_ports(ports)
+
+    def _cache(self) -> Cache:
+        """The cache that is set; a directory is looked up anew, as HOME may have changed."""
+        cache: CacheSetting | None = self._setting("cache")
+        if cache is None or isinstance(cache, (str, os.PathLike)):
+            return FileCache(cache)
+        return cache
+
+    def _matching(self, any_profile: bool = False, note: str = "") -> list[_StoredSession]:
+        """The stored sessions that match what is given, or those that have such a note."""
+        domain, client_id, profile = map(self._setting, _SESSION_NAME)
+        domain = _normal_domain(domain) if domain else None
+        wanted = (domain, client_id, None if any_profile else profile)
+        cache = self._cache()
+        keys: Any = _call_cache(cache, "list")
+        if not _is_array(keys) or not all(type(key) is str for key in keys):
+            raise CacheError("the cache's list is not one of texts: correct it")
+        keys = [key.removesuffix(f"~{note}") for key in keys if key.endswith(note)]
+        names = filter(None, map(_split_key, sorted(keys)))
+        return [
+            _StoredSession(cache, *name)
+            for name in names
+            if all(w in (None, part) for w, part in zip(wanted, name))
+        ]
+
+    def _find(self, new: bool = False) -> _StoredSession:
+        """The session that is meant; with `new` one that need not be stored.
+
+        Raises:
+            ConfigError: several match, or nothing says which tenant and client.
+        """
+        domain, client_id, profile = map(self._setting, _SESSION_NAME)
+        exact = None
+        if domain and client_id:
+            domain = _normal_domain(domain)
+            exact = _StoredSession(self._cache(), domain, client_id, profile or "default")
+            try:
+                if profile or new or exact.read() is not None:
+                    return exact
+            except CacheError:  # what uses the session reports it
+                return exact
+        found = self._matching() or self._matching(note="pending")
+        found = found or self._matching(note="application")
+        applications = {(stored.domain, stored.client_id) for stored in found}
+        if len(applications) == 1:
+            found = [stored for stored in found if stored.profile == "default"] or found
+        if len(found) == 1:
+            return found[0]
+        if found:
+            listed = "; ".join(self._command + stored.flags(self._preset) for stored in found[:8])
+            raise ConfigError(f"several sessions match: choose one, as in {listed}")
+        if exact:
+            return exact
+        others = self._matching(any_profile=True)
+        applications = {(stored.domain, stored.client_id) for stored in others}
+        if new and len(applications) == 1:
+            return _StoredSession(self._cache(), *applications.pop(), profile or "default")
+        if applications:
+            name = _printable(profile, 80)
+            raise ConfigError(f"no session has the profile {name!r}: log in to it, or see status")
+        missing = [] if domain else ["AUTH0_DOMAIN (or --domain)"]
+        missing += [] if client_id else ["AUTH0_CLIENT_ID (or --client-id)"]
+        raise ConfigError(
+            f"not logged in, and no application is named: set {' and '.join(missing)}; "
+            "both are on the Settings page of your application in the Auth0 Dashboard"
         )
-        return OAuthError(what, code, said, problem.status)
-    return problem
+
+    def _find_stored(self) -> _StoredSession | None:
+        """The session that is meant, or None where nothing is set and none is stored."""
+        try:
+            return self._find()
+        except ConfigError:
+            if self._matching():
+                raise
+            return None
+
+    def _tenant(self, stored: _StoredSession) -> _Tenant:
+        """The session's tenant, with the authentication of its client."""
+        return _Tenant(stored.domain, stored.client_id, lambda name: self._setting(name, stored))
+
+    def _has_secret(self, stored: _StoredSession) -> bool:
+        """Whether client credentials can be requested for its application."""
+        return bool(self._setting("client_secret", stored) or self._setting("client_assertion"))
+
+    def _login_command(self) -> str:
+        """The command that messages tell the user to run."""
+        return self._arguments["login_command"] or f"{_program_name()} login"
+
+    def _flags(self, stored: _StoredSession, audience: str | None = None) -> str:
+        """The flags for this session in advice, but for those that a host program has set."""
+        from shlex import quote
+
+        given = {n: v for n, v in self._arguments.items() if n not in self._preset}
+        given["audience"] = audience or given.get("audience")
+        flags = [stored.flags(self._preset)] + [
+            f"--{name} {_printable(quote(given[name]))}"
+            for name in ("audience", "organization", "cache")
+            if isinstance(given.get(name), str) and given[name]
+        ]
+        return "".join(f" {flag}" for flag in flags if flag)
 
 
-# ---- Auth0 ---------------------------------------------------------------------------------------
-
-_NAME = ("domain", "client_id", "profile")  # which make the name of a session, in this order
-_GOAL = ("audience", "organization", "scope")  # what a token is asked for
-_OF_APPLICATION = ("client_secret", *_GOAL)  # variables that count for one application only
-
-
-class Session:
-    """Who is logged in, to what and until when; it holds no token.
-
-    Attributes:
-        domain: the tenant's domain.
-        client_id: the application.
-        profile: the name of the session among several of one application.
-        user: `sub`, `name` and `email` as far as known; None for a machine, and for a login
-            that did not ask for `openid`.
-        refreshable: whether there is a refresh token.
-        organization: that the login was for, or None.
-        tokens: for each access token `audience`, `scope`, `expires_at` (epoch seconds) and
-            `expires_in` (seconds from now, 0 if it has expired).
-    """
-
-    def __init__(self, record: Record) -> None:
-        self.domain: str = record["domain"]
-        self.client_id: str = record["client_id"]
-        self.profile: str = record["profile"]
-        user: dict[str, str | None] = record["user"]
-        self._is_machine = _is_machine_session(record)
-        self.user = dict(user) if user.get("sub") else None
-        self.refreshable = record["refresh_token"] is not None
-        self.organization: str | None = record["organization"]
-        self.tokens = [_token_summary(entry) for entry in record["tokens"]]
-
-    def __repr__(self) -> str:
-        return f"<Session of {self.who()} at {self.domain}, profile {self.profile}>"
-
-    def who(self) -> str:
-        """The user as one would say it: a name and an address, else the subject or the client."""
-        if self._is_machine:
-            return f"client {_clean(self.client_id, 80)}"
-        name, email, sub = map((self.user or {}).get, ("name", "email", "sub"))
-        both = f"{name} <{email}>" if name and email and name != email else name or email
-        return _clean(both or sub or "an unnamed user", 120)
-
-    def to_dict(self) -> Json:
-        """What `status --json` prints."""
-        names = (*_NAME, "user", "refreshable", "tokens")
-        return {name: getattr(self, name) for name in names}
-
-
-def _token_summary(entry: Record) -> Json:
-    """A stored token without the token itself.
-
-    Without an audience in the request, `audience` is that of the token if it is a JWT: the
-    tenant's Default Audience. It is shown only, nothing relies on it.
-    """
-    audience = entry["audience"]
-    if not audience:
-        named = [a for a in _audiences_of(entry["access_token"]) if isinstance(a, str)]
-        audience = next((a for a in named if not a.endswith("/userinfo")), None)
-    return {
-        "audience": audience,
-        "scope": entry["scope"],
-        "expires_at": int(entry["expires_at"]),
-        "expires_in": max(0, int(entry["expires_at"] - time.time())),
-    }
-
-
-def _program_name() -> str:
-    """The command that runs this file, as a user types it."""
-    script = sys.argv[0] if sys.argv else ""
-    if getattr(sys, "frozen", False):  # an executable, by PyInstaller for one
-        return _clean(script)
-    if os.path.basename(script).startswith("auth0-cli"):
-        return "auth0-cli"
-    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
-    name = spec.name if spec and __name__ == "__main__" else __name__
-    # Python runs an archive or a directory as __main__, too.
-    how = script if "__main__" in (name, getattr(spec, "name", "")) else f"-m {name}"
-    return _clean(f"{os.path.basename(sys.executable or 'python')} {how}")
-
-
-_refreshing: set[object] = set()  # refreshes of threads other than the main one
+# ---- Refresh and tokens of a session -------------------------------------------------------------
 
 
 def _wait_for_refreshes() -> None:
@@ -3231,29 +3012,6 @@ class _Shield:
                     self._deliver()
 
 
-def _check_text(name: str, value: object) -> None:
-    """ConfigError unless it is a text that can be shown and sent, or None."""
-    if value is not None and not (isinstance(value, str) and value.isprintable()):
-        raise ConfigError(f"{name} is not a printable text: correct it")
-
-
-def _check_min_ttl(min_ttl: object) -> None:
-    if not _is_number(min_ttl) or min_ttl < 0:  # type: ignore[operator]
-        raise ConfigError("min_ttl is a number of seconds, 0 or more")
-
-
-def _from_environment(name: str) -> str | None:
-    """The environment variable of a setting; one that is empty is not set."""
-    return os.environ.get(ENVIRONMENT[name], "").strip() or None
-
-
-def _is_domain(value: str, domain: str) -> bool:
-    try:
-        return _normal_domain(value) == domain
-    except ConfigError:
-        return False
-
-
 class _TokenRequest:
     """One call for a token: the session that it uses, and the token that it asks for.
 
@@ -3266,7 +3024,7 @@ class _TokenRequest:
 
     def __init__(
         self,
-        auth0: Auth0,
+        auth0: _Settings,
         stored: _StoredSession,
         audience: str | None = None,
         scope: str | None = None,
@@ -3295,10 +3053,12 @@ class _TokenRequest:
 
     def _find(self) -> None:
         record = self.record
-        audience, organization, scope = (self._auth0._get(n, self._stored) for n in _GOAL)
+        audience, organization, scope = (
+            self._auth0._setting(n, self._stored) for n in _TOKEN_PARAMETERS
+        )
         self.organization = organization or record["organization"]
         if not _is_machine_session(record) and self.organization != record["organization"]:
-            name = _clean(self.organization, 60)
+            name = _printable(self.organization, 60)
             raise self.login_required(f"the session is not for the organization {name}")
         self.audience = self._asked_audience or audience or record["audience"]
         self.scope = self._asked_scope or scope
@@ -3315,7 +3075,7 @@ class _TokenRequest:
         flags = self._auth0._flags(self._stored, self._asked_audience)
         if scope:
             scopes = dict.fromkeys(f"{self.record['scope'] or DEFAULT_SCOPE} {scope}".split())
-            login += f" --scope {_clean(quote(' '.join(scopes)), 1000)}"
+            login += f" --scope {_printable(quote(' '.join(scopes)), 1000)}"
         secret = ENVIRONMENT["client_secret"]
         if os.environ.get(secret, "x").strip() == "":
             what += f" ({secret} is set but empty)"
@@ -3324,7 +3084,7 @@ class _TokenRequest:
     def valid_id_token(self, min_ttl: float) -> str | None:
         """The stored ID token, if `_is_usable` says so of its times."""
         id_token: str | None = self.record["id_token"]
-        exp, iat = map(_claims_of(id_token).get, ("exp", "iat"))
+        exp, iat = map(_decode_claims(id_token).get, ("exp", "iat"))
         if not (_is_number(exp) and _is_number(iat)):
             return None
         times: Record = {"obtained_at": iat, "expires_at": exp}
@@ -3371,10 +3131,10 @@ class _TokenRequest:
         missing = set((self._asked_scope or "").split()) - set(entry["scope"].split())
         if not missing:
             return entry
-        names = _clean(" ".join(sorted(missing)))
+        names = _printable(" ".join(sorted(missing)))
         if not _is_machine_session(self.record):
             self._require_login_scope()
-        api = _clean(self.audience or "the API", 200)
+        api = _printable(self.audience or "the API", 200)
         raise OAuthError(
             f"Auth0 did not grant the scope {names} for {api}: give the "
             + ("application" if _is_machine_session(self.record) else "user")
@@ -3386,7 +3146,7 @@ class _TokenRequest:
         """LoginRequired if the scope was not requested at the login: no refresh can add it."""
         missing = set((self.scope or "").split()) - set((self.record["scope"] or "").split())
         if missing:
-            names = _clean(" ".join(sorted(missing)))
+            names = _printable(" ".join(sorted(missing)))
             what = f"the login did not ask for the scope {names}"
             raise self.login_required(what, "invalid_scope", scope=names)
 
@@ -3425,11 +3185,11 @@ class _TokenRequest:
         """The client credentials grant (RFC 6749 section 4.4)."""
         record = self.record
         scope = self.entry["requested"] if self.entry else self.scope or record["scope"]
-        goal = {"audience": self.audience, "organization": self.organization, "scope": scope}
-        form = {"grant_type": "client_credentials", **goal}
-        reply = _ask(self._tenant, form, "always", self._seconds)
+        target = {"audience": self.audience, "organization": self.organization, "scope": scope}
+        form = {"grant_type": "client_credentials", **target}
+        reply = _request_token(self._tenant, form, "always", self._seconds)
         if not record["tokens"]:
-            record.update(goal, scope=self._auth0._get("scope", self._stored))
+            record.update(target, scope=self._auth0._setting("scope", self._stored))
         entry = self._store_token(record, reply, scope)
         self._save(record)
         return entry
@@ -3439,11 +3199,11 @@ class _TokenRequest:
 
         It becomes the default token unless this call asked for a special scope.
         """
-        setting = self._auth0._get("scope", self._stored)
+        setting = self._auth0._setting("scope", self._stored)
         own = self._asked_scope is None and setting in (None, record["scope"])
         own = own or scope == record["scope"]
         entry = _new_entry(reply, self.audience, self.organization, scope)
-        _put_token(record, entry, own or bool(self.entry and self.entry["default"]))
+        _replace_token(record, entry, own or bool(self.entry and self.entry["default"]))
         return entry
 
     def _refresh(self) -> Record:
@@ -3469,7 +3229,7 @@ class _TokenRequest:
         except OAuthError as problem:
             return self._after_refused_refresh(problem)
 
-        sub, user = _claims_of(reply.get("id_token")).get("sub"), record["user"].get("sub")
+        sub, user = _decode_claims(reply.get("id_token")).get("sub"), record["user"].get("sub")
         if sub and user:  # before the save: a refresh token of somebody else is not kept
             _require(sub == user, "sub", "it is for another user than the session: log in again")
         renewed = {**record}
@@ -3484,7 +3244,7 @@ class _TokenRequest:
         self, renewed: Record, reply: Json, asked_at: float, scope: str | None
     ) -> Record:
         """Checks the response to a refresh, and puts it into the session."""
-        reply = _checked_reply(reply, asked_at)
+        reply = _check_token_response(reply, asked_at)
         if reply.get("id_token") is not None:
             id_token = _IdToken(reply["id_token"])
             id_token.check_refresh(self._tenant, renewed)
@@ -3493,7 +3253,7 @@ class _TokenRequest:
         if not self._is_login_api and not _is_token_for(reply, self.audience):
             raise self.login_required(
                 "the refresh token of this session is not good for the API "
-                f"{_clean(self.audience, 200)} (multi-resource refresh tokens are not set up)"
+                f"{_printable(self.audience, 200)} (multi-resource refresh tokens are not set up)"
             )
         return self._store_token(renewed, reply, scope)
 
@@ -3523,7 +3283,7 @@ class _TokenRequest:
         elif problem.error in needs_user:
             what = f"Auth0 wants the user to log in again ({problem.error})"
         elif problem.error == "invalid_scope" and self.scope:
-            what = f"the login did not ask for the scope {_clean(self.scope)}"
+            what = f"the login did not ask for the scope {_printable(self.scope)}"
             raise self.login_required(what, problem.error, scope=self.scope) from None
         else:
             raise problem
@@ -3546,41 +3306,237 @@ class _TokenRequest:
                 _warn(f"the session was not saved{then}: {problem}")
 
 
-def _password_login(
-    tenant: _Tenant, wanted: Form, username: str | None, password: Password, realm: str | None
-) -> Json:
-    """The password grant, discouraged (RFC 9700 section 2.4), or Auth0's password-realm."""
-    _warn(
-        "the password flow is discouraged: it shows the password to this program and allows no "
-        "second factor; prefer --flow browser or --flow device"
-    )
-    form = {
-        "grant_type": PASSWORD_REALM if realm else "password",
-        "username": username,
-        "password": password() if callable(password) else password,
-        "realm": realm,
-        "audience": wanted["audience"],
-        "scope": wanted["scope"],
-    }
-    if not username or not form["password"]:
-        raise ConfigError("the password flow needs a username and a password")
-    return _ask(tenant, form, "never")  # a second try would count as a second guess
+# ---- Login and logout ----------------------------------------------------------------------------
 
 
-def _revoke(tenant: _Tenant, refresh_token: str) -> Auth0Error | None:
-    """Revokes a refresh token (RFC 7009); the reason, if that failed."""
-    try:
-        tenant.post("/oauth/revoke", {"token": refresh_token}, "always")
-        return None
-    except Auth0Error as problem:
-        error = problem
-    except Exception as problem:  # whatever it was, the session is deleted
-        if _is_from_signal_handler(problem):
+class _Logins(_Settings):
+    """What a login and a logout do to one session."""
+
+    def _load_replaced(self, stored: _StoredSession) -> Record:
+        """The session that a login replaces; for a machine an unreadable one counts as none."""
+        try:
+            record = stored.load()
+        except CacheError as problem:
+            if isinstance(problem, _NewerSession) or not self._has_secret(stored):
+                raise
+            record = None
+        return record or _new_record(stored.domain, stored.client_id, stored.profile)
+
+    def _authorization_parameters(
+        self,
+        stored: _StoredSession,
+        record: Record,
+        audience: str | None = None,
+        scope: str | None = None,
+    ) -> dict[str, str | None]:
+        """What to ask a user's login for. Missing values come from the last login."""
+        last = {} if _is_machine_session(record) else record
+        note = {} if last else stored.read_note("application")
+        if _matches(note, dict.fromkeys(_TOKEN_PARAMETERS)):
+            last = note or {}
+        last = {**dict.fromkeys(_TOKEN_PARAMETERS), **last}
+        scopes = str(self._setting("scope", stored) or last["scope"] or DEFAULT_SCOPE).split()
+        return {
+            **_check_params(self._setting("params") or {}),
+            "scope": " ".join(dict.fromkeys([*scopes, *(scope or "").split()])),
+            "audience": audience or self._setting("audience", stored) or last["audience"],
+            "organization": self._setting("organization", stored) or last["organization"],
+        }
+
+    def _choose_flow(self, flow: str, stored: _StoredSession, record: Record) -> str:
+        if flow not in FLOWS:
+            name = _printable(flow, 40)
+            raise ConfigError(f"unknown flow {name!r}: choose one of {', '.join(FLOWS)}")
+        has_secret = self._has_secret(stored)
+        if flow == "client-credentials" and not has_secret:
+            empty = os.environ.get(ENVIRONMENT["client_secret"]) is not None
+            why = " (AUTH0_CLIENT_SECRET is set, but empty or for another application)" * empty
+            raise ConfigError(
+                f"client credentials need AUTH0_CLIENT_SECRET or --client-secret-file{why}"
+            )
+        if flow != "auto":
+            return flow
+        if has_secret and _is_machine_session(record):  # a user does not become the machine
+            return "client-credentials"
+        return "browser" if _has_local_display() and _find_browsers() else "device"
+
+    def _check_organization(self, flow: str, wanted: Form) -> None:
+        if flow != "browser" and wanted["organization"]:
+            raise ConfigError(
+                f"Auth0 has no organizations in the {flow} flow: use --flow browser, or leave the "
+                "organization out (log out first, if the last login had one)"
+            )
+        if wanted["organization"] and "openid" not in str(wanted["scope"]).split():
+            raise ConfigError("an organization is checked by the ID token: add the scope openid")
+
+    def _log_in(
+        self,
+        stored: _StoredSession,
+        flow: str = "auto",
+        audience: str | None = None,
+        scope: str | None = None,
+        prompt: _Prompt | None = None,
+        timeout: float = 300,
+        credentials: tuple[str | None, Password, str | None] = (None, None, None),
+    ) -> Session:
+        """What `login` does, for one session."""
+        prompt = prompt or _Prompt()
+        ports = self._ports()
+        tenant = self._tenant(stored)
+        record = self._load_replaced(stored)
+        flow = self._choose_flow(flow, stored, record)
+        wanted = self._authorization_parameters(stored, record, audience, scope)
+        if flow == "client-credentials":
+            wanted = {key: self._setting(key, stored) for key in _TOKEN_PARAMETERS}
+            wanted.update({k: v for k, v in (("audience", audience), ("scope", scope)) if v})
+            reply = _request_token(tenant, {"grant_type": "client_credentials", **wanted}, "always")
+            return self._create_session(stored, wanted, reply, machine=True)
+
+        self._check_organization(flow, wanted)
+        with stored.lock():  # before a person is asked: can the session be saved?
+            stored.check_writable()
+        if flow == "password":
+            response = _password_login(tenant, wanted, *credentials)
+            return self._create_session(stored, wanted, response)
+        automated = os.environ.get("CI", "").strip().lower() not in ("", "0", "false")
+        if automated and prompt.is_unseen():
+            raise LoginRequired(
+                "a login needs a person, but CI is set and there is no terminal: set "
+                "AUTH0_CLIENT_SECRET (or give --client-secret-file), or log in elsewhere"
+            )
+        with prompt:
+            if flow == "browser":
+                host = (self._arguments["login_command"] or "").split()[:1]
+                program = _printable(host[0], 60) if host else "the terminal"
+                with _Listener(ports, program) as listener:  # its end tells the browser the result
+                    answered = _browser_login(tenant, wanted, listener, ports, timeout, prompt)
+                    if answered:  # else the user prefers a code
+                        return self._create_session(stored, wanted, answered, listener.nonce)
+            response = _device_login(tenant, wanted, timeout, prompt)
+            return self._create_session(stored, wanted, response)
+
+    def _create_session(
+        self,
+        stored: _StoredSession,
+        wanted: Form,
+        reply: Json,
+        nonce: str | None = None,
+        machine: bool = False,
+    ) -> Session:
+        """Makes a session of a login's token response: first every check, then the save."""
+        record = _new_record(stored.domain, stored.client_id, stored.profile)
+        if not machine:  # whose session has no user at all
+            record["user"] = {"sub": ""}
+        id_token = reply.get("id_token")
+        if id_token is None:
+            if not machine and "openid" in str(wanted["scope"]).split():
+                raise self._no_id_token(stored)
+        else:
+            tenant = self._tenant(stored)
+            token = _IdToken(id_token)
+            max_age = wanted.get("max_age")
+            age = None if max_age is None else int(max_age)  # 0 is a value too (Core 3.1.2.1)
+            token.check_login(tenant, reply["access_token"], wanted["organization"], nonce, age)
+            keys = tenant.keys()
+            token.check_signature(keys, tenant.keys)
+            user = {"sub": token.claims["sub"]}
+            for claim in ("name", "email"):
+                text = token.claims.get(claim)
+                user[claim] = _printable(text, 255) if isinstance(text, str) else None
+            record.update(user=user, jwks=keys, id_token=id_token)
+        target = {key: wanted[key] for key in _TOKEN_PARAMETERS}
+        record.update(target, refresh_token=reply.get("refresh_token"))
+        _replace_token(record, _new_entry(reply, **target), True)
+        with stored.lock():
+            stored.load(True)  # what can't be replaced is refused, or set aside
+            stored.save(record)
+            stored.delete_failure()
+            stored.delete_note("pending")
+            self._forget_applications(stored.cache)
+        self._recent.clear()
+        return Session(record)
+
+    def _forget_applications(self, cache: Cache) -> None:
+        """Removes what logouts have kept, since a login has named the application in use."""
+        for key in _call_cache(cache, "list"):
+            if str(key).endswith("~application"):
+                _call_cache(cache, "delete", key)
+
+    def _no_id_token(self, stored: _StoredSession) -> InvalidToken:
+        what = "the token response holds no ID token: log in again"
+        if stored.client_id.startswith("tpc_"):
+            what = (
+                "a third-party application (its client id begins with tpc_) gets no ID token: "
+                'leave openid out, as in login --scope "offline_access read:reports"'
+            )
+        return InvalidToken(what, "form")
+
+    def _poll_pending(
+        self, stored: _StoredSession, pending: Json
+    ) -> tuple[Session | None, NetworkError]:
+        """Polls for a pending login if it is time to, its lock held."""
+        resume = f"{self._login_command()} --resume{self._flags(stored)}"
+        what = f"nobody has approved the login yet: approve it, then run {resume}"
+        not_yet = NetworkError(what, "authorization_pending")
+        try:
+            now = time.time()
+            not_yet.retry_after = float(pending["interval"])
+            due = pending["polled_at"] + CLOCK_MARGIN * pending["wait"]
+            if now > pending["expires_at"]:
+                raise LoginFailed("the code has expired: log in again", "expired_token")
+            if pending["polled_at"] <= now < due:
+                return None, not_yet
+            try:
+                response = _poll_device_code(self._tenant(stored), pending)
+            except NetworkError as problem:
+                stored.write_note("pending", pending)
+                return None, problem
+            if response:
+                return self._create_session(stored, pending["wanted"], response), not_yet
+            stored.write_note("pending", pending)
+            return None, not_yet
+        except (LoginFailed, OAuthError, InvalidToken):
+            stored.delete_note("pending")
             raise
-        error = Auth0Error(type(problem).__name__)
-    text = f"logged out here, but the token was not revoked ({error}): end it in the Dashboard "
-    error.args = (text + "(User Management > the user > Authorized Applications)",)
-    return error
+
+    def _log_out(
+        self,
+        stored: _StoredSession,
+        tenant: _Tenant,
+        local: bool,
+        browser: bool,
+        remember: bool = False,
+    ) -> bool:
+        """What `logout` does, for one session; False if there was none.
+
+        With `remember` it keeps what the login asked for, so that the next one needs no flags.
+        """
+        problem: Auth0Error | None = None
+        # The pending login first: what it brings is logged out, too.
+        with stored.lock(required=False, of="~pending"), stored.lock(required=False):
+            record = stored.load(True)  # what is refused is left alone
+            if record and record["refresh_token"] and not local:
+                problem = _revoke(tenant, record["refresh_token"])
+            try:
+                stored.delete()
+            except CacheError as undeleted:  # so it is still there, revoked or not
+                problem = undeleted
+            if remember and record and not isinstance(problem, CacheError):
+                stored.keep_note("application", {key: record[key] for key in _TOKEN_PARAMETERS})
+        for auth0 in (self, *_instances.values()):
+            auth0._recent.clear()
+        if browser:
+            from urllib.parse import quote
+
+            page = f"{tenant.origin}/v2/logout?client_id={quote(stored.client_id, '')}"
+            if not _open_browser(page):
+                _print_err(f"To log out there too, open this page in the browser:\n\n{page}\n")
+        if problem:
+            raise problem
+        return record is not None
+
+
+# ---- Auth0 ---------------------------------------------------------------------------------------
 
 
 def _drop_frames(problem: BaseException) -> BaseException:
@@ -3620,7 +3576,7 @@ def _public(method: Function) -> Function:
     return call  # type: ignore[return-value]
 
 
-class Auth0:
+class Auth0(_Logins):
     """One session of one application at one tenant: log in, get tokens, log out.
 
     What is not given comes from the environment, then from the stored session that matches.
@@ -3662,156 +3618,21 @@ class Auth0:
         login_command: str | None = None,
         trace: Callable[[str], object] | None = None,
     ) -> None:
-        self._given = dict(locals())
-        del self._given["self"]
+        self._arguments = dict(locals())
+        del self._arguments["self"]
         # The settings that a host program's own command makes: no advice names their flags.
-        self._preset = {n for n, v in self._given.items() if v is not None and login_command}
+        self._preset = {n for n, v in self._arguments.items() if v is not None and login_command}
         self._command = ""  # which advice repeats, with the flags of one session
         # What get_token gives without a look at the session: token, from when, until when.
         self._recent: dict[object, tuple[str, float, float]] = {}
 
     def __repr__(self) -> str:
-        given = self._given
-        names = [name for name in _NAME if given[name] is not None]
+        given = self._arguments
+        names = [name for name in _SESSION_NAME if given[name] is not None]
         return f"Auth0({', '.join(f'{name}={given[name]!r}' for name in names)})"
 
     def __getstate__(self) -> Json:
         return {**self.__dict__, "_recent": {}}
-
-    # The settings, and the session that they mean.
-
-    def _get(self, name: str, stored: _StoredSession | None = None) -> Any:
-        """An argument, else the environment variable, without white space around it.
-
-        Args:
-            name: of the setting.
-            stored: the application in use. The variables describe one application: the secret,
-                audience, scope and organization of another one are not used.
-        """
-        value = self._given[name]
-        if isinstance(value, str) and name != "cache":
-            value = value.strip()
-        counts = name not in _OF_APPLICATION or (stored and self._is_environments(stored, name))
-        if value is None and name in ENVIRONMENT and counts:
-            value = _from_environment(name)
-        if name in _NAME + _GOAL:
-            _check_text(name, value)
-        return value
-
-    def _is_environments(self, stored: _StoredSession, name: str) -> bool:
-        """Whether the environment describes this application; a secret needs its client id."""
-        domain, client_id = _from_environment("domain"), _from_environment("client_id")
-        if name == "client_secret" and not (client_id or self._given["client_id"]):
-            return False
-        same = client_id in (None, stored.client_id)
-        return same and (domain is None or _is_domain(domain, stored.domain))
-
-    def _ports(self) -> tuple[int, ...]:
-        """The callback ports."""
-        ports = self._get("ports")
-        return DEFAULT_PORTS if ports is None else _parse_ports(ports)
-
-    def _cache(self) -> Cache:
-        """The cache that is set; a directory is looked up anew, as HOME may have changed."""
-        cache: CacheSetting | None = self._get("cache")
-        if cache is None or isinstance(cache, (str, os.PathLike)):
-            return FileCache(cache)
-        return cache
-
-    def _matching(self, any_profile: bool = False, note: str = "") -> list[_StoredSession]:
-        """The stored sessions that match what is given, or those that have such a note."""
-        domain, client_id, profile = map(self._get, _NAME)
-        domain = _normal_domain(domain) if domain else None
-        wanted = (domain, client_id, None if any_profile else profile)
-        cache = self._cache()
-        keys: Any = _call_cache(cache, "list")
-        if not _is_array(keys) or not all(type(key) is str for key in keys):
-            raise CacheError("the cache's list is not one of texts: correct it")
-        keys = [key.removesuffix(f"~{note}") for key in keys if key.endswith(note)]
-        names = filter(None, map(_split_key, sorted(keys)))
-        return [
-            _StoredSession(cache, *name)
-            for name in names
-            if all(w in (None, part) for w, part in zip(wanted, name))
-        ]
-
-    def _find(self, new: bool = False) -> _StoredSession:
-        """The session that is meant; with `new` one that need not be stored.
-
-        Raises:
-            ConfigError: several match, or nothing says which tenant and client.
-        """
-        domain, client_id, profile = map(self._get, _NAME)
-        exact = None
-        if domain and client_id:
-            domain = _normal_domain(domain)
-            exact = _StoredSession(self._cache(), domain, client_id, profile or "default")
-            try:
-                if profile or new or exact.read() is not None:
-                    return exact
-            except CacheError:  # what uses the session reports it
-                return exact
-        found = self._matching() or self._matching(note="pending")
-        found = found or self._matching(note="application")
-        applications = {(stored.domain, stored.client_id) for stored in found}
-        if len(applications) == 1:
-            found = [stored for stored in found if stored.profile == "default"] or found
-        if len(found) == 1:
-            return found[0]
-        if found:
-            listed = "; ".join(self._command + stored.flags(self._preset) for stored in found[:8])
-            raise ConfigError(f"several sessions match: choose one, as in {listed}")
-        if exact:
-            return exact
-        others = self._matching(any_profile=True)
-        applications = {(stored.domain, stored.client_id) for stored in others}
-        if new and len(applications) == 1:
-            return _StoredSession(self._cache(), *applications.pop(), profile or "default")
-        if applications:
-            name = _clean(profile, 80)
-            raise ConfigError(f"no session has the profile {name!r}: log in to it, or see status")
-        missing = [] if domain else ["AUTH0_DOMAIN (or --domain)"]
-        missing += [] if client_id else ["AUTH0_CLIENT_ID (or --client-id)"]
-        raise ConfigError(
-            f"not logged in, and no application is named: set {' and '.join(missing)}; "
-            "both are on the Settings page of your application in the Auth0 Dashboard"
-        )
-
-    def _find_stored(self) -> _StoredSession | None:
-        """The session that is meant, or None where nothing is set and none is stored."""
-        try:
-            return self._find()
-        except ConfigError:
-            if self._matching():
-                raise
-            return None
-
-    def _tenant(self, stored: _StoredSession) -> _Tenant:
-        """The session's tenant, with the authentication of its client."""
-        return _Tenant(stored.domain, stored.client_id, lambda name: self._get(name, stored))
-
-    def _has_secret(self, stored: _StoredSession) -> bool:
-        """Whether client credentials can be requested for its application."""
-        return bool(self._get("client_secret", stored) or self._get("client_assertion"))
-
-    def _login_command(self) -> str:
-        """The command that messages tell the user to run."""
-        return self._given["login_command"] or f"{_program_name()} login"
-
-    def _flags(self, stored: _StoredSession, audience: str | None = None) -> str:
-        """The flags for this session in advice, but for those that a host program has set."""
-        from shlex import quote
-
-        given = {n: v for n, v in self._given.items() if n not in self._preset}
-        given["audience"] = audience or given.get("audience")
-        flags = [stored.flags(self._preset)] + [
-            f"--{name} {_clean(quote(given[name]))}"
-            for name in ("audience", "organization", "cache")
-            if isinstance(given.get(name), str) and given[name]
-        ]
-        return "".join(f" {flag}" for flag in flags if flag)
-
-    # Tokens.
 
     def get_token(
         self,
@@ -3851,7 +3672,7 @@ class Auth0:
             if recent is not None and recent[1] <= time.time() < recent[2]:
                 return recent[0]
             recent = None  # a traceback shows the locals of this frame
-        entry = self._obtain(audience, scope, min_ttl, interactive, force_refresh)
+        entry = self._token_entry(audience, scope, min_ttl, interactive, force_refresh)
         now = time.time()
         until = entry["expires_at"]
         if until - now > min_ttl:
@@ -3863,7 +3684,7 @@ class Auth0:
         return token
 
     @_public
-    def _obtain(
+    def _token_entry(
         self,
         audience: str | None,
         scope: str | None,
@@ -3935,8 +3756,6 @@ class Auth0:
         request.headers["Authorization"] = f"Bearer {self.get_token()}"  # type: ignore[attr-defined]
         return request
 
-    # Login and logout.
-
     @_public
     def login(
         self,
@@ -3982,61 +3801,6 @@ class Auth0:
         prompt = _Prompt(show, open_browser, qr, cancel)
         credentials = (username, password, realm)
         return self._log_in(stored, flow, audience, scope, prompt, timeout, credentials)
-
-    def _log_in(
-        self,
-        stored: _StoredSession,
-        flow: str = "auto",
-        audience: str | None = None,
-        scope: str | None = None,
-        prompt: _Prompt | None = None,
-        timeout: float = 300,
-        credentials: tuple[str | None, Password, str | None] = (None, None, None),
-    ) -> Session:
-        """What `login` does, for one session."""
-        prompt = prompt or _Prompt()
-        ports = self._ports()
-        tenant = self._tenant(stored)
-        record = self._load_replaced(stored)
-        flow = self._choose_flow(flow, stored, record)
-        wanted = self._authorization_parameters(stored, record, audience, scope)
-        if flow == "client-credentials":
-            wanted = {key: self._get(key, stored) for key in _GOAL}
-            wanted.update({k: v for k, v in (("audience", audience), ("scope", scope)) if v})
-            reply = _ask(tenant, {"grant_type": "client_credentials", **wanted}, "always")
-            return self._create_session(stored, wanted, reply, machine=True)
-
-        self._check_organization(flow, wanted)
-        with stored.lock():  # before a person is asked: can the session be saved?
-            stored.check_writable()
-        if flow == "password":
-            response = _password_login(tenant, wanted, *credentials)
-            return self._create_session(stored, wanted, response)
-        automated = os.environ.get("CI", "").strip().lower() not in ("", "0", "false")
-        if automated and prompt.is_unseen():
-            raise LoginRequired(
-                "a login needs a person, but CI is set and there is no terminal: set "
-                "AUTH0_CLIENT_SECRET (or give --client-secret-file), or log in elsewhere"
-            )
-        with prompt:
-            if flow == "browser":
-                host = (self._given["login_command"] or "").split()[:1]
-                program = _clean(host[0], 60) if host else "the terminal"
-                with _Listener(ports, program) as listener:  # its end tells the browser the result
-                    answered = _browser_login(tenant, wanted, listener, ports, timeout, prompt)
-                    if answered:  # else the user prefers a code
-                        return self._create_session(stored, wanted, answered, listener.nonce)
-            response = _device_login(tenant, wanted, timeout, prompt)
-            return self._create_session(stored, wanted, response)
-
-    def _check_organization(self, flow: str, wanted: Form) -> None:
-        if flow != "browser" and wanted["organization"]:
-            raise ConfigError(
-                f"Auth0 has no organizations in the {flow} flow: use --flow browser, or leave the "
-                "organization out (log out first, if the last login had one)"
-            )
-        if wanted["organization"] and "openid" not in str(wanted["scope"]).split():
-            raise ConfigError("an organization is checked by the ID token: add the scope openid")
 
     @_public
     def start_login(self, *, audience: str | None = None, scope: str | None = None) -> Json:
@@ -4112,44 +3876,6 @@ class Auth0:
                 raise problem
             time.sleep(wait)
 
-    def _poll_pending(
-        self, stored: _StoredSession, pending: Json
-    ) -> tuple[Session | None, NetworkError]:
-        """Polls for a pending login if it is time to, its lock held."""
-        resume = f"{self._login_command()} --resume{self._flags(stored)}"
-        what = f"nobody has approved the login yet: approve it, then run {resume}"
-        not_yet = NetworkError(what, "authorization_pending")
-        try:
-            now = time.time()
-            not_yet.retry_after = float(pending["interval"])
-            due = pending["polled_at"] + CLOCK_MARGIN * pending["wait"]
-            if now > pending["expires_at"]:
-                raise LoginFailed("the code has expired: log in again", "expired_token")
-            if pending["polled_at"] <= now < due:
-                return None, not_yet
-            try:
-                response = _poll_device_code(self._tenant(stored), pending)
-            except NetworkError as problem:
-                stored.write_note("pending", pending)
-                return None, problem
-            if response:
-                return self._create_session(stored, pending["wanted"], response), not_yet
-            stored.write_note("pending", pending)
-            return None, not_yet
-        except (LoginFailed, OAuthError, InvalidToken):
-            stored.delete_note("pending")
-            raise
-
-    def _load_replaced(self, stored: _StoredSession) -> Record:
-        """The session that a login replaces; for a machine an unreadable one counts as none."""
-        try:
-            record = stored.load()
-        except CacheError as problem:
-            if isinstance(problem, _NewerSession) or not self._has_secret(stored):
-                raise
-            record = None
-        return record or _new_record(stored.domain, stored.client_id, stored.profile)
-
     @_public
     def grant(self, grant_type: str, *, store: bool = False, **parameters: object) -> str:
         """The access token of any other grant, such as token exchange (RFC 8693).
@@ -4165,110 +3891,16 @@ class Auth0:
         """
         stored = self._find(new=True)
         wanted = self._authorization_parameters(stored, self._load_replaced(stored))
-        goal = {key: self._get(key, stored) for key in _GOAL}
-        goal["organization"] = wanted["organization"]
+        target = {key: self._setting(key, stored) for key in _TOKEN_PARAMETERS}
+        target["organization"] = wanted["organization"]
         texts = {name: None if v is None else str(v) for name, v in parameters.items()}
-        form = {"grant_type": grant_type, **goal, **texts}
-        reply = _ask(self._tenant(stored), form)
+        form = {"grant_type": grant_type, **target, **texts}
+        reply = _request_token(self._tenant(stored), form)
         if store:
-            wanted.update({key: form[key] for key in _GOAL})
+            wanted.update({key: form[key] for key in _TOKEN_PARAMETERS})
             machine = grant_type == "client_credentials"
             self._create_session(stored, wanted, reply, machine=machine)
         return str(reply["access_token"])
-
-    def _authorization_parameters(
-        self,
-        stored: _StoredSession,
-        record: Record,
-        audience: str | None = None,
-        scope: str | None = None,
-    ) -> dict[str, str | None]:
-        """What to ask a user's login for. Missing values come from the last login."""
-        last = {} if _is_machine_session(record) else record
-        note = {} if last else stored.read_note("application")
-        if _matches(note, dict.fromkeys(_GOAL)):
-            last = note or {}
-        last = {**dict.fromkeys(_GOAL), **last}
-        scopes = str(self._get("scope", stored) or last["scope"] or DEFAULT_SCOPE).split()
-        return {
-            **_check_params(self._get("params") or {}),
-            "scope": " ".join(dict.fromkeys([*scopes, *(scope or "").split()])),
-            "audience": audience or self._get("audience", stored) or last["audience"],
-            "organization": self._get("organization", stored) or last["organization"],
-        }
-
-    def _choose_flow(self, flow: str, stored: _StoredSession, record: Record) -> str:
-        if flow not in FLOWS:
-            name = _clean(flow, 40)
-            raise ConfigError(f"unknown flow {name!r}: choose one of {', '.join(FLOWS)}")
-        has_secret = self._has_secret(stored)
-        if flow == "client-credentials" and not has_secret:
-            empty = os.environ.get(ENVIRONMENT["client_secret"]) is not None
-            why = " (AUTH0_CLIENT_SECRET is set, but empty or for another application)" * empty
-            raise ConfigError(
-                f"client credentials need AUTH0_CLIENT_SECRET or --client-secret-file{why}"
-            )
-        if flow != "auto":
-            return flow
-        if has_secret and _is_machine_session(record):  # a user does not become the machine
-            return "client-credentials"
-        return "browser" if _has_local_display() and _find_browsers() else "device"
-
-    def _create_session(
-        self,
-        stored: _StoredSession,
-        wanted: Form,
-        reply: Json,
-        nonce: str | None = None,
-        machine: bool = False,
-    ) -> Session:
-        """Makes a session of a login's token response: first every check, then the save."""
-        record = _new_record(stored.domain, stored.client_id, stored.profile)
-        if not machine:  # whose session has no user at all
-            record["user"] = {"sub": ""}
-        id_token = reply.get("id_token")
-        if id_token is None:
-            if not machine and "openid" in str(wanted["scope"]).split():
-                raise self._no_id_token(stored)
-        else:
-            tenant = self._tenant(stored)
-            token = _IdToken(id_token)
-            max_age = wanted.get("max_age")
-            age = None if max_age is None else int(max_age)  # 0 is a value too (Core 3.1.2.1)
-            token.check_login(tenant, reply["access_token"], wanted["organization"], nonce, age)
-            keys = tenant.keys()
-            token.check_signature(keys, tenant.keys)
-            user = {"sub": token.claims["sub"]}
-            for claim in ("name", "email"):
-                text = token.claims.get(claim)
-                user[claim] = _clean(text, 255) if isinstance(text, str) else None
-            record.update(user=user, jwks=keys, id_token=id_token)
-        goal = {key: wanted[key] for key in _GOAL}
-        record.update(goal, refresh_token=reply.get("refresh_token"))
-        _put_token(record, _new_entry(reply, **goal), True)
-        with stored.lock():
-            stored.load(True)  # what can't be replaced is refused, or set aside
-            stored.save(record)
-            stored.delete_failure()
-            stored.delete_note("pending")
-            self._forget_applications(stored.cache)
-        self._recent.clear()
-        return Session(record)
-
-    def _forget_applications(self, cache: Cache) -> None:
-        """Removes what logouts have kept, since a login has named the application in use."""
-        for key in _call_cache(cache, "list"):
-            if str(key).endswith("~application"):
-                _call_cache(cache, "delete", key)
-
-    def _no_id_token(self, stored: _StoredSession) -> InvalidToken:
-        what = "the token response holds no ID token: log in again"
-        if stored.client_id.startswith("tpc_"):
-            what = (
-                "a third-party application (its client id begins with tpc_) gets no ID token: "
-                'leave openid out, as in login --scope "offline_access read:reports"'
-            )
-        return InvalidToken(what, "form")
 
     @_public
     def session(self) -> Session | None:
@@ -4295,42 +3927,6 @@ class Auth0:
         stored = self._find_stored()
         if stored is not None:
             self._log_out(stored, self._tenant(stored), local, browser)
-
-    def _log_out(
-        self,
-        stored: _StoredSession,
-        tenant: _Tenant,
-        local: bool,
-        browser: bool,
-        remember: bool = False,
-    ) -> bool:
-        """What `logout` does, for one session; False if there was none.
-
-        With `remember` it keeps what the login asked for, so that the next one needs no flags.
-        """
-        problem: Auth0Error | None = None
-        # The pending login first: what it brings is logged out, too.
-        with stored.lock(required=False, of="~pending"), stored.lock(required=False):
-            record = stored.load(True)  # what is refused is left alone
-            if record and record["refresh_token"] and not local:
-                problem = _revoke(tenant, record["refresh_token"])
-            try:
-                stored.delete()
-            except CacheError as undeleted:  # so it is still there, revoked or not
-                problem = undeleted
-            if remember and record and not isinstance(problem, CacheError):
-                stored.keep_note("application", {key: record[key] for key in _GOAL})
-        for auth0 in (self, *_instances.values()):
-            auth0._recent.clear()
-        if browser:
-            from urllib.parse import quote
-
-            page = f"{tenant.origin}/v2/logout?client_id={quote(stored.client_id, '')}"
-            if not _open_browser(page):
-                _say(f"To log out there too, open this page in the browser:\n\n{page}\n")
-        if problem:
-            raise problem
-        return record is not None
 
 
 _instances: dict[object, Auth0] = {}
@@ -4368,6 +3964,863 @@ def get_token(
         interactive=interactive,
         force_refresh=force_refresh,
     )
+
+
+# ---- Browsers ------------------------------------------------------------------------------------
+
+# Commands that open a page on a desktop, best first.
+_BROWSERS = (
+    "wslview;xdg-open;gio open;kfmclient openURL;x-www-browser;firefox;google-chrome;chromium"
+).split(";")
+_TEXT_BROWSERS = "www-browser links links2 elinks lynx w3m browsh carbonyl".split()
+_WINDOWS_BROWSER = ["the default browser"]  # not a command: `_start_file` opens it
+
+
+def _find_browsers() -> list[list[str]]:
+    """Commands that open a page, best first, with `%s` for its URL.
+
+    The webbrowser module would run `xdg-settings`, which can hang. A text browser ends the list:
+    its user wants no other, and it would need this terminal.
+    """
+    from shlex import split
+    from shutil import which
+
+    desktop = _BROWSERS if any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY"))) else ["wslview"]
+    system = {"darwin": ["/usr/bin/open"], "win32": []}.get(sys.platform, desktop)
+    found: list[list[str]] = []
+    for entry in [*os.environ.get("BROWSER", "").split(os.pathsep), *system]:
+        try:
+            command = [entry] if which(entry) else split(entry.rstrip(" &").replace(os.sep, "/"))
+        except ValueError:  # a quotation mark is missing
+            continue
+        if not command or not which(command[0]):
+            continue
+        if os.path.basename(command[0]) in _TEXT_BROWSERS:
+            return found
+        found.append(command if "%s" in entry else [*command, "%s"])
+    return [*found, _WINDOWS_BROWSER] if sys.platform == "win32" else found
+
+
+def _has_local_display() -> bool:
+    """Whether a browser opened on this machine would be seen by the user."""
+    if any(map(os.environ.get, "SSH_CONNECTION SSH_CLIENT SSH_TTY".split())):
+        return False
+    if sys.platform in ("win32", "darwin"):
+        return True
+    if os.path.exists("/.dockerenv") or os.path.exists("/run/.containerenv"):
+        return False
+    shown = "DISPLAY WAYLAND_DISPLAY WSL_DISTRO_NAME BROWSER".split()
+    return any(map(os.environ.get, shown))
+
+
+def _start_file(url: str) -> None:
+    """Let Windows open a page. The browser inherits the environment of this process."""
+    name = ENVIRONMENT["client_secret"]
+    secret = os.environ.pop(name, None)
+    try:
+        if sys.platform == "win32":
+            os.startfile(url)  # noqa: S606 - a web page, never a program
+    finally:
+        if secret is not None:
+            os.environ[name] = secret
+
+
+def _open_browser(url: str) -> bool:
+    """Open a web page without a shell; False if no browser starts.
+
+    If a command fails within a second, the next one is tried.
+    """
+    from subprocess import DEVNULL, Popen, TimeoutExpired
+
+    if not url.startswith(("https://", "http://")):  # Windows would run a program
+        return False
+    environ = dict(os.environ)
+    environ.pop(ENVIRONMENT["client_secret"], None)
+    if getattr(sys, "frozen", False):  # a browser needs other libraries than PyInstaller's
+        environ.pop("LD_LIBRARY_PATH", None)
+        if path := environ.pop("LD_LIBRARY_PATH_ORIG", None):
+            environ["LD_LIBRARY_PATH"] = path
+    for command in _find_browsers():
+        try:
+            if command is _WINDOWS_BROWSER:
+                _start_file(url)
+                return True
+            process = Popen(  # noqa: S603 - no shell
+                [argument.replace("%s", url) for argument in command],
+                stdin=DEVNULL,
+                stdout=DEVNULL,
+                stderr=DEVNULL,
+                env=environ,
+                start_new_session=True,  # so that Ctrl-C here does not end the browser
+            )
+            if process.wait(1) == 0:
+                return True
+        except (OSError, RuntimeError):  # the latter in an isolated subinterpreter
+            continue
+        except TimeoutExpired:  # it is the browser itself
+            _in_background(process.wait)
+            return True
+    return False
+
+
+# ---- Prompts -------------------------------------------------------------------------------------
+
+
+def _fd(stream: Any) -> int:
+    """The file descriptor of a stream, or -1 if it has none (IDLE, some notebooks)."""
+    try:
+        return int(stream.fileno())
+    except (OSError, ValueError, AttributeError):
+        return -1
+
+
+def _columns(stream: Any) -> int:
+    """Width of the terminal, or 80 if unknown."""
+    try:
+        return max(20, os.get_terminal_size(_fd(stream)).columns or 80)
+    except OSError:
+        return 80
+
+
+def _can_rewrite(stream: Any) -> bool:
+    """True for a terminal that understands escape sequences; on Windows this enables them."""
+    fd = _fd(stream)
+    if fd < 0 or not _is_terminal(stream) or os.environ.get("TERM") == "dumb":
+        return False
+    if sys.platform == "win32":
+        import ctypes
+        import msvcrt
+
+        kernel32, mode = ctypes.windll.kernel32, ctypes.c_ulong()
+        handle = ctypes.c_void_p(msvcrt.get_osfhandle(fd))
+        # 4 is ENABLE_VIRTUAL_TERMINAL_PROCESSING.
+        is_console = kernel32.GetConsoleMode(handle, ctypes.byref(mode))
+        return bool(is_console and kernel32.SetConsoleMode(handle, mode.value | 4))
+    return True
+
+
+def _is_foreground(fd: int) -> bool:
+    """Whether this process may use the terminal; a background job would be stopped."""
+    try:
+        return bool(_posix.tcgetpgrp(fd) == _posix.getpgrp())
+    except OSError:  # not the controlling terminal (`su -c`): there is no job control
+        return True
+
+
+def _edit_line(line: str, keys: str) -> str:
+    """The line after these keys. Only visible ASCII counts: an address or a word has no other."""
+    import re
+
+    # Arrow keys, the marks around a bracketed paste, replies of the terminal.
+    escape = r"\x1b(\[\[?[0-?]*[ -/]*[@-~]|[\]P^_][^\x07\x1b]*(\x07|\x1b\\)?|O.|.)?"
+    for key in re.sub(escape, "", keys):
+        if key in "\b\x7f":
+            line = line[:-1]
+        elif key in "\x15\x17":  # Ctrl-U and Ctrl-W
+            line = ""
+        elif "!" <= key <= "~":
+            line += key
+    return line
+
+
+class _Prompt:
+    """What a login shows while it waits, and what the user types meanwhile.
+
+    On a terminal that can be rewritten the last line counts down; elsewhere all lines are plain.
+    Whether a line can be read is another question: stderr may go through a pipe.
+
+    Args:
+        show: gets the prompt instead, as a dict.
+        open_browser: whether the browser may be opened.
+        qr: whether to draw a QR code; None where it fits.
+        cancel: ends the wait once it is set.
+    """
+
+    def __init__(
+        self,
+        show: Show | None = None,
+        open_browser: bool = True,
+        qr: bool | None = None,
+        cancel: Cancel | None = None,
+    ) -> None:
+        self._show: Any = show
+        self._cancel = cancel
+        self._open_browser = open_browser
+        self._qr = qr
+        self._live = show is None and _can_rewrite(sys.stderr)
+        self._stdin = _fd(sys.stdin)
+        # In a notebook or IDLE the user sees another stderr, and types elsewhere.
+        is_seen = show is None and _fd(sys.stderr) == 2
+        self._reads = is_seen and self._stdin >= 0 and _is_terminal(sys.stdin)
+        self._colour = self._live and not os.environ.get("NO_COLOR")
+        self._url = ""  # opened by Enter
+        self._shown = ""  # the countdown
+        self._line = ""  # typed so far
+        self._mode: Any = None  # the terminal's, to be restored
+
+    def __enter__(self) -> _Prompt:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.end()
+        if self._mode and _is_foreground(self._stdin):
+            import termios
+
+            try:
+                termios.tcsetattr(self._stdin, termios.TCSANOW, self._mode)
+            except termios.error:
+                pass  # the terminal is gone
+
+    def is_unseen(self) -> bool:
+        """Whether nobody reads the prompt: neither a program nor a terminal shows it."""
+        return self._show is None and not _is_terminal(sys.stderr)
+
+    def show(self, prompt: Json, can_use_code: bool = False) -> None:
+        """Show a prompt, then open the browser if the flow needs one on this machine."""
+        here = prompt["event"] == "authorize"
+        if self._show:
+            self._show(prompt)
+        else:
+            self._print(self._browser_text(prompt) if here else self._device_text(prompt))
+        opened = here and self._open_browser and _open_browser(prompt["url"])
+        if opened and not self._show:
+            self._print("Your browser is opening the page.")
+        if here and self._reads:
+            code = ", or type c and Enter to use a code on another device" if can_use_code else ""
+            self._print(f"If the last page can't be shown, paste its address here{code}.")
+        if not here and self._reads and self._open_browser and _find_browsers():
+            self._url = prompt["verification_uri_complete"]
+            self._print("Enter opens the page in a browser of this machine.\n")
+        if not (self._live or self._show):
+            _print_err(f"Waiting for up to {prompt['expires_in']} s; Ctrl-C stops it.")
+
+    def _browser_text(self, prompt: Json) -> str:
+        from urllib.parse import urlsplit
+
+        text = f"To log in, open this page in a browser of this machine:\n\n{prompt['url']}\n"
+        ssh = os.environ.get("SSH_CONNECTION", "").split()[2:4]  # address and port of this machine
+        if len(ssh) == 2:
+            port = urlsplit(str(prompt["redirect_uri"])).port
+            to = "@".join(filter(None, (os.environ.get("USER"), ssh[0])))
+            if ssh[1] != "22":
+                to = f"-p {ssh[1]} {to}"
+            text += (
+                "\nThis is an SSH session: for a browser of your own machine first run there\n\n"
+                f"ssh -L {port}:127.0.0.1:{port} {_printable(to, 120)}\n"
+            )
+        return text
+
+    def _device_text(self, prompt: Json) -> str:
+        plain, complete = prompt["verification_uri"], prompt["verification_uri_complete"]
+        bold = ("\x1b[1m", "\x1b[0m") if self._colour else ("", "")
+        code = self._qr_code(complete)
+        scan = "scan this code with a phone, or " if code else ""
+        text = f"{code}To log in, {scan}open this page in a browser on any device:\n\n{plain}\n\n"
+        text += f"and enter the code  {bold[0]}{prompt['user_code']}{bold[1]}\n"
+        if complete != plain:
+            text += f"\nor open this one, and check the code:\n\n{complete}\n\n"
+        return (
+            f"{text}Approve only a login that you have started yourself, here: never for a code "
+            "that someone sent you.\n"
+        )
+
+    def _qr_code(self, url: str) -> str:
+        """A QR code of the page, where there is room and a character set for it."""
+        from shutil import get_terminal_size
+
+        if not (self._live if self._qr is None else self._qr):
+            return ""
+        try:
+            text = _qr_text(url, self._colour)
+            text.encode(sys.stderr.encoding or "ascii")
+        except (ValueError, AttributeError):
+            return ""
+        columns, lines = get_terminal_size((0, 0))
+        fits = text.index("\n") < columns and text.count("\n") + 16 < lines
+        return f"{text}\n" if self._qr or fits else ""
+
+    def poll_line(self, deadline: float) -> str | None:
+        """Update the countdown to `deadline` (monotonic seconds); return a line that was typed.
+
+        It holds no white space, so an address that is pasted in several lines is one line.
+
+        Raises:
+            LoginFailed: the login was cancelled.
+        """
+        if self._cancel and self._cancel.is_set():
+            raise LoginFailed("the login was cancelled by the program: start it again", "cancelled")
+        keys = self._read_keys() if self._reads else ""
+        line = _edit_line(self._line, keys)
+        echoed = (self._line if self._shown else "") + keys
+        self._line = "" if keys.endswith("\n") else line
+        left = round(deadline - time.monotonic())
+        shown = f"Waiting {left // 60:2}:{left % 60:02} "
+        if self._live and (keys or shown != self._shown):
+            self._erase(echoed)
+            self._shown = shown
+            _print_err(shown + self._line, "")
+        return line.replace("&amp;", "&") if keys.endswith("\n") else None
+
+    def wait(self, seconds: float, deadline: float) -> None:
+        """Waits between two polls; Enter opens the page that was shown."""
+        if not (self._live or self._reads or self._cancel):
+            time.sleep(seconds)
+            return
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            entered = self.poll_line(deadline) is not None and self._url
+            if entered and not _open_browser(self._url):
+                self.say("No browser starts here: open the page yourself.")
+            time.sleep(min(0.2, left))
+
+    def say(self, text: str) -> None:
+        """Print a line above the countdown, if a person is there to read it."""
+        if self._live or self._reads:
+            self.end()
+            self._print(text)
+
+    def _print(self, text: str) -> None:
+        """Break the lines at words, as wide as the terminal; a URL or a command stays whole."""
+        from textwrap import fill
+
+        for line in text.split("\n"):
+            folds = _is_terminal(sys.stderr) and not ("\x1b" in line or line.startswith("ssh "))
+            width = _columns(sys.stderr) if folds else 1 << 16
+            _print_err(fill(line, width, break_long_words=False, break_on_hyphens=False))
+
+    def _erase(self, typed: str) -> None:
+        """Clear the countdown and what was typed behind it, on as many rows as they take."""
+        columns = _columns(sys.stderr)
+        lines = (self._shown + typed).split("\n")
+        rows = sum(1 + max(0, len(line) - 1) // columns for line in lines)
+        _print_err(f"\x1b[{rows - 1}A\r\x1b[J" if rows > 1 else "\r\x1b[J", "")
+
+    def end(self) -> None:
+        """Takes away the countdown, which is no longer true."""
+        if self._shown:
+            self._erase(self._line)
+            self._shown = ""
+
+    def _read_keys(self) -> str:
+        """What was typed since the last call, echoed by the terminal; Enter is a line feed."""
+        if sys.platform == "win32":
+            import msvcrt
+
+            keys = ""
+            while msvcrt.kbhit():
+                key = msvcrt.getwch().replace("\r", "\n")
+                if key in "\0\xe0":  # an arrow key, for one: its second half comes next
+                    msvcrt.getwch()
+                    continue
+                msvcrt.putwch(key)
+                keys += key
+                time.sleep(0.05 if key == "\n" else 0)  # the next line of a paste may follow
+            return keys
+        import select
+        import termios
+
+        data = b""
+        try:
+            if not _is_foreground(self._stdin):
+                return ""
+            mode = termios.tcgetattr(self._stdin)
+            if mode[3] & termios.ICANON:  # its lines have a limit: 4096 bytes, on macOS 1024
+                self._mode = self._mode or mode
+                changed = [*mode[:3], mode[3] & ~termios.ICANON, *mode[4:]]
+                termios.tcsetattr(self._stdin, termios.TCSANOW, changed)
+            for _ in range(32):  # a paste comes in parts, which follow each other closely
+                if not select.select([self._stdin], [], [], 0.05 if data else 0)[0]:
+                    break
+                part = os.read(self._stdin, 1 << 16)
+                self._reads = bool(part)  # else the terminal is gone
+                data += part
+        except (OSError, ValueError, termios.error):
+            self._reads = False
+        return data.decode("utf-8", "ignore")
+
+
+# ---- QR code (ISO/IEC 18004) ---------------------------------------------------------------------
+
+# Versions 1 to 5 at level L (table 9): number of data codewords, and the generator polynomial
+# without its leading 1 (annex A), one coefficient for each error correction codeword.
+_QR_VERSIONS = (
+    (19, "7f7a9aa40b4475"),
+    (34, "d8c29f6fc75e5f719dc1"),
+    (55, "1dc46fa3704a0a69698b849720861a"),
+    (80, "98b9f0056f6306dc70964524bb16e4c67979a5ae"),
+    (108, "f633b7048862c7984d38ce189128d175e92a87444690924d2b5e"),
+)
+_QR_FORMAT = 0x77C4  # the format information of level L and mask 0 (table C.1)
+
+
+def _qr_times(a: int, b: int) -> int:
+    """The product in the field of 256 elements (section 7.5.2)."""
+    product = 0
+    while b:
+        product ^= a * (b & 1)
+        a, b = (a << 1) ^ (a >> 7) * 0x11D, b >> 1
+    return product
+
+
+def _qr_codewords(data: bytes) -> tuple[int, bytes]:
+    """The version, and the codewords in byte mode (sections 7.4.5 and 7.5.2)."""
+    for version, (size, generator) in enumerate(_QR_VERSIONS, 1):
+        if len(data) + 2 <= size:
+            # The digits of the mode, the length, the data and the terminator; then padding.
+            words = (bytes.fromhex(f"4{len(data):02x}{data.hex()}0") + b"\xec\x11" * size)[:size]
+            rest = bytes(len(generator) // 2)  # of the division by the generator polynomial
+            for word in words:
+                factor = word ^ rest[0]
+                terms = (_qr_times(term, factor) for term in bytes.fromhex(generator))
+                rest = bytes(a ^ b for a, b in zip(rest[1:] + b"\0", terms))
+            return version, words + rest
+    raise ValueError("too long for a QR code of version 5")
+
+
+def _qr_symbol(version: int, words: bytes) -> list[list[int]]:
+    """The rows of a symbol; a dark module is 1.
+
+    First the function patterns (section 6.3), then the masked data (7.7, 7.8) in the modules that
+    are still -1, then the format information (7.9). The mask is always 0: a reader accepts each.
+    """
+    side = 17 + 4 * version
+    grid = [[-1] * side for _ in range(side)]
+    for i in range(-8, 9):  # the format information goes here
+        grid[8][i] = grid[i][8] = 0
+    for i in range(side):
+        grid[6][i] = grid[i][6] = 1 - i % 2
+    grid[-8][8] = 1
+    for y in range(8):  # three corners mirror each other: a finder pattern and its separator
+        for x in range(8):
+            dark = max(abs(x - 3), abs(y - 3)) not in (2, 4)
+            grid[y][x] = grid[y][-1 - x] = grid[-1 - y][x] = int(dark)
+    if version > 1:
+        for y, row in enumerate(("11111", "10001", "10101", "10001", "11111")):
+            grid[y - 9][-9:-4] = map(int, row)
+
+    bits = (word >> i & 1 for word in words for i in range(7, -1, -1))
+    rows = range(side)
+    for right in (*range(side - 1, 6, -2), 5, 3, 1):
+        rows = rows[::-1]  # up, then down
+        for y in rows:
+            for x in (right, right - 1):
+                if grid[y][x] < 0:
+                    grid[y][x] = next(bits, 0) ^ (x + y + 1) % 2
+
+    for i, place in enumerate((*range(6), 7, 8, *range(-7, 0))):
+        grid[place][8] = _QR_FORMAT >> i & 1
+        grid[8][place] = _QR_FORMAT >> 14 - i & 1
+    grid[8][-8] = grid[8][8]  # which the two copies have in common
+    return grid
+
+
+def _qr_text(data: str, colour: bool) -> str:
+    """A QR code in half-block characters with its quiet zone; ValueError if the data are long."""
+    symbol = _qr_symbol(*_qr_codewords(data.encode("utf-8")))
+    side = len(symbol) + 8
+    blank = [[0] * side] * 4
+    rows = iter((*blank, *([0] * 4 + row + [0] * 4 for row in symbol), *blank, [1] * side))
+    on, off = ("\x1b[97;40m", "\x1b[0m") if colour else ("", "")
+    return "".join(
+        on + "".join("█▀▄ "[2 * top + bottom] for top, bottom in zip(*pair)) + off + "\n"
+        for pair in zip(rows, rows)
+    )
+
+
+# ---- Doctor --------------------------------------------------------------------------------------
+
+
+class _Advice(Auth0Error):
+    """A finding of `doctor` that stops nothing."""
+
+    exit_code = 0
+
+
+class _Doctor:
+    """The checks of `doctor`: each method says what is fine, or raises what is not."""
+
+    checks = "settings network tenant keys clock device_flow ports browser directory session"
+
+    def __init__(self, auth0: Auth0) -> None:
+        self._auth0 = Auth0(**auth0._arguments)
+        cache = auth0._cache()
+        if type(cache) is FileCache:  # too loose permissions are reported here, and not changed
+            cache.repairs = False
+            self._auth0._arguments["cache"] = cache
+
+    def settings(self) -> str:
+        """Domain and client."""
+        self._stored = self._auth0._find(new=True)
+        self._server = self._auth0._tenant(self._stored)
+        return f"{self._stored.domain}, application {_printable(self._stored.client_id, 80)}"
+
+    def network(self) -> str:
+        """Name, connection, certificate, proxy."""
+        started = time.monotonic()
+        self._about = self._server.get("/.well-known/openid-configuration")
+        text = f"answers in {(time.monotonic() - started) * 1000:.0f} ms"
+        if self._about.proxy:
+            text += f" through the proxy {self._about.proxy}"
+        if self._server.origin.startswith("https"):
+            file = os.environ.get("SSL_CERT_FILE")
+            text += ", its certificate is valid" + (f" (by {_printable(file)})" if file else "")
+        return text
+
+    def tenant(self) -> str:
+        """The discovery document (OIDC Discovery section 3)."""
+        issuer = (self._about.json or {}).get("issuer")
+        if issuer != self._server.issuer:
+            raise ConfigError(
+                f"its discovery document names the issuer {_printable(issuer, 80)}, not "
+                f"{self._server.issuer}: is this the tenant's domain, or its custom domain?"
+            )
+        return f"its issuer is {issuer}"
+
+    def keys(self) -> str:
+        """The keys that sign ID tokens."""
+        keys = self._server.keys()
+        if not keys:
+            raise ConfigError("it shows no RSA key for RS256: choose RS256 for the application")
+        return f"{len(keys)} for RS256"
+
+    def clock(self) -> str:
+        """This machine's clock against the server's Date."""
+        from email.utils import parsedate_to_datetime
+
+        try:
+            date = parsedate_to_datetime(self._about.headers.get("date", ""))
+            ahead = time.time() - date.timestamp()
+        except (ValueError, TypeError, OverflowError):
+            raise _Advice("the server does not say what time it is") from None
+        if abs(ahead) > LEEWAY:
+            side = "fast" if ahead > 0 else "slow"
+            raise ConfigError(f"this clock is {_duration(abs(ahead))} {side}: set it")
+        return "agrees with the server's"
+
+    def device_flow(self) -> str:
+        """Whether the grant is on: asks for a code that nobody will use."""
+        if self._auth0._has_secret(self._stored):
+            return "not asked for a machine, nor a token, since each counts against the quota"
+        form = {"scope": DEFAULT_SCOPE, "audience": self._auth0._setting("audience", self._stored)}
+        try:
+            self._server.post("/oauth/device/code", form, "never")
+        except OAuthError as problem:
+            refused = _device_error(problem)
+            raise _Advice(str(refused)) if _is_grant_off(problem) else refused from None
+        return "is enabled"
+
+    def ports(self) -> str:
+        """The callback ports."""
+        ports = self._auth0._ports()
+        with _Listener(ports) as listener:
+            free = listener.redirect_uri
+        return f"{free} can be opened; to register: {_callback_urls(ports)}"
+
+    def browser(self) -> str:
+        """What `--flow auto` would take."""
+        browsers = _find_browsers()
+        if not _has_local_display() or not browsers:
+            raise _Advice("none that you would see from here: a device code is used")
+        return f"{_printable(browsers[0][0], 80)} would be opened"
+
+    def directory(self) -> str:
+        """Whether sessions can be kept: written, locked, and read by nobody else."""
+        cache = self._auth0._cache()
+        probe = _StoredSession(cache, "doctor", "probe", str(time.time_ns()))
+        probe.read()  # refuses a directory that others could have written
+        with probe.lock():
+            probe.check_writable()
+        if not isinstance(cache, FileCache):
+            return "a cache of the program's own"
+        _unlink(cache.path(probe.key, ".lock"))
+        return os.path.realpath(cache.directory)
+
+    def session(self) -> str:
+        """Who is logged in, and whether that lasts."""
+        stored = self._auth0._find_stored()
+        data = stored.read() if stored else None
+        if stored is None or data is None:
+            raise _Advice("nobody is logged in yet")
+        try:
+            session = Session(_parse_record(data, stored.key))
+        except ValueError:
+            raise CacheError("it is damaged: the next command sets it aside, then log in") from None
+        if not session._is_machine and not session.refreshable:
+            raise _Advice(
+                f"{session.who()}, but without a refresh token: it was revoked, or the login did "
+                "not ask for the scope offline_access, or the API or application does not allow it"
+            )
+        return f"{session.who()}, renews automatically"
+
+
+# ---- Commands ------------------------------------------------------------------------------------
+
+
+class _Terminated(BaseException):
+    """SIGTERM or SIGHUP as an exception, so that files and locks are closed on the way out."""
+
+
+def _write(text: str) -> None:
+    """Writes the result to stdout; Auth0Error if that fails."""
+    out = sys.stdout
+    try:
+        if os.name == "nt" and hasattr(out, "buffer"):  # as text \n is \r\n: $(...) keeps the \r
+            out.flush()
+            out.buffer.write(text.encode(out.encoding, out.errors or "strict"))
+        else:
+            out.write(text)
+        out.flush()
+    except UnicodeEncodeError:
+        _write(text.encode("ascii", "backslashreplace").decode("ascii"))
+    except (OSError, ValueError, AttributeError) as problem:
+        try:  # else the interpreter fails again at its end, when it flushes the buffer
+            os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+        except (OSError, ValueError, AttributeError):
+            pass
+        reason = getattr(problem, "strerror", None) or "it is closed"
+        raise Auth0Error(f"the result could not be written to stdout: {reason}") from None
+
+
+def _print_out(line: str) -> None:
+    _write(line + "\n")
+
+
+def _print_json(value: object) -> None:
+    import json
+
+    _print_out(json.dumps(value))
+
+
+def _read_secret_file(path: str) -> str:
+    """The client secret from a file or the first line of stdin, without white space around it."""
+    try:
+        if path == "-":
+            text = sys.stdin.readline(1 << 16)  # a password may follow
+        else:
+            with open(os.path.expanduser(path), encoding="utf-8") as file:
+                text = file.read(1 << 16)
+    except (OSError, ValueError, AttributeError) as problem:
+        reason = getattr(problem, "strerror", None) or "it is not UTF-8 text"
+        raise ConfigError(f"--client-secret-file can't be read: {reason}") from None
+    text = text.removeprefix("\ufeff").strip()
+    if not text or not text.isprintable():
+        raise ConfigError("--client-secret-file is empty or has several lines: it takes one secret")
+    return text
+
+
+def _auth0_from(args: Namespace, prog: str | None, defaults: Auth0 | None) -> Auth0:
+    """The options that are given, on top of the host program's defaults."""
+    given = dict(defaults._arguments) if defaults else {}
+    preset = {name for name, value in given.items() if value is not None}
+    options = vars(args)  # of this command; another one may have fewer
+    names = "domain client_id audience organization profile cache ports".split()
+    given.update((name, options[name]) for name in names if options.get(name))
+    if options.get("client_secret_file"):
+        given["client_secret"] = _read_secret_file(args.client_secret_file)
+    if options.get("param"):
+        if not all("=" in item[1:] for item in args.param):
+            raise ConfigError("--param takes KEY=VALUE, as in --param connection=github")
+        params = dict(item.split("=", 1) for item in args.param)
+        given["params"] = {**(given.get("params") or {}), **params}
+    if args.verbose:
+        given["trace"] = _print_err
+    if prog:
+        given["login_command"] = f"{prog} login"
+    auth0 = Auth0(**given)
+    auth0._preset = preset if given.get("login_command") else set()
+    auth0._command = f"{prog or _program_name()} {args.command} "
+    return auth0
+
+
+def _command_login(auth0: Auth0, args: Namespace) -> None:
+    scope = vars(args).get("scope")  # a host program may have set it
+    auth0._arguments["scope"] = scope or auth0._arguments["scope"]
+    if args.no_wait:
+        if args.flow not in ("auto", "device"):
+            raise ConfigError(f"--no-wait is for the device flow: leave out --flow {args.flow}")
+        _print_json(auth0.start_login())
+        return
+    if args.resume:
+        session = auth0.finish_login(timeout=args.timeout)
+    else:
+        session = auth0.login(
+            flow=args.flow,
+            show=_print_json if args.json else None,
+            open_browser=not args.no_browser,
+            timeout=args.timeout,
+            username=args.username,
+            password=_read_password if args.username else None,
+            realm=args.realm,
+            qr=args.qr,
+        )
+    if args.json:
+        names = ("domain", "client_id", "profile", "user")
+        _print_json({"event": "logged_in", **{name: getattr(session, name) for name in names}})
+        return
+    _print_err(f"Logged in to {session.domain} as {session.who()}.")
+    for token in session.tokens:
+        _print_err("  " + _describe_token(token))
+    if not session._is_machine and not session.refreshable:
+        _print_err(
+            "There is no refresh token, so this login ends when the access token expires: request "
+            "the scope offline_access, and allow it on the API (Allow Offline Access) and the "
+            "application (grant Refresh Token)."
+        )
+
+
+def _read_password() -> str:
+    """The password from a hidden prompt on a terminal, else from the first line of stdin."""
+    try:
+        if _is_terminal(sys.stdin):
+            from getpass import getpass
+
+            return getpass("Password: ").strip()
+        return sys.stdin.readline().strip()
+    except (EOFError, OSError, ValueError, AttributeError):  # closed, or not text
+        raise ConfigError("the password could not be read from stdin: write it there") from None
+
+
+def _exec_api_version() -> str:
+    """The apiVersion that kubectl asks for: it accepts no other."""
+    group = "client.authentication.k8s.io/"
+    try:
+        version = _parse_json(os.environ["KUBERNETES_EXEC_INFO"].encode())["apiVersion"]
+    except (KeyError, ValueError):  # unset or unreadable
+        version = f"{group}v1"
+    if version not in (f"{group}v1", f"{group}v1beta1"):
+        raise ConfigError(
+            f"kubectl wants {_printable(version, 80)}: set {group}v1 in its kubeconfig"
+        )
+    return str(version)
+
+
+def _command_token(auth0: Auth0, args: Namespace) -> None:
+    api_version = args.exec_credential and _exec_api_version()
+    scope = vars(args).get("scope")  # a host program may have set it
+    session = auth0.session() if api_version else None
+    if session or not api_version:
+        machine = session is not None and session._is_machine
+    else:
+        machine = auth0._has_secret(auth0._find(new=True))
+    if args.id_token or (api_version and not machine):
+        if args.login:
+            auth0._token_entry(None, scope, args.min_ttl, True, False)
+        token = auth0.get_id_token(min_ttl=args.min_ttl, force_refresh=args.force_refresh)
+        expires_at = _decode_claims(token)["exp"]
+        shown: Json = {"id_token": token}
+    else:
+        entry = auth0._token_entry(None, scope, args.min_ttl, args.login, args.force_refresh)
+        token, expires_at = entry["access_token"], entry["expires_at"]
+        names = "access_token token_type expires_at expires_in audience scope".split()
+        values = {**entry, **_token_summary(entry)}
+        shown = {name: values[name] for name in names}
+    if api_version:
+        last = 253402300799  # of the year 9999: RFC 3339 has no later one
+        until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(min(expires_at, last)))
+        status = {"token": token, "expirationTimestamp": until}
+        _print_json({"apiVersion": api_version, "kind": "ExecCredential", "status": status})
+    elif args.json:
+        _print_json(shown)
+    else:
+        _print_out("Authorization: Bearer " * args.header + token)
+
+
+def _describe_token(token: Json) -> str:
+    left = token["expires_in"]
+    api = _printable(token["audience"] or "no API, good for /userinfo only", 120)
+    until = f"for {_duration(left)}" if left else "expired"
+    return f"{api}: {until}, scope {_printable(token['scope'] or 'none')}"
+
+
+def _describe(session: Session, file: str | None) -> str:
+    """A session as the lines of `status`."""
+    colour = _can_rewrite(sys.stdout) and not os.environ.get("NO_COLOR")
+    bold, plain = ("\x1b[1m", "\x1b[0m") if colour else ("", "")
+    renews = session.refreshable or session._is_machine
+    lasts = "renews automatically" if renews else "ends when the access token expires"
+    lines = [
+        f"{bold}{session.who()}{plain} at {session.domain}",
+        f"  application  {_printable(session.client_id, 80)}, profile {_printable(session.profile, 80)}",
+        f"  session      {lasts}",
+        *(f"  token        {_describe_token(token)}" for token in session.tokens),
+        # Python of the Windows store keeps its files elsewhere than it is asked to.
+        *([f"  file         {_printable(os.path.realpath(file), 400)}"] if file else []),
+    ]
+    return "\n".join(lines)
+
+
+def _command_status(auth0: Auth0, args: Namespace) -> None:
+    found: list[tuple[Session, str | None]] = []
+    problem: CacheError | None = None
+    for stored in auth0._matching():
+        try:
+            record = stored.load()
+            if record:
+                found.append((Session(record), stored.file()))
+        except CacheError as unread:  # it hides none of the others
+            problem = problem or CacheError(f"{stored.flags()}: {unread}")
+    if args.json:
+        _print_json([session.to_dict() for session, _ in found])
+    else:
+        for session, file in found:
+            _print_out(_describe(session, file))
+    if problem:
+        raise problem
+    if not found:
+        raise LoginRequired(f"nobody is logged in: run {auth0._login_command()}")
+
+
+def _command_doctor(auth0: Auth0, args: Namespace) -> None:
+    doctor = _Doctor(auth0)
+    checks = doctor.checks.split()
+    findings: list[dict[str, str]] = []
+    worst: Auth0Error = _Advice("")
+    while checks:
+        check = checks.pop(0)
+        status = "ok"
+        try:
+            message = getattr(doctor, check)()
+        except Auth0Error as problem:
+            status, message = "problem" if problem.exit_code else "advice", str(problem)
+            worst = max(worst, problem, key=lambda either: either.exit_code)
+            if check in ("settings", "network"):  # the next ones need the tenant
+                checks = checks[checks.index("ports") :]
+        findings.append({"check": check, "status": status, "message": message})
+        if not args.json:
+            _print_out(f"{status:<8} {check.replace('_', ' '):<12} {message}")
+    if args.json:
+        _print_json(findings)
+    if worst.exit_code:
+        raise worst
+
+
+def _command_logout(auth0: Auth0, args: Namespace) -> None:
+    if args.all:
+        found = [s for note in ("", "pending", "application") for s in auth0._matching(note=note)]
+    else:
+        found = list(filter(None, [auth0._find_stored()]))
+    several = len({(stored.domain, stored.client_id) for stored in found}) > 1
+    if several:  # the secret belongs to one of them
+        auth0._arguments.update(client_secret="", client_assertion=None)
+    done = False
+    last: Auth0Error | None = None
+    for stored in found:
+        try:
+            tenant = auth0._tenant(stored)
+            if auth0._log_out(stored, tenant, args.local, args.browser, remember=not args.all):
+                client = f", client {_printable(stored.client_id, 80)}" if several else ""
+                profile = _printable(stored.profile, 80)
+                _print_err(f"Logged out of {stored.domain}{client}, profile {profile}.")
+                done = True
+        except Auth0Error as problem:
+            done = True
+            if args.all:
+                _print_err(f"{stored.flags()}: {problem}")
+            last = problem
+    if last:
+        raise last
+    if not done:
+        _print_err("Nobody was logged in.")
 
 
 # ---- Command line --------------------------------------------------------------------------------
@@ -4437,395 +4890,6 @@ _FLAG_OPTIONS: dict[str, dict[str, Any]] = {  # for add_argument
 }
 
 
-class _Terminated(BaseException):
-    """SIGTERM or SIGHUP as an exception, so that files and locks are closed on the way out."""
-
-
-def _write(text: str) -> None:
-    """Writes the result to stdout; Auth0Error if that fails."""
-    out = sys.stdout
-    try:
-        if os.name == "nt" and hasattr(out, "buffer"):  # as text \n is \r\n: $(...) keeps the \r
-            out.flush()
-            out.buffer.write(text.encode(out.encoding, out.errors or "strict"))
-        else:
-            out.write(text)
-        out.flush()
-    except UnicodeEncodeError:
-        _write(text.encode("ascii", "backslashreplace").decode("ascii"))
-    except (OSError, ValueError, AttributeError) as problem:
-        try:  # else the interpreter fails again at its end, when it flushes the buffer
-            os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
-        except (OSError, ValueError, AttributeError):
-            pass
-        reason = getattr(problem, "strerror", None) or "it is closed"
-        raise Auth0Error(f"the result could not be written to stdout: {reason}") from None
-
-
-def _put(line: str) -> None:
-    _write(line + "\n")
-
-
-def _put_json(value: object) -> None:
-    import json
-
-    _put(json.dumps(value))
-
-
-def _read_secret_file(path: str) -> str:
-    """The client secret from a file or the first line of stdin, without white space around it."""
-    try:
-        if path == "-":
-            text = sys.stdin.readline(1 << 16)  # a password may follow
-        else:
-            with open(os.path.expanduser(path), encoding="utf-8") as file:
-                text = file.read(1 << 16)
-    except (OSError, ValueError, AttributeError) as problem:
-        reason = getattr(problem, "strerror", None) or "it is not UTF-8 text"
-        raise ConfigError(f"--client-secret-file can't be read: {reason}") from None
-    text = text.removeprefix("\ufeff").strip()
-    if not text or not text.isprintable():
-        raise ConfigError("--client-secret-file is empty or has several lines: it takes one secret")
-    return text
-
-
-def _auth0_from(args: Namespace, prog: str | None, defaults: Auth0 | None) -> Auth0:
-    """The options that are given, on top of the host program's defaults."""
-    given = dict(defaults._given) if defaults else {}
-    preset = {name for name, value in given.items() if value is not None}
-    options = vars(args)  # of this command; another one may have fewer
-    names = "domain client_id audience organization profile cache ports".split()
-    given.update((name, options[name]) for name in names if options.get(name))
-    if options.get("client_secret_file"):
-        given["client_secret"] = _read_secret_file(args.client_secret_file)
-    if options.get("param"):
-        if not all("=" in item[1:] for item in args.param):
-            raise ConfigError("--param takes KEY=VALUE, as in --param connection=github")
-        params = dict(item.split("=", 1) for item in args.param)
-        given["params"] = {**(given.get("params") or {}), **params}
-    if args.verbose:
-        given["trace"] = _say
-    if prog:
-        given["login_command"] = f"{prog} login"
-    auth0 = Auth0(**given)
-    auth0._preset = preset if given.get("login_command") else set()
-    auth0._command = f"{prog or _program_name()} {args.command} "
-    return auth0
-
-
-def _command_login(auth0: Auth0, args: Namespace) -> None:
-    scope = vars(args).get("scope")  # a host program may have set it
-    auth0._given["scope"] = scope or auth0._given["scope"]
-    if args.no_wait:
-        if args.flow not in ("auto", "device"):
-            raise ConfigError(f"--no-wait is for the device flow: leave out --flow {args.flow}")
-        _put_json(auth0.start_login())
-        return
-    if args.resume:
-        session = auth0.finish_login(timeout=args.timeout)
-    else:
-        session = auth0.login(
-            flow=args.flow,
-            show=_put_json if args.json else None,
-            open_browser=not args.no_browser,
-            timeout=args.timeout,
-            username=args.username,
-            password=_read_password if args.username else None,
-            realm=args.realm,
-            qr=args.qr,
-        )
-    if args.json:
-        names = ("domain", "client_id", "profile", "user")
-        _put_json({"event": "logged_in", **{name: getattr(session, name) for name in names}})
-        return
-    _say(f"Logged in to {session.domain} as {session.who()}.")
-    for token in session.tokens:
-        _say("  " + _describe_token(token))
-    if not session._is_machine and not session.refreshable:
-        _say(
-            "There is no refresh token, so this login ends when the access token expires: request "
-            "the scope offline_access, and allow it on the API (Allow Offline Access) and the "
-            "application (grant Refresh Token)."
-        )
-
-
-def _read_password() -> str:
-    """The password from a hidden prompt on a terminal, else from the first line of stdin."""
-    try:
-        if _is_terminal(sys.stdin):
-            from getpass import getpass
-
-            return getpass("Password: ").strip()
-        return sys.stdin.readline().strip()
-    except (EOFError, OSError, ValueError, AttributeError):  # closed, or not text
-        raise ConfigError("the password could not be read from stdin: write it there") from None
-
-
-def _exec_api_version() -> str:
-    """The apiVersion that kubectl asks for: it accepts no other."""
-    group = "client.authentication.k8s.io/"
-    try:
-        version = _parse_json(os.environ["KUBERNETES_EXEC_INFO"].encode())["apiVersion"]
-    except (KeyError, ValueError):  # unset or unreadable
-        version = f"{group}v1"
-    if version not in (f"{group}v1", f"{group}v1beta1"):
-        raise ConfigError(f"kubectl wants {_clean(version, 80)}: set {group}v1 in its kubeconfig")
-    return str(version)
-
-
-def _command_token(auth0: Auth0, args: Namespace) -> None:
-    api_version = args.exec_credential and _exec_api_version()
-    scope = vars(args).get("scope")  # a host program may have set it
-    session = auth0.session() if api_version else None
-    if session or not api_version:
-        machine = session is not None and session._is_machine
-    else:
-        machine = auth0._has_secret(auth0._find(new=True))
-    if args.id_token or (api_version and not machine):
-        if args.login:
-            auth0._obtain(None, scope, args.min_ttl, True, False)
-        token = auth0.get_id_token(min_ttl=args.min_ttl, force_refresh=args.force_refresh)
-        expires_at = _claims_of(token)["exp"]
-        shown: Json = {"id_token": token}
-    else:
-        entry = auth0._obtain(None, scope, args.min_ttl, args.login, args.force_refresh)
-        token, expires_at = entry["access_token"], entry["expires_at"]
-        names = "access_token token_type expires_at expires_in audience scope".split()
-        values = {**entry, **_token_summary(entry)}
-        shown = {name: values[name] for name in names}
-    if api_version:
-        last = 253402300799  # of the year 9999: RFC 3339 has no later one
-        until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(min(expires_at, last)))
-        status = {"token": token, "expirationTimestamp": until}
-        _put_json({"apiVersion": api_version, "kind": "ExecCredential", "status": status})
-    elif args.json:
-        _put_json(shown)
-    else:
-        _put("Authorization: Bearer " * args.header + token)
-
-
-def _command_status(auth0: Auth0, args: Namespace) -> None:
-    found: list[tuple[Session, str | None]] = []
-    problem: CacheError | None = None
-    for stored in auth0._matching():
-        try:
-            record = stored.load()
-            if record:
-                found.append((Session(record), stored.file()))
-        except CacheError as unread:  # it hides none of the others
-            problem = problem or CacheError(f"{stored.flags()}: {unread}")
-    if args.json:
-        _put_json([session.to_dict() for session, _ in found])
-    else:
-        for session, file in found:
-            _put(_describe(session, file))
-    if problem:
-        raise problem
-    if not found:
-        raise LoginRequired(f"nobody is logged in: run {auth0._login_command()}")
-
-
-def _describe(session: Session, file: str | None) -> str:
-    """A session as the lines of `status`."""
-    colour = _can_rewrite(sys.stdout) and not os.environ.get("NO_COLOR")
-    bold, plain = ("\x1b[1m", "\x1b[0m") if colour else ("", "")
-    renews = session.refreshable or session._is_machine
-    lasts = "renews automatically" if renews else "ends when the access token expires"
-    lines = [
-        f"{bold}{session.who()}{plain} at {session.domain}",
-        f"  application  {_clean(session.client_id, 80)}, profile {_clean(session.profile, 80)}",
-        f"  session      {lasts}",
-        *(f"  token        {_describe_token(token)}" for token in session.tokens),
-        # Python of the Windows store keeps its files elsewhere than it is asked to.
-        *([f"  file         {_clean(os.path.realpath(file), 400)}"] if file else []),
-    ]
-    return "\n".join(lines)
-
-
-def _describe_token(token: Json) -> str:
-    left = token["expires_in"]
-    api = _clean(token["audience"] or "no API, good for /userinfo only", 120)
-    until = f"for {_duration(left)}" if left else "expired"
-    return f"{api}: {until}, scope {_clean(token['scope'] or 'none')}"
-
-
-class _Advice(Auth0Error):
-    """A finding of `doctor` that stops nothing."""
-
-    exit_code = 0
-
-
-class _Doctor:
-    """The checks of `doctor`: each method says what is fine, or raises what is not."""
-
-    checks = "settings network tenant keys clock device_flow ports browser directory session"
-
-    def __init__(self, auth0: Auth0) -> None:
-        self._auth0 = Auth0(**auth0._given)
-        cache = auth0._cache()
-        if type(cache) is FileCache:  # too loose permissions are reported here, and not changed
-            cache.repairs = False
-            self._auth0._given["cache"] = cache
-
-    def settings(self) -> str:
-        """Domain and client."""
-        self._stored = self._auth0._find(new=True)
-        self._server = self._auth0._tenant(self._stored)
-        return f"{self._stored.domain}, application {_clean(self._stored.client_id, 80)}"
-
-    def network(self) -> str:
-        """Name, connection, certificate, proxy."""
-        started = time.monotonic()
-        self._about = self._server.get("/.well-known/openid-configuration")
-        text = f"answers in {(time.monotonic() - started) * 1000:.0f} ms"
-        if self._about.proxy:
-            text += f" through the proxy {self._about.proxy}"
-        if self._server.origin.startswith("https"):
-            file = os.environ.get("SSL_CERT_FILE")
-            text += ", its certificate is valid" + (f" (by {_clean(file)})" if file else "")
-        return text
-
-    def tenant(self) -> str:
-        """The discovery document (OIDC Discovery section 3)."""
-        issuer = (self._about.json or {}).get("issuer")
-        if issuer != self._server.issuer:
-            raise ConfigError(
-                f"its discovery document names the issuer {_clean(issuer, 80)}, not "
-                f"{self._server.issuer}: is this the tenant's domain, or its custom domain?"
-            )
-        return f"its issuer is {issuer}"
-
-    def keys(self) -> str:
-        """The keys that sign ID tokens."""
-        keys = self._server.keys()
-        if not keys:
-            raise ConfigError("it shows no RSA key for RS256: choose RS256 for the application")
-        return f"{len(keys)} for RS256"
-
-    def clock(self) -> str:
-        """This machine's clock against the server's Date."""
-        from email.utils import parsedate_to_datetime
-
-        try:
-            date = parsedate_to_datetime(self._about.headers.get("date", ""))
-            ahead = time.time() - date.timestamp()
-        except (ValueError, TypeError, OverflowError):
-            raise _Advice("the server does not say what time it is") from None
-        if abs(ahead) > LEEWAY:
-            side = "fast" if ahead > 0 else "slow"
-            raise ConfigError(f"this clock is {_duration(abs(ahead))} {side}: set it")
-        return "agrees with the server's"
-
-    def device_flow(self) -> str:
-        """Whether the grant is on: asks for a code that nobody will use."""
-        if self._auth0._has_secret(self._stored):
-            return "not asked for a machine, nor a token, since each counts against the quota"
-        form = {"scope": DEFAULT_SCOPE, "audience": self._auth0._get("audience", self._stored)}
-        try:
-            self._server.post("/oauth/device/code", form, "never")
-        except OAuthError as problem:
-            refused = _device_refused(problem)
-            raise _Advice(str(refused)) if _is_grant_off(problem) else refused from None
-        return "is enabled"
-
-    def ports(self) -> str:
-        """The callback ports."""
-        ports = self._auth0._ports()
-        with _Listener(ports) as listener:
-            free = listener.redirect_uri
-        return f"{free} can be opened; to register: {_callback_urls(ports)}"
-
-    def browser(self) -> str:
-        """What `--flow auto` would take."""
-        browsers = _find_browsers()
-        if not _has_local_display() or not browsers:
-            raise _Advice("none that you would see from here: a device code is used")
-        return f"{_clean(browsers[0][0], 80)} would be opened"
-
-    def directory(self) -> str:
-        """Whether sessions can be kept: written, locked, and read by nobody else."""
-        cache = self._auth0._cache()
-        probe = _StoredSession(cache, "doctor", "probe", str(time.time_ns()))
-        probe.read()  # refuses a directory that others could have written
-        with probe.lock():
-            probe.check_writable()
-        if not isinstance(cache, FileCache):
-            return "a cache of the program's own"
-        _unlink(cache.path(probe.key, ".lock"))
-        return os.path.realpath(cache.directory)
-
-    def session(self) -> str:
-        """Who is logged in, and whether that lasts."""
-        stored = self._auth0._find_stored()
-        data = stored.read() if stored else None
-        if stored is None or data is None:
-            raise _Advice("nobody is logged in yet")
-        try:
-            session = Session(_parse_record(data, stored.key))
-        except ValueError:
-            raise CacheError("it is damaged: the next command sets it aside, then log in") from None
-        if not session._is_machine and not session.refreshable:
-            raise _Advice(
-                f"{session.who()}, but without a refresh token: it was revoked, or the login did "
-                "not ask for the scope offline_access, or the API or application does not allow it"
-            )
-        return f"{session.who()}, renews automatically"
-
-
-def _command_doctor(auth0: Auth0, args: Namespace) -> None:
-    doctor = _Doctor(auth0)
-    checks = doctor.checks.split()
-    findings: list[dict[str, str]] = []
-    worst: Auth0Error = _Advice("")
-    while checks:
-        check = checks.pop(0)
-        status = "ok"
-        try:
-            message = getattr(doctor, check)()
-        except Auth0Error as problem:
-            status, message = "problem" if problem.exit_code else "advice", str(problem)
-            worst = max(worst, problem, key=lambda either: either.exit_code)
-            if check in ("settings", "network"):  # the next ones need the tenant
-                checks = checks[checks.index("ports") :]
-        findings.append({"check": check, "status": status, "message": message})
-        if not args.json:
-            _put(f"{status:<8} {check.replace('_', ' '):<12} {message}")
-    if args.json:
-        _put_json(findings)
-    if worst.exit_code:
-        raise worst
-
-
-def _command_logout(auth0: Auth0, args: Namespace) -> None:
-    if args.all:
-        found = [s for note in ("", "pending", "application") for s in auth0._matching(note=note)]
-    else:
-        found = list(filter(None, [auth0._find_stored()]))
-    several = len({(stored.domain, stored.client_id) for stored in found}) > 1
-    if several:  # the secret belongs to one of them
-        auth0._given.update(client_secret="", client_assertion=None)
-    done = False
-    last: Auth0Error | None = None
-    for stored in found:
-        try:
-            tenant = auth0._tenant(stored)
-            if auth0._log_out(stored, tenant, args.local, args.browser, remember=not args.all):
-                client = f", client {_clean(stored.client_id, 80)}" if several else ""
-                _say(
-                    f"Logged out of {stored.domain}{client}, profile {_clean(stored.profile, 80)}."
-                )
-                done = True
-        except Auth0Error as problem:
-            done = True
-            if args.all:
-                _say(f"{stored.flags()}: {problem}")
-            last = problem
-    if last:
-        raise last
-    if not done:
-        _say("Nobody was logged in.")
-
-
 def _until_terminated(run: Callable[[], int | None]) -> int | None:
     """Runs a command with SIGTERM and SIGHUP as exceptions, if they would end the process."""
     signal: Any = __import__("_signal")  # the core of signal: the interpreter has loaded it
@@ -4854,14 +4918,14 @@ def _unexpected(problem: Exception, verbose: bool) -> str:
     trace, places = problem.__traceback__, [""]
     while trace:
         code, line = trace.tb_frame.f_code, trace.tb_lineno
-        places.append(_clean(f"{code.co_filename}:{line} ({code.co_name})"))
+        places.append(_printable(f"{code.co_filename}:{line} ({code.co_name})"))
         trace = trace.tb_next
     text = f"unexpected {type(problem).__name__} at {places[-1]}: please report it"
     if isinstance(problem, (ImportError, AttributeError, SyntaxError)):
         quoted = str(problem).split("'")[1::2] or [""]  # "module 'x' has no ...", "... from 'x'"
         name = quoted[0 if isinstance(problem, AttributeError) else -1]
         file = getattr(sys.modules.get(name), "__file__", "") or getattr(problem, "filename", "")
-        text = f"{_clean(file)} hides a module of Python: rename that file" if file else text
+        text = f"{_printable(file)} hides a module of Python: rename that file" if file else text
     return text + "\n  ".join(places if verbose else [])
 
 
@@ -4875,15 +4939,15 @@ def _guarded(prog: str | None, run: Callable[[], int | None], verbose: bool) -> 
         text = str(problem)
         if prog and "Dashboard" in problem.hint:  # which its users do not have
             text = f"{problem.reason}: ask the developers of {program}"
-        _say(f"{program}: {text}")
+        _print_err(f"{program}: {text}")
         return problem.exit_code
     except KeyboardInterrupt:
-        _say("")
+        _print_err("")
         return 130
     except _Terminated as signal:
         return int(signal.args[0])
     except Exception as problem:  # noqa: BLE001 - a traceback may show a secret
-        _say(f"{program}: {_unexpected(problem, verbose)}")
+        _print_err(f"{program}: {_unexpected(problem, verbose)}")
         return 1
     finally:
         _running_commands.pop()
@@ -4924,7 +4988,7 @@ def _run(
         except Auth0Error as error:
             # The driving program reads stdout only.
             if command is _command_login and (args.json or args.no_wait):
-                _put_json(_error_event(error))
+                _print_json(_error_event(error))
             raise
 
     return _guarded(prog, run_command, args.verbose)
@@ -4952,7 +5016,7 @@ def _help_formatter() -> Any:
     return partial(Formatter, width=width)
 
 
-def _flags_of(command: str) -> list[str]:
+def _options_of(command: str) -> list[str]:
     """The lines of the options that this command takes."""
     column = list(_COMMANDS).index(command)
     return [line[6:] for line in _FLAGS if line[column] != "."]
@@ -4972,7 +5036,7 @@ def add_commands(
     """
     from functools import partial
 
-    preset = {name for name, value in vars(defaults or Auth0())["_given"].items() if value}
+    preset = {name for name, value in vars(defaults or Auth0())["_arguments"].items() if value}
     try:
         ports = (defaults or Auth0())._ports()
     except ConfigError:  # the login reports it
@@ -4987,7 +5051,7 @@ def add_commands(
             formatter_class=_help_formatter(),
             allow_abbrev=False,
         )
-        for flag in _flags_of(name):
+        for flag in _options_of(name):
             usage, _, text = flag.partition("  ")
             words = usage.split()
             setting = words[0][2:].replace("-", "_").removesuffix("_file")
@@ -5006,7 +5070,7 @@ def _parser(prog: str | None, defaults: Auth0 | None) -> ArgumentParser:
         def error(self, message: str) -> NoReturn:
             if "ignored explicit argument" in message:  # the argument may be a secret
                 message = message.partition(":")[0] + " takes no value"
-            raise ConfigError(f"{_clean(message)}: see {self.prog} -h")
+            raise ConfigError(f"{_printable(message)}: see {self.prog} -h")
 
     name = prog or _program_name()
     parser = Parser(
@@ -5023,8 +5087,10 @@ def _parser(prog: str | None, defaults: Auth0 | None) -> ArgumentParser:
 def _explain_unknown(command: str, arguments: list[str]) -> str:
     """The reason why a command does not take these arguments; their values may be secrets."""
     flag = next((x.partition("=")[0] for x in arguments if x[:2] == "--"), "such an argument")
-    owners = ", ".join(name for name in _COMMANDS if f"{flag} " in " ".join(_flags_of(name)))
-    return f"{command} does not take {_clean(flag, 40)}" + f", an option of {owners}" * bool(owners)
+    owners = ", ".join(name for name in _COMMANDS if f"{flag} " in " ".join(_options_of(name)))
+    return f"{command} does not take {_printable(flag, 40)}" + f", an option of {owners}" * bool(
+        owners
+    )
 
 
 def main(
@@ -5044,9 +5110,9 @@ def main(
 
     def run() -> int:
         if arguments == ["token"] and not prog:  # scripts run it often: skip argparse
-            auth0 = Auth0(**(defaults._given if defaults else {}))
+            auth0 = Auth0(**(defaults._arguments if defaults else {}))
             auth0._command = f"{_program_name()} token "
-            _put(auth0._obtain(None, None, 60, False, False)["access_token"])
+            _print_out(auth0._token_entry(None, None, 60, False, False)["access_token"])
             return 0
         parser = _parser(prog, defaults)
         if not arguments:
@@ -5059,8 +5125,10 @@ def main(
             near = get_close_matches(word, _COMMANDS, 1)
             then = f"did you mean {near[0]}?" if near else f"see {parser.prog} -h"
             if word.startswith("-"):
-                then = f"options follow the command, as in {parser.prog} login {_clean(word, 40)}"
-            raise ConfigError(f"unknown command {_clean(word, 40)!r}: {then}")
+                then = (
+                    f"options follow the command, as in {parser.prog} login {_printable(word, 40)}"
+                )
+            raise ConfigError(f"unknown command {_printable(word, 40)!r}: {then}")
         try:
             args, unknown = parser.parse_known_args(arguments)
         except SystemExit:  # after --help and --version
