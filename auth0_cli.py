@@ -994,14 +994,13 @@ def _parse_record(data: bytes, key: str) -> Record:
 
 def _is_from_signal_handler(problem: BaseException) -> bool:
     """Whether a signal handler raised it, such as that of a task queue's soft time limit."""
-    trace, interrupted = problem.__traceback__, None
-    while trace:
+    trace = problem.__traceback__
+    while trace and trace.tb_next:  # the caller's frame is first: its locals would keep `problem`
+        interrupted, trace = trace.tb_frame, trace.tb_next
         for value in trace.tb_frame.f_locals.values():
             # A handler is called with the frame that it has interrupted, as an own argument or *_.
-            values: Any = value if type(value) is tuple else (value,)
-            if interrupted and any(v is interrupted for v in values):
+            if any(v is interrupted for v in (value if type(value) is tuple else (value,))):
                 return True
-        interrupted, trace = trace.tb_frame, trace.tb_next
     return False
 
 
