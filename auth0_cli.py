@@ -442,17 +442,22 @@ def _state_directory() -> str:
 
 _posix: Any = os  # for what the os module lacks on Windows
 _held_locks: dict[str, Any] = {}  # name -> weak reference to the `_Lock` that holds it
+_refreshing: set[object] = set()  # refreshes of threads other than the main one
 # Sessions that could not be written: (cache, key) -> record, the bytes that it replaces, cache.
 _unsaved: dict[tuple[object, str], tuple[Record, bytes | None, Cache]] = {}
 
 
 def _after_fork() -> None:
-    """In a forked child: forget the parent's locks and close their files, which stay locked."""
+    """In a forked child: forget what the parent's other threads do.
+
+    The files of the parent's locks are closed, which stay locked.
+    """
     for reference in list(_held_locks.values()):
         lock = reference()
         if lock is not None:
             lock.close_files()
     _held_locks.clear()
+    _refreshing.clear()
 
 
 if hasattr(os, "register_at_fork"):
@@ -2763,9 +2768,6 @@ def _program_name() -> str:
     spec: Any = globals().get("__spec__")
     module = f"-m {spec.name}" if spec else sys.argv[0]
     return _clean(f"{os.path.basename(sys.executable or 'python')} {module}")
-
-
-_refreshing: set[object] = set()  # refreshes of threads other than the main one
 
 
 def _wait_for_refreshes() -> None:

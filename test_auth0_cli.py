@@ -8632,6 +8632,27 @@ class TestFaults:
         assert len(most) == 320
         assert auth0_cli._held_locks == {}
 
+    @posix_only
+    def test_a_child_does_not_wait_at_its_end_for_a_refresh_of_the_parent(self, logged_in, tenant):
+        script = """if True:
+            import os, sys, threading, auth0_cli
+            thread = threading.Thread(target=auth0_cli.get_token)
+            thread.start()
+            sys.stdin.readline()
+            child = os.fork()
+            if child == 0:
+                sys.exit()
+            os.waitpid(child, 0)
+            print(thread.is_alive())"""
+        logged_in.expire()
+        tenant.token_delay = 3
+        streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        options = {"env": logged_in.env, "cwd": Demo.program.parent, **streams}
+        command = [sys.executable, "-W", "ignore", "-c", script]
+        with subprocess.Popen(command, **options) as program:
+            tenant.wait_for(lambda: tenant.count("refresh_token"))
+            assert program.communicate(b"now\n", timeout=20)[0] == b"True\n"
+
 
 def limited(cli, limit, *args, stdin="", prefix=()):
     """Run a command under a limit of the shell."""
