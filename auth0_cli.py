@@ -1136,7 +1136,8 @@ class _StoredSession:
         if isinstance(self.cache, FileCache):
             _call_cache(self.cache, "check_space", self.key, size)
         else:
-            _call_cache(self.cache, "write", self.key + "~check", bytes(size))
+            data = b"{}" + b" " * size  # as good as a session also for a cache that keeps JSON
+            _call_cache(self.cache, "write", self.key + "~check", data)
             _call_cache(self.cache, "delete", self.key + "~check")
 
     def save(self, record: Record, old: Record | None = None) -> None:

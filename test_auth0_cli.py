@@ -5013,6 +5013,24 @@ class TestLibrary:
         with pytest.raises(LoginRequired):
             other.get_token()
 
+    def test_a_cache_need_take_nothing_but_json(self, tenant):
+        class Cache(DictCache):
+            def write(self, key, data):
+                assert "\0" not in data.decode()
+                super().write(key, json.loads(data))
+
+            def read(self, key):
+                found = super().read(key)
+                return found and json.dumps(found).encode()
+
+        auth0 = client(tenant, Cache())
+        log_in(auth0, tenant)
+        assert auth0.get_token(force_refresh=True) in tenant.access_tokens
+        tenant.break_next("/oauth/token", status=503)
+        with pytest.raises(NetworkError):
+            auth0.get_token(force_refresh=True)
+        assert auth0.get_token(force_refresh=True) in tenant.access_tokens
+
 
 def secrets_in_frames(problem, tenant):
     """Return which secrets a crash reporter shows that captures the locals of frames."""
