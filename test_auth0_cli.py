@@ -1884,6 +1884,7 @@ if __name__ == "__main__":
 
 import asyncio
 import calendar
+import gc
 import io
 import itertools
 import pickle
@@ -6308,6 +6309,24 @@ class TestLibrary:
         with pytest.raises(LoginRequired):
             other.get_token()
 
+    def test_a_cache_need_take_nothing_but_json(self, tenant):
+        class Cache(DictCache):
+            def write(self, key, data):
+                assert "\0" not in data.decode()
+                super().write(key, json.loads(data))
+
+            def read(self, key):
+                found = super().read(key)
+                return found and json.dumps(found).encode()
+
+        auth0 = client(tenant, Cache())
+        log_in(auth0, tenant)
+        assert auth0.get_token(force_refresh=True) in tenant.access_tokens
+        tenant.break_next("/oauth/token", status=503)
+        with pytest.raises(NetworkError):
+            auth0.get_token(force_refresh=True)
+        assert auth0.get_token(force_refresh=True) in tenant.access_tokens
+
 
 def secrets_in_frames(problem, tenant):
     """Return which secrets a crash reporter shows that captures the locals of frames."""
@@ -7203,6 +7222,83 @@ def installed():
     yield install
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+def read_only(monkeypatch, cache):
+    true = os.open
+
+    def fail(path, flags, *args, **kwargs):
+        if flags & os.O_CREAT and str(path).startswith(str(cache)):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+        return true(path, flags, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", fail)
+
+
+def full(monkeypatch, cache):
+    def fail(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fail)
+
+
+def without_locks(monkeypatch, cache):
+    def fail(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+
+
+def without_modes(monkeypatch, cache):
+    for name in ("stat", "fstat"):
+        true = getattr(os, name)
+
+        def look(path, *args, true=true, **kwargs):
+            info = true(path, *args, **kwargs)
+            return os.stat_result((info.st_mode | 0o077, *info[1:]))
+
+        monkeypatch.setattr(os, name, look)
+
+
+def not_to_be_entered(monkeypatch, cache):
+    for name in ("stat", "open", "listdir", "mkdir"):
+        true = getattr(os, name)
+
+        def fail(path, *args, true=true, **kwargs):
+            if str(path).startswith(str(cache)):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+            return true(path, *args, **kwargs)
+
+        monkeypatch.setattr(os, name, fail)
+
+
+SPOILT = {  # what is wrong with the file system -> what the message says
+    read_only: "Read-only file system",
+    full: "No space left on device",
+    without_locks: "has no locks",
+    without_modes: "keeps no permissions",
+    not_to_be_entered: "Permission denied",
+}
+UNREADABLE = ("keeps no permissions", "Permission denied")
+
+
+@pytest.fixture
+def kept(cli, tenant):
+    """Return the library's view of a session, as before anything has gone wrong."""
+    auth0 = client(tenant, cli.cache, profile="default")
+    log_in(auth0, tenant)
+    tenant.requests.clear()
+    return auth0
+
+
+@pytest.fixture(params=SPOILT, ids=lambda spoil: spoil.__name__)
+def spoilt(request, cli, monkeypatch):
+    """Let nothing be kept in the directory; return words of the message."""
+    if os.name != "posix":
+        pytest.skip("needs POSIX modes and locks")
+    cli.cache.mkdir(0o700, exist_ok=True)
+    request.param(monkeypatch, cli.cache)
+    return SPOILT[request.param]
 
 
 class SimpleHandler:
@@ -10614,6 +10710,167 @@ class TestFaults:
         tenant.token_delay = 0
         assert logged_in.token("--force-refresh") in tenant.access_tokens
         assert tenant.count("refresh_token") == 2
+
+    def test_nobody_is_asked_for_a_login_that_can_not_be_kept(
+        self, cli, tenant, call, desk, spoilt
+    ):
+        asked = []
+        auth0 = client(tenant, cli.cache)
+        for flow in ("browser", "device", "password", "auto"):
+            with pytest.raises(CacheError) as caught:
+                auth0.login(flow=flow, username="alice", password="wonderland-1", show=asked.append)
+            assert spoilt in str(caught.value)
+            assert "--cache" in str(caught.value)
+        call("token", "--login", code=1, by=auth0)
+        assert (asked, tenant.requests) == ([], [])
+
+    def test_a_refresh_token_is_not_sent_if_the_next_one_can_not_be_kept(
+        self, kept, tenant, call, spoilt
+    ):
+        for arguments in (["--force-refresh"], ["--id-token", "--force-refresh"]):
+            result = call("token", *arguments, code=1, by=kept)
+            assert spoilt in result.err
+        assert tenant.requests == []
+
+    def test_a_valid_token_is_served_though_the_next_one_can_not_be_kept(
+        self, cli, kept, tenant, call, spoilt
+    ):
+        if spoilt in UNREADABLE:
+            pytest.skip("there is no token that could be read")
+        cli.edit(expire_in(30))
+        assert call("token", by=kept).out.strip() in tenant.access_tokens
+        assert tenant.requests == []
+
+    def test_a_machine_is_served_with_a_warning_where_nothing_can_be_kept(
+        self, cli, tenant, call, spoilt
+    ):
+        by = machine_at(tenant, cli.cache)
+        for _ in range(2):
+            result = call("token", "--force-refresh", by=by)
+            assert result.out.strip() in tenant.access_tokens
+        assert ("warning: the session was not saved: " in result.err) == (spoilt != "has no locks")
+
+    def test_doctor_tells_that_nothing_can_be_kept(self, cli, tenant, spoilt, capsys):
+        assert auth0_cli.main(["doctor", "--json"], defaults=client(tenant, cli.cache)) == 1
+        found = {one["check"]: one for one in json.loads(capsys.readouterr().out)}
+        assert found["directory"]["status"] == "problem"
+        assert spoilt in found["directory"]["message"]
+        assert "--cache" in found["directory"]["message"]
+        assert "chmod" not in found["directory"]["message"]
+
+    @posix_only
+    @pytest.mark.filterwarnings("ignore:unclosed file")  # what closes it is that nobody has it
+    def test_an_exception_at_any_bytecode_of_a_lock_leaves_it_free(self, logged_in, auth0):
+        class Own(Exception):
+            pass
+
+        stored = auth0._find()
+        (lock_file,) = logged_in.cache.glob("*.lock")
+        count = target = 0
+
+        def trace(frame, event, _):
+            nonlocal count
+            if frame.f_code.co_filename != auth0_cli.__file__:
+                return None
+            frame.f_trace_opcodes = True
+            if event == "opcode":
+                count += 1
+                if count == target:
+                    raise Own
+            return trace
+
+        def use():
+            with stored.lock(5):
+                pass
+
+        before = sys.gettrace()
+        sys._getframe().f_trace_opcodes = True  # else 3.12 traces no bytecode anywhere
+        total = 1
+        while target <= total:
+            sys.settrace(trace)
+            try:
+                use()
+            except Own:
+                pass
+            finally:
+                sys.settrace(before)
+            total, count, target = max(total, count), 0, target + 1
+            if sys.version_info < (3, 11):
+                gc.collect(1)  # the tracer makes a cycle there
+            with stored.lock(0):  # for the threads of this process
+                pass
+            with open(lock_file) as file:  # and for other processes
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        assert total > 300
+
+    @posix_only
+    def test_a_fork_amid_a_lock_keeps_it_for_the_parent_alone(self, logged_in, auth0):
+        stored = auth0._find()
+        (path,) = logged_in.cache.glob("*.lock")
+        lock = stored.lock(5)
+        lock.__enter__()
+        told, tell = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                with contextlib.suppress(NetworkError), stored.lock(0):
+                    os._exit(1)  # taken twice
+                lock.__exit__(None, None, None)  # as a `with` does that was entered by the parent
+                os.write(tell, b"free")
+                time.sleep(20)
+            finally:
+                os._exit(1)
+        os.close(tell)
+        try:
+            assert os.read(told, 9) == b"free"
+            with open(path) as file, pytest.raises(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock.__exit__(None, None, None)
+            with open(path) as file:  # though the child lives on
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        finally:
+            os.close(told)
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+
+    def test_of_many_threads_one_has_the_lock(self, logged_in):
+        inside, most = [], []
+
+        def use(cache):
+            for _ in range(20):
+                with cache.lock("a~b~c", 20):
+                    inside.append(1)
+                    most.append(len(inside))
+                    time.sleep(0)
+                    inside.pop()
+
+        for cache in (FileCache(logged_in.cache), MemoryCache()):
+            with ThreadPoolExecutor(8) as pool:
+                list(pool.map(use, [cache] * 8))
+        assert set(most) == {1}
+        assert len(most) == 320
+        assert auth0_cli._held_locks == {}
+
+    @posix_only
+    def test_a_child_does_not_wait_at_its_end_for_a_refresh_of_the_parent(self, logged_in, tenant):
+        script = """if True:
+            import os, sys, threading, auth0_cli
+            thread = threading.Thread(target=auth0_cli.get_token)
+            thread.start()
+            sys.stdin.readline()
+            child = os.fork()
+            if child == 0:
+                sys.exit()
+            os.waitpid(child, 0)
+            print(thread.is_alive())"""
+        logged_in.expire()
+        tenant.token_delay = 3
+        streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        options = {"env": logged_in.env, "cwd": Demo.program.parent, **streams}
+        command = [sys.executable, "-W", "ignore", "-c", script]
+        with subprocess.Popen(command, **options) as program:
+            tenant.wait_for(lambda: tenant.count("refresh_token"))
+            assert program.communicate(b"now\n", timeout=20)[0] == b"True\n"
 
 
 def limited(cli, limit, *args, stdin="", prefix=()):
