@@ -485,7 +485,8 @@ def _parse_ports(value: str | int | Iterable[int]) -> tuple[int, ...]:
         ports = ()
     if not ports or not all(0 <= port < 65536 for port in ports):
         raise ConfigError(
-            f"{_printable(value, 80)!r} are not ports: give numbers of 0 to 65535, as in 18484,18485"
+            f"{_printable(value, 80)!r} is not a list of ports: give numbers from 0 to 65535, as "
+            "in 18484,18485"
         )
     return ports
 
@@ -1255,8 +1256,8 @@ def _call_cache(cache: Cache, method: str, *args: object, lock: Any = None) -> A
             name = method.strip("_")
             raise CacheError(f"the program's cache failed ({name}: {reason})") from problem
         raise CacheError(
-            f"sessions can't be kept in {_printable(path or cache.directory, 500)} ({reason}): correct "
-            "that, or give another directory with --cache or AUTH0_CLI_CACHE"
+            f"sessions can't be kept in {_printable(path or cache.directory, 500)} ({reason}): "
+            "correct that, or give another directory with --cache or AUTH0_CLI_CACHE"
         ) from problem
 
 
@@ -2573,8 +2574,8 @@ def _check_response(response: Mapping[str, str], issuer: str) -> None:
     """Raises the error that a response with the right `state` holds, if it has no code."""
     if response.get("iss", issuer) != issuer:  # RFC 9207 section 2.4
         raise LoginFailed(
-            f"the browser's response comes from {_printable(response['iss'], 80)}, not from {issuer}: "
-            "the login was stopped; start it again"
+            f"the browser's response comes from {_printable(response['iss'], 80)}, not from "
+            f"{issuer}: the login was stopped; start it again"
         )
     if not response.get("code"):
         error = _printable(response["error"], 60)
@@ -4740,7 +4741,8 @@ def _describe(session: Session, file: str | None) -> str:
     lasts = "renews automatically" if renews else "ends when the access token expires"
     lines = [
         f"{bold}{session.who()}{plain} at {session.domain}",
-        f"  application  {_printable(session.client_id, 80)}, profile {_printable(session.profile, 80)}",
+        f"  application  {_printable(session.client_id, 80)}, "
+        f"profile {_printable(session.profile, 80)}",
         f"  session      {lasts}",
         *(f"  token        {_describe_token(token)}" for token in session.tokens),
         # Python of the Windows store keeps its files elsewhere than it is asked to.
