@@ -1234,6 +1234,8 @@ def _is_from_signal_handler(problem: BaseException) -> bool:
     trace = problem.__traceback__
     while trace and trace.tb_next:  # the caller's frame is first: its locals would keep `problem`
         interrupted, trace = trace.tb_frame, trace.tb_next
+        if trace.tb_frame is interrupted:  # a tracer adds a frame twice (before Python 3.11.3)
+            continue
         for value in trace.tb_frame.f_locals.values():
             # A handler is called with the frame that it has interrupted, as an own argument or *_.
             if any(v is interrupted for v in (value if type(value) is tuple else (value,))):
@@ -4738,11 +4740,11 @@ def _describe(session: Session, file: str | None) -> str:
     colour = _can_rewrite(sys.stdout) and not os.environ.get("NO_COLOR")
     bold, plain = ("\x1b[1m", "\x1b[0m") if colour else ("", "")
     renews = session.refreshable or session._is_machine
+    client = _printable(session.client_id, 80)
     lasts = "renews automatically" if renews else "ends when the access token expires"
     lines = [
         f"{bold}{session.who()}{plain} at {session.domain}",
-        f"  application  {_printable(session.client_id, 80)}, "
-        f"profile {_printable(session.profile, 80)}",
+        f"  application  {client}, profile {_printable(session.profile, 80)}",
         f"  session      {lasts}",
         *(f"  token        {_describe_token(token)}" for token in session.tokens),
         # Python of the Windows store keeps its files elsewhere than it is asked to.
