@@ -584,7 +584,9 @@ def _try_file_lock(fd: int, lock: bool) -> bool:
     except (BlockingIOError, PermissionError):
         return False
     except OSError as problem:
-        if lock and problem.errno is not None:
+        if problem.errno is None:  # a signal handler raised it, such as a TimeoutError
+            raise
+        if lock:
             raise CacheError(
                 f"this file system has no locks ({problem.strerror}): give a directory of another "
                 "one with --cache or AUTH0_CLI_CACHE"
@@ -633,12 +635,14 @@ class _Lock:
             raise
 
     def __exit__(self, *exc: object) -> None:
-        for file in self._files:
-            if not file.closed:  # in a forked child it is: the lock is the parent's
-                _try_file_lock(file.fileno(), False)  # a child may have a copy of the descriptor
-        self.close_files()
-        if self._has_name():
-            _held_locks.pop(self._name, None)
+        try:
+            for file in self._files:
+                if not file.closed:  # in a forked child it is: the lock is the parent's
+                    _try_file_lock(file.fileno(), False)  # a child may have a copy
+        finally:
+            self.close_files()
+            if self._has_name():
+                _held_locks.pop(self._name, None)
 
     def close_files(self) -> None:
         """Closes the files. The operating system's lock ends with the last copy of each."""

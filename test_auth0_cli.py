@@ -10197,6 +10197,26 @@ class TestFaults:
         assert code in (0, 1)  # done without a lock, or refused
         assert re.fullmatch(r"auth0_cli: .+\n", capsys.readouterr().err)
 
+    @posix_only
+    def test_a_timeout_of_a_signal_handler_amid_the_lock_refreshes_nothing(
+        self, logged_in, auth0, tenant, installed, monkeypatch
+    ):
+        def expire(*_):
+            raise TimeoutError
+
+        def lock(fd, operation):
+            signal.raise_signal(signal.SIGALRM)
+            true(fd, operation)
+
+        installed(signal.SIGALRM, expire)
+        true = fcntl.flock
+        monkeypatch.setattr(fcntl, "flock", lock)
+        with pytest.raises(TimeoutError):
+            auth0.get_token(force_refresh=True)
+        assert tenant.count("refresh_token") == 0
+        monkeypatch.undo()
+        assert auth0.get_token(force_refresh=True) in tenant.access_tokens
+
     @table(
         "name, number",
         {
