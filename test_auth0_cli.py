@@ -6732,6 +6732,20 @@ class TestSessionFiles:
                 use(key)
         assert list(tmp_path.rglob("*.json")) == []
 
+    @pytest.mark.parametrize("length", [150, 170, 190])
+    def test_a_long_name_is_refused_before_a_login_or_works_to_the_end(self, cli, tenant, length):
+        auth0 = client(tenant, cli.cache, profile="p" * length)
+        try:
+            log_in(auth0, tenant)
+        except CacheError as problem:
+            assert length > 150
+            assert "shorter --profile" in str(problem)
+            assert not tenant.requests
+        else:
+            auth0.start_login()
+            auth0.logout()
+            assert auth0.session() is None
+
     @pytest.mark.skipif(
         sys.platform in ("win32", "darwin"),
         reason="Windows and macOS have a directory of their own",
@@ -7277,7 +7291,7 @@ def not_to_be_entered(monkeypatch, cache):
 SPOILT = {  # what is wrong with the file system -> what the message says
     read_only: "Read-only file system",
     full: "No space left on device",
-    without_locks: "has no locks",
+    without_locks: "No locks available",
     without_modes: "keeps no permissions",
     not_to_be_entered: "Permission denied",
 }
@@ -10199,6 +10213,26 @@ class TestFaults:
         assert code in (0, 1)  # done without a lock, or refused
         assert re.fullmatch(r"auth0_cli: .+\n", capsys.readouterr().err)
 
+    @posix_only
+    def test_a_timeout_of_a_signal_handler_amid_the_lock_refreshes_nothing(
+        self, logged_in, auth0, tenant, installed, monkeypatch
+    ):
+        def expire(*_):
+            raise TimeoutError
+
+        def lock(fd, operation):
+            signal.raise_signal(signal.SIGALRM)
+            true(fd, operation)
+
+        installed(signal.SIGALRM, expire)
+        true = fcntl.flock
+        monkeypatch.setattr(fcntl, "flock", lock)
+        with pytest.raises(TimeoutError):
+            auth0.get_token(force_refresh=True)
+        assert tenant.count("refresh_token") == 0
+        monkeypatch.undo()
+        assert auth0.get_token(force_refresh=True) in tenant.access_tokens
+
     @table(
         "name, number",
         {
@@ -10750,7 +10784,9 @@ class TestFaults:
         for _ in range(2):
             result = call("token", "--force-refresh", by=by)
             assert result.out.strip() in tenant.access_tokens
-        assert ("warning: the session was not saved: " in result.err) == (spoilt != "has no locks")
+        assert ("warning: the session was not saved: " in result.err) == (
+            spoilt != "No locks available"
+        )
 
     def test_doctor_tells_that_nothing_can_be_kept(self, cli, tenant, spoilt, capsys):
         assert auth0_cli.main(["doctor", "--json"], defaults=client(tenant, cli.cache)) == 1
