@@ -1692,11 +1692,15 @@ class _HttpRequest:
         self.status = response.status
 
     def retry_after(self) -> float:
-        """Seconds that the server asks to wait (RFC 9110 section 10.2.3; Auth0: epoch seconds)."""
-        for name, base in (("retry-after", 0.0), ("x-ratelimit-reset", time.time())):
-            text = self.headers.get(name, "").strip()
-            if text.isascii() and text.isdigit():
-                return max(0.0, float(text[:12]) - base)
+        """Seconds that the server asks to wait (RFC 9110 section 10.2.3).
+
+        Auth0 adds `x-ratelimit-reset`, in epoch seconds, to responses of all kinds. It matters
+        only where the limit was exceeded.
+        """
+        reset = self.headers.get("x-ratelimit-reset", "") if self.status == 429 else ""
+        for value, base in ((self.headers.get("retry-after", ""), 0.0), (reset, time.time())):
+            if value.strip().isascii() and value.strip().isdigit():
+                return max(0.0, float(value.strip()[:12]) - base)
         return 0.0
 
     def _left(self) -> float:

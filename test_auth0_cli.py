@@ -10473,6 +10473,24 @@ class TestFaults:
             machine(tenant.domain).get_token()
         assert least <= caught.value.retry_after <= most
 
+    def test_a_limit_that_was_not_exceeded_is_not_waited_for(self, tenant, hurried):
+        headers = {"x-ratelimit-remaining": "9", "x-ratelimit-reset": str(int(time.time()) + 600)}
+        tenant.break_next("/oauth/token", status=503, headers=headers)
+        assert machine(tenant.domain).get_token() in tenant.access_tokens
+        assert hurried.sleeps == [0.3]
+        body = {"error": "access_denied"}
+        tenant.break_next("/oauth/token", status=403, headers=headers, body=body)
+        with pytest.raises(OAuthError) as caught:
+            machine(tenant.domain).get_token()
+        assert not caught.value.retry_after
+
+    def test_a_device_login_does_not_wait_for_a_limit(self, auth0, tenant, hurried):
+        headers = {"x-ratelimit-remaining": "9", "x-ratelimit-reset": str(int(time.time()) + 600)}
+        body = {"error": "authorization_pending", "error_description": "wait"}
+        tenant.break_next("/oauth/token", status=403, headers=headers, body=body)
+        auth0.login(flow="device", show=lambda prompt: tenant.approve(prompt["user_code"]))
+        assert sum(hurried.sleeps) < 60
+
     def test_a_problem_holds_no_frame(self):
         exchange = auth0_cli._HttpRequest("http://127.0.0.1:1", time.monotonic() + 5)
         exchange.run("POST", "/oauth/token", b"client_secret=x", {})
