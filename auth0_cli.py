@@ -1609,8 +1609,7 @@ class _HttpRequest:
         except Exception as problem:  # noqa: BLE001 - http.client raises many kinds
             self.problem = problem.with_traceback(None)  # its frames hold sockets, and the form
         finally:
-            if self._socket:
-                self._socket.close()
+            self._close()
 
     def abandon(self) -> None:
         """Shuts the connection down if it is still open, which ends the thread."""
@@ -1657,7 +1656,7 @@ class _HttpRequest:
             except OSError:
                 if not order:
                     raise
-                self._socket.close()
+                self._close()
 
     def _open_tunnel(self, target: str, variable: str, host: str, port: int, login: str) -> None:
         """Connects to the server through a proxy (RFC 9110 section 9.3.6)."""
@@ -1708,6 +1707,10 @@ class _HttpRequest:
         if left <= 0:
             raise TimeoutError("no time left")
         return left
+
+    def _close(self) -> None:
+        if self._socket:
+            self._socket.close()
 
 
 def _form_encode(form: Mapping[str, str]) -> bytes:

@@ -9795,6 +9795,20 @@ class TestFaults:
         assert "localhost:1 did not answer within 30 s" in err
         assert [limit > 20 for _, limit in black_hole] == [False, True] * 3
 
+    def test_an_address_of_a_kind_that_this_machine_lacks_is_passed_over(
+        self, tenant, call, addresses, monkeypatch
+    ):
+        class OnlyIPv4(socket.socket):
+            def __init__(self, family=-1, *rest, **more):
+                if family == socket.AF_INET6:
+                    raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+                super().__init__(family, *rest, **more)
+
+        addresses["localhost"] = ["2001:db8::1", "127.0.0.1"]
+        monkeypatch.setattr(socket, "socket", OnlyIPv4)
+        call("token", by=machine(f"http://localhost:{tenant.port}"))
+        assert len(tenant.requests) == 1
+
     def test_a_proxy_of_several_addresses_is_reached(
         self, call, hurried, addresses, black_hole, monkeypatch
     ):
