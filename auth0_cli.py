@@ -1823,12 +1823,13 @@ def _error_fields(response: _HttpRequest, sent: Mapping[str, str]) -> tuple[str 
             return None, ""
         return own, _printable(_mask_secrets(text, sent), 200)
     names = ("errorCode", "error", "code") if own else ("error",)
-    code = next(filter(None, map(reply.get, names)), None)
+    codes = (code for code in map(reply.get, names) if code and isinstance(code, str))
+    code = next(codes, own)
     if code is None:
         return own, ""
     texts = map(reply.get, ("error_description", "message", "description"))
     description = next((text for text in texts if isinstance(text, str)), "")
-    return _printable(_mask_secrets(str(code), sent), 60), _printable(
+    return _printable(_mask_secrets(code, sent), 60), _printable(
         _mask_secrets(description, sent)
     )
 

@@ -9498,6 +9498,13 @@ class TestAttacks:
         with pytest.raises(OAuthError, match=r"bad \*\*\*"):
             Auth0(tenant.domain, "practice-machine", audience=API, **settings).get_token()
 
+    def test_a_secret_within_an_error_that_is_no_text_is_not_shown(self, tenant, call):
+        secret = r"it's-\-hunter2-" + '"'
+        for body in ({"error": {"sent": secret}}, {"error": "x", "message": {"sent": secret}}):
+            tenant.break_all("/oauth/token", status=400, body=body)
+            auth0 = Auth0(tenant.domain, "x", client_secret=secret, cache=MemoryCache())
+            assert "hunter2" not in call("token", code=4, by=auth0).err
+
     @pytest.mark.parametrize("name", ["mfa_token", "oob_code", "binding_code", "recovery_code"])
     def test_a_secret_of_a_second_factor_is_masked(self, auth0, tenant, name):
         secret = f"{name}-that-nobody-may-see"
