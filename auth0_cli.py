@@ -1428,10 +1428,6 @@ class _StoredSession:
 # ---- HTTP ----------------------------------------------------------------------------------------
 
 _PROCESS = os.getpid()  # a forked child has another number
-_ROOT_FILES = (  # of Debian, Red Hat, SUSE, and macOS or Alpine
-    "/etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt "
-    "/etc/ssl/ca-bundle.pem /etc/ssl/cert.pem"
-).split()
 
 
 def _find_proxy(netloc: str) -> tuple[str, str, int, str] | None:
@@ -1464,12 +1460,10 @@ def _find_proxy(netloc: str) -> tuple[str, str, int, str] | None:
         scheme, rest = "http", value
     login, _, address = rest.rpartition("@")
     host, port = _split_port(address.partition("/")[0])
-    usable = port.isdecimal() and 0 < int(port[:6]) < 65536
-    if scheme.lower() != "http" or not host or (port and not usable):
-        raise ConfigError(
-            "the proxy is not of the form http://HOST:PORT, and no other kind is supported: "
-            f"correct {variable}, or list {netloc} in NO_PROXY"
-        )
+    usable = not port or (port.isdecimal() and 0 < int(port[:6]) < 65536)
+    if scheme.lower() != "http" or not host or not usable:
+        hint = f"correct {variable}, or list {netloc} in NO_PROXY"
+        raise ConfigError(f"the proxy is not of the form http://HOST:PORT: {hint}")
     if login:
         login = _b64(unquote_to_bytes(os.fsencode(login if ":" in login else f"{login}:")))
         login = f"Proxy-Authorization: Basic {login}\r\n"
@@ -1477,25 +1471,13 @@ def _find_proxy(netloc: str) -> tuple[str, str, int, str] | None:
 
 
 def _tls_context() -> Any:
-    """Verifies certificates and host names, always (RFC 9525); TLS 1.2 or newer.
-
-    Raises:
-        ConfigError: SSL_CERT_FILE or SSL_CERT_DIR names nothing that can be used.
-    """
+    """Verifies certificates and host names, always (RFC 9525); TLS 1.2 or newer."""
     import ssl
 
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # Python 3.13 sets this flag, but many companies' CAs fail it; browsers accept them.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    file, directory = map(os.environ.get, ("SSL_CERT_FILE", "SSL_CERT_DIR"))
-    # On Windows this counts the certificates of the system too.
-    if file is not None and not (os.path.exists(file) and context.cert_store_stats()["x509"]):
-        raise ConfigError(
-            f"no certificates in SSL_CERT_FILE={_printable(file)!r}: correct or unset it"
-        )
-    if directory is not None and not any(map(os.path.isdir, directory.split(os.pathsep))):
-        raise ConfigError(f"SSL_CERT_DIR={_printable(directory)!r} not found: correct or unset it")
     return context
 
 
@@ -1541,8 +1523,7 @@ class _HttpRequest:
         except Exception as problem:  # noqa: BLE001 - http.client raises many kinds
             self.problem = problem.with_traceback(None)  # its frames hold sockets, and the form
         finally:
-            if self._socket:
-                self._socket.close()
+            self._close()
 
     def abandon(self) -> None:
         """Shuts the connection down if it is still open, which ends the thread."""
@@ -1550,6 +1531,18 @@ class _HttpRequest:
             self._socket.shutdown(2)
         except (AttributeError, OSError):
             pass
+
+    def retry_after(self) -> float:
+        """Seconds that the server asks to wait (RFC 9110 section 10.2.3).
+
+        Auth0 adds `x-ratelimit-reset`, in epoch seconds, to responses of all kinds. It matters
+        only where the limit was exceeded.
+        """
+        reset = self.headers.get("x-ratelimit-reset", "") if self.status == 429 else ""
+        for value, base in ((self.headers.get("retry-after", ""), 0.0), (reset, time.time())):
+            if value.isascii() and value.isdigit():
+                return max(0.0, float(value[:12]) - base)
+        return 0.0
 
     def _connect(self) -> Any:
         """Connects to the server or through a proxy; plain http stays on this machine."""
@@ -1579,17 +1572,18 @@ class _HttpRequest:
         found = socket.getaddrinfo(host.strip("[]"), port, 0, socket.SOCK_STREAM)
         families = [address[0] for address in found]
         order = sorted(range(len(found)), key=lambda i: families[:i].count(families[i]))
-        while True:
+        while order:
             family, kind, protocol, _, address = found[order.pop(0)]
             try:
                 self._socket = socket.socket(family, kind, protocol)
                 self._socket.settimeout(min(2.0, self._left() / 2) if order else self._left())
                 self._socket.connect(address)
-                return self._socket.settimeout(self._left())  # type: ignore[no-any-return]
+                break
             except OSError:
                 if not order:
                     raise
-                self._socket.close()
+                self._close()
+        self._socket.settimeout(self._left())
 
     def _open_tunnel(self, target: str, variable: str, host: str, port: int, login: str) -> None:
         """Connects to the server through a proxy (RFC 9110 section 9.3.6)."""
@@ -1602,9 +1596,9 @@ class _HttpRequest:
         with HTTPResponse(self._socket, method="HEAD") as response:  # like HEAD: without a body
             response.begin()
         if response.status == 407:
-            text = "refused the user name or password" if login else "wants a login"
-            advice = f"set {variable}=http://USER:PASSWORD@HOST:PORT"
-            raise ConfigError(f"the proxy {self.proxy} {text}: {advice}")
+            reason = "refused the user name or password" if login else "wants a login"
+            hint = f"set {variable}=http://USER:PASSWORD@HOST:PORT"
+            raise ConfigError(f"the proxy {self.proxy} {reason}: {hint}")
         if not 200 <= response.status < 300:
             raise ConnectionError(f"the proxy answered HTTP {response.status}")
 
@@ -1619,23 +1613,19 @@ class _HttpRequest:
             self.json = _parse_json(self.body)
         except ValueError:
             pass
-        self.headers = {name.lower(): value for name, value in response.getheaders()}
-        self._left()  # ended by `abandon`: incomplete
+        self.headers = {name.lower(): value.strip() for name, value in response.getheaders()}
+        self._left()  # a body that `abandon` has ended is incomplete
         self.status = response.status
-
-    def retry_after(self) -> float:
-        """Seconds that the server asks to wait (RFC 9110 section 10.2.3; Auth0: epoch seconds)."""
-        for name, base in (("retry-after", 0.0), ("x-ratelimit-reset", time.time())):
-            text = self.headers.get(name, "").strip()
-            if text.isascii() and text.isdigit():
-                return max(0.0, float(text[:12]) - base)
-        return 0.0
 
     def _left(self) -> float:
         left = self.deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError("no time left")
         return left
+
+    def _close(self) -> None:
+        if self._socket:
+            self._socket.close()
 
 
 def _form_encode(form: Mapping[str, str]) -> bytes:
@@ -1651,20 +1641,25 @@ def _form_encode(form: Mapping[str, str]) -> bytes:
 
 # ---- Errors of Auth0 -----------------------------------------------------------------------------
 
-
-def _certificate_hint(code: int) -> str:
-    """What to do about an untrusted certificate, by OpenSSL's number of the error."""
-    from glob import glob
-    from ssl import get_default_verify_paths
-
-    if code in (9, 10, 62, 64):  # not yet valid, expired, for another host name or address
-        return "check domain and clock, and whether a login page of this network stands between"
-    paths = get_default_verify_paths()
-    if os.name == "posix" and not paths.cafile and not glob(f"{paths.capath or os.devnull}/*.0"):
-        roots = next(filter(os.path.exists, _ROOT_FILES), "FILE of the package ca-certificates")
-        return f"this Python has no root certificates, so set SSL_CERT_FILE={roots}"
-    now = _printable(os.environ.get("SSL_CERT_FILE", "not set"))
-    return f"behind a company's proxy set SSL_CERT_FILE (now {now}) to its certificate file"
+# The root certificates of macOS and Alpine, of Debian, and of Red Hat.
+_ROOT_FILES = "/etc/ssl/cert.pem", "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/cert.pem"
+_DOMAIN_HINT = "check domain and proxy, and whether this network has a login page, then try again"
+_CLIENT_HINT = "check the client id and secret (no secret: type Native, Authentication Method None)"
+_CLIENT_GRANT_HINT = "authorize the application for that API (Dashboard > Applications > APIs)"
+_GRANT_HINT = "enable the grant (Dashboard > the application > Advanced Settings > Grant Types)"
+_OVERLOADED = ("server_error", "temporarily_unavailable")  # RFC 6749 section 4.1.2.1
+_REMEDIES = {  # parts of an error, in lower case -> what to do; the first match counts
+    "|".join(_OVERLOADED): "try again later",
+    "no audience": "name the API with --audience, or set a Default Audience for the tenant",
+    "client-grant|not authorized to access": _CLIENT_GRANT_HINT,
+    "service not enabled|audience": "correct --audience, or create an API with that Identifier",
+    "organization": "give one of its organizations with --organization, and --flow browser",
+    "blocked|too_many_attempts": "wait, or ask an administrator (Dashboard > User Management)",
+    "mfa_required": "a second factor is needed, so log in with --flow browser or --flow device",
+    "consent_required": "log in with --flow browser, whose page asks for the consent",
+    "not allowed for|unauthorized_client|unsupported_grant_type": _GRANT_HINT,
+    "access_denied: unauthorized|client authentication|invalid_client|http_401": _CLIENT_HINT,
+}
 
 
 def _connection_error(request: _HttpRequest, host: str, seconds: float) -> Auth0Error:
@@ -1677,13 +1672,16 @@ def _connection_error(request: _HttpRequest, host: str, seconds: float) -> Auth0
         return problem
     via = f"{host} through the proxy {request.proxy}" if request.proxy else host
     if isinstance(problem, SSLCertVerificationError):
-        reason, hint = (
-            _printable(problem.verify_message, 120),
-            _certificate_hint(problem.verify_code),
-        )
+        hint = f"check the clock of this machine; {_DOMAIN_HINT}"
+        if problem.verify_code not in (9, 10, 62, 64):  # too early, expired, other name or address
+            now = _printable(os.environ.get("SSL_CERT_FILE", "not set"))
+            roots = next(filter(os.path.exists, _ROOT_FILES), "those of the system")
+            hint = f"set SSL_CERT_FILE (now {now}) to the certificates of your company's proxy, or "
+            hint += f"to {roots} if this Python has no root certificates"
+        reason = _printable(problem.verify_message, 120)
         return ConfigError(f"the certificate of {via} is not trusted ({reason}): {hint}")
-    late = time.monotonic() >= request.deadline  # then `abandon` caused the problem
-    if late or problem is None or isinstance(problem, (TimeoutError, socket.timeout)):
+    # At the deadline, `abandon` has caused the problem.
+    if time.monotonic() >= request.deadline or isinstance(problem, (TimeoutError, socket.timeout)):
         return NetworkError(f"{via} did not answer within {seconds:.3g} s: try again later")
     if isinstance(problem, (socket.gaierror, UnicodeError)):
         name = request.proxy or host
@@ -1693,39 +1691,13 @@ def _connection_error(request: _HttpRequest, host: str, seconds: float) -> Auth0
     return NetworkError(f"{via} can't be reached ({text}): check network and proxy, then try again")
 
 
-_CLIENT_HINT = (
-    "check the client id, and the client secret if there is one; an application without a secret "
-    "is of the type Native, with the Token Endpoint Authentication Method None"
-)
-_GRANT_HINT = "enable the grant (Dashboard > the application > Advanced Settings > Grant Types)"
-_OVERLOADED = ("server_error", "temporarily_unavailable")  # RFC 6749 section 4.1.2.1
-_REMEDIES = {  # part of an error, in lower case -> what to do; the first match counts
-    **dict.fromkeys(_OVERLOADED, "try again later"),
-    "service not enabled": "create that API in the Dashboard, or correct --audience",
-    "no audience": "name the API with --audience, or set a Default Audience for the tenant",
-    "client-grant": "authorize the application for that API (Dashboard > Applications > APIs)",
-    "not authorized to access": "authorize the application for it (Applications > APIs)",
-    "audience": "correct --audience: it is the API's Identifier (Dashboard > Applications > APIs)",
-    "organization": "give one of its organizations with --organization, and --flow browser",
-    "blocked": "ask an administrator of the tenant (Dashboard > User Management)",
-    "too_many_attempts": "wait, or ask an administrator of the tenant",
-    "mfa_required": "a second factor is needed, so log in with --flow browser or --flow device",
-    "consent_required": "log in with --flow browser, whose page asks for the consent",
-    "not allowed for": _GRANT_HINT,
-    "unauthorized_client": _GRANT_HINT,
-    "unsupported_grant_type": _GRANT_HINT,
-    "access_denied: unauthorized": _CLIENT_HINT,
-    "client authentication": _CLIENT_HINT,
-    "invalid_client": _CLIENT_HINT,
-    "http_401": _CLIENT_HINT,
-}
-
-
 def _with_hint(code: str, description: str, default: str) -> str:
     """An error in the server's words, and what to do about it."""
-    said = f"{code}: {description}" if description else code
-    remedies = (remedy for words, remedy in _REMEDIES.items() if words in said.lower())
-    return f"({said}): {next(remedies, default)}"
+    text = f"{code}: {description}" if description else code
+    for parts, remedy in _REMEDIES.items():
+        if any(part in text.lower() for part in parts.split("|")):
+            return f"({text}): {remedy}"
+    return f"({text}): {default}"
 
 
 def _mask_secrets(text: str, sent: Mapping[str, str]) -> str:
@@ -1740,54 +1712,46 @@ def _mask_secrets(text: str, sent: Mapping[str, str]) -> str:
 
 def _error_fields(response: _HttpRequest, sent: Mapping[str, str]) -> tuple[str | None, str]:
     """Error code and description of a response, in each of the forms that Auth0 uses."""
-    reply = response.json
-    own = f"http_{response.status}" if response.status >= 400 else None
-    if reply is None:
-        text = response.body.decode("utf-8", "replace")
-        if own is None or "html" in response.headers.get("content-type", "") or "<" in text:
+    status_code = f"http_{response.status}" if response.status >= 400 else None
+    members: Json | None = response.json
+    if members is None:
+        is_page = b"<" in response.body or "html" in response.headers.get("content-type", "")
+        if is_page or not status_code:
             return None, ""
-        return own, _printable(_mask_secrets(text, sent), 200)
-    names = ("errorCode", "error", "code") if own else ("error",)
-    code = next(filter(None, map(reply.get, names)), None)
-    if code is None:
-        return own, ""
-    texts = map(reply.get, ("error_description", "message", "description"))
-    description = next((text for text in texts if isinstance(text, str)), "")
-    return _printable(_mask_secrets(str(code), sent), 60), _printable(
-        _mask_secrets(description, sent)
-    )
+        members = {"message": response.body.decode("utf-8", "replace")}
+
+    def first_text(*names: str) -> str:
+        texts = [text for text in map(members.get, names) if text and isinstance(text, str)]
+        return _printable(_mask_secrets(texts[0], sent)) if texts else ""
+
+    code = first_text("errorCode", "error", "code") if status_code else first_text("error")
+    description = first_text("error_description", "message", "description")
+    return code[:60] or status_code, description
 
 
 def _error_response(response: _HttpRequest, host: str, sent: dict[str, str]) -> Auth0Error | None:
-    """The error in a response, or None for a success."""
+    """The error in a response, or None for the JSON object of a success."""
     status = response.status
     if 300 <= status < 400:
-        return NetworkError(
-            f"{host} sent a redirect, which is not followed: is AUTH0_DOMAIN "
-            "right, and does a login page of this network stand between?"
-        )
+        return NetworkError(f"{host} sent a redirect, which is not followed: {_DOMAIN_HINT}")
     if status >= 500 or status < 200 or status == 407:  # 407: not from a server
         return NetworkError(f"{host} has a problem (HTTP {status}): try again later")
     code, description = _error_fields(response, sent)
     named = None if code == f"http_{status}" else code
     if status == 429 and code != "slow_down":
-        wait = response.retry_after()
-        when = f"in {_duration(wait)}" if wait else "later"
-        said = f"HTTP 429: {description}" if description else "HTTP 429"
-        return NetworkError(f"{host} limits requests ({said}): try again {when}", named)
-    if code is None and status < 300:
+        when = f"in {_duration(wait)}" if (wait := response.retry_after()) else "later"
+        text = f"HTTP 429: {description}" if description else "HTTP 429"
+        return NetworkError(f"{host} limits requests ({text}): try again {when}", named)
+    if code is None and status < 300 and response.json is not None:
         return None
     if code is None:
-        return NetworkError(
-            f"{host} sent a response that is not from Auth0 (HTTP {status}): is "
-            "AUTH0_DOMAIN right, and does a proxy stand between?"
-        )
-    what = _with_hint(code, description, "try again, or ask an administrator of the tenant")
+        return NetworkError(f"{host} did not answer like Auth0 (HTTP {status}): {_DOMAIN_HINT}")
+    text = _with_hint(code, description, "try again, or ask an administrator of the tenant")
     if code == "unauthorized_client" and sent["client_id"].startswith("tpc_"):  # third-party
-        what = f"({code}: {description}): {_REMEDIES['client-grant']}"
+        text = f"({code}: {description}): {_CLIENT_GRANT_HINT}"
     if code in _OVERLOADED:
-        return NetworkError(f"Auth0 refused {what}", code)
-    return OAuthError(f"Auth0 refused {what}", named, description, status)
+        return NetworkError(f"Auth0 refused {text}", code)
+    return OAuthError(f"Auth0 refused {text}", named, description, status)
 
 
 # ---- Tenant --------------------------------------------------------------------------------------
@@ -1819,39 +1783,34 @@ class _Tenant:
             form: parameters; those that are None are left out.
             retry: when to repeat a failed request: `never`; `if_unsent`, if the server cannot have
                 received it; `once_if_lost`, also once if the connection broke before the response;
-                `always`, after each failure that may be temporary.
+                `always`, after each failure that may be temporary. After 429, where the server
+                has not processed it, all but `never` repeat it.
             seconds: for everything, retries included; REQUEST_SECONDS if None.
 
         Returns:
-            The JSON object of a success; {} for a revocation (RFC 7009: its body means nothing).
+            The JSON object of a success.
 
         Raises:
             OAuthError: Auth0 refused the request.
             NetworkError: no response, or one that is not from a token endpoint.
             ConfigError: a proxy, a certificate or a setting that has to be corrected first.
         """
-        wanted = {name: value for name, value in form.items() if value is not None}
-        response = self._send_with_retries(path, wanted, retry, seconds)
+        sent = {name: value for name, value in form.items() if value is not None}
+        response = self._send_with_retries(path, sent, retry, seconds)
         if path == "/oauth/revoke" and 200 <= response.status < 300:
-            return {}
-        error = _error_response(response, self._host, wanted)
+            return {}  # the body means nothing (RFC 7009 section 2.2)
+        error = _error_response(response, self._host, sent)
         if error:
             error.retry_after = response.retry_after()
             raise error
-        if response.json is None:
-            raise NetworkError(
-                f"the response of {self._host} is not JSON: is AUTH0_DOMAIN right, and does "
-                "a proxy or a login page of this network stand between? If not, try again later"
-            )
-        return response.json
+        return response.json or {}
 
     def get(self, path: str) -> _HttpRequest:
         """GETs a JSON object, with retries; NetworkError for any other response."""
         response = self._send_with_retries(path, None, "always")
         if response.status != 200 or response.json is None:
             raise NetworkError(
-                f"{self._host} did not return {path} (HTTP {response.status}): is AUTH0_DOMAIN "
-                "right? If so, try again later"
+                f"{self._host} sent no {path} (HTTP {response.status}): {_DOMAIN_HINT}"
             )
         return response
 
@@ -1862,22 +1821,10 @@ class _Tenant:
             raise NetworkError(f"{self._host} did not return its signing keys: try again later")
         return _usable_keys(keys)
 
-    def _authenticate(self, form: dict[str, str]) -> None:
-        if self._assertion:
-            form["client_assertion_type"] = JWT_BEARER
-            form["client_assertion"] = self._assertion()  # a new one for each request
-            if not _is_token(form["client_assertion"]):
-                raise ConfigError("client_assertion has to return a JWT, as a str")
-        elif self._secret:
-            form["client_secret"] = self._secret
-
     def _send_with_retries(
         self, path: str, form: dict[str, str] | None, retry: str, seconds: float | None = None
     ) -> _HttpRequest:
-        """Sends a request, and repeats it as `post` describes.
-
-        After 429 it is repeated too: the server has not processed it.
-        """
+        """Sends a request, and repeats it as `post` describes."""
         from http.client import IncompleteRead
         from ssl import SSLCertVerificationError
 
@@ -1904,14 +1851,12 @@ class _Tenant:
         return response
 
     def _send_once(self, path: str, form: dict[str, str] | None, deadline: float) -> _HttpRequest:
+        """Sends a request, and waits until the deadline. The form gets the authentication, too."""
         from threading import Thread
 
-        headers = {
-            "Accept": "application/json",
-            "User-Agent": f"auth0_cli/{__version__}",
-            "Connection": "close",
-        }
         method, body = "GET", None
+        headers = {"User-Agent": f"auth0_cli/{__version__}", "Connection": "close"}
+        headers["Accept"] = "application/json"
         if form is not None:
             form["client_id"] = self.client_id
             if path != "/oauth/device/code":  # where Auth0 answers 403 to authentication
@@ -1920,7 +1865,6 @@ class _Tenant:
             method, body = "POST", _form_encode(form)
         request = _HttpRequest(self.origin, deadline)
         started = time.monotonic()
-        hint_shown = False
         thread = Thread(target=request.run, args=(method, path, body, headers))
         try:
             thread.daemon = True
@@ -1930,13 +1874,10 @@ class _Tenant:
         try:
             while (left := deadline - time.monotonic()) > 0 and thread.is_alive():
                 thread.join(min(0.5, left))  # a longer wait could not be interrupted on Windows
-                if not hint_shown and time.monotonic() > started + 3:
-                    hint_shown = True
-                    _say_waiting(f"{self._host}, for up to {deadline - started:.0f} s")
         finally:
             request.abandon()
         took = (time.monotonic() - started) * 1000
-        line = f"{method} {path} {request.status or 'no answer'} {took:.0f} ms"
+        line = f"{method} {path} {request.status or 'no response'} {took:.0f} ms"
         try:
             if "logging" in sys.modules:  # else nobody listens
                 sys.modules["logging"].getLogger("auth0_cli").debug(line)
@@ -1945,6 +1886,14 @@ class _Tenant:
         except Exception:  # noqa: BLE001 - the response may contain a rotated refresh token
             pass
         return request
+
+    def _authenticate(self, form: dict[str, str]) -> None:
+        if self._assertion:
+            form.update(client_assertion_type=JWT_BEARER, client_assertion=self._assertion())
+            if not _is_token(form["client_assertion"]):
+                raise ConfigError("client_assertion has to return a JWT, as a str")
+        elif self._secret:
+            form["client_secret"] = self._secret
 
 
 # ---- ID token ------------------------------------------------------------------------------------
@@ -1959,13 +1908,13 @@ def _rsa_numbers(key: Json) -> tuple[int, int] | None:
         n, e = (int.from_bytes(_b64url_decode(key[name]), "big") for name in ("n", "e"))
     except (KeyError, ValueError, AttributeError):
         return None
-    sane = 2048 <= n.bit_length() <= 8192 and n % 2 and 65537 <= e < 1 << 32 and e % 2
-    return (n, e) if sane else None
+    is_sane = 2048 <= n.bit_length() <= 8192 and n % 2 and 65537 <= e < 1 << 32 and e % 2
+    return (n, e) if is_sane else None
 
 
 def _usable_keys(keys: list[Any]) -> list[Json]:
     """The RSA keys for RS256 among those of a JWKS: at most 32, to fit in a session file."""
-    usable = [
+    return [
         {name: key.get(name, "") for name in ("kty", "kid", "n", "e")}
         for key in keys
         if _is_object(key)
@@ -1974,8 +1923,7 @@ def _usable_keys(keys: list[Any]) -> list[Json]:
         and type(key.get("kid", "")) is str
         and len(key.get("kid", "")) <= 1024
         and _rsa_numbers(key)
-    ]
-    return usable[:32]
+    ][:32]
 
 
 def _verify_rs256(key: Json, signed: bytes, signature: bytes) -> bool:
@@ -1987,10 +1935,7 @@ def _verify_rs256(key: Json, signed: bytes, signature: bytes) -> bool:
     from hashlib import sha256
     from hmac import compare_digest
 
-    numbers = _rsa_numbers(key)
-    if not numbers:
-        return False
-    n, e = numbers
+    n, e = _rsa_numbers(key) or (0, 0)  # to which no signature fits
     size = (n.bit_length() + 7) // 8
     s = int.from_bytes(signature, "big")
     if len(signature) != size or s >= n:
@@ -2000,15 +1945,17 @@ def _verify_rs256(key: Json, signed: bytes, signature: bytes) -> bool:
     return compare_digest(pow(s, e, n).to_bytes(size, "big"), expected)
 
 
-def _require(holds: bool, claim: str, otherwise: str) -> None:
-    """InvalidToken unless it holds; `otherwise` has the form `reason: hint`."""
+def _require(holds: bool, claim: str, problem: str, hint: str = "log in again") -> None:
+    """InvalidToken unless it holds; the message has the form `reason: hint`."""
     if not holds:
-        reason, _, hint = otherwise.rpartition(": ")
-        raise InvalidToken(f"the ID token fails the check of {claim} ({reason}): {hint}", claim)
+        raise InvalidToken(f"the ID token fails the check of {claim} ({problem}): {hint}", claim)
 
 
 class _IdToken:
     """An ID token taken apart (OIDC Core section 2), to be checked before it is believed.
+
+    The numbers in its methods are those of OIDC Core section 3.1.3.7; there is no decryption (1).
+    The algorithm (7, 8) comes first, and `check_signature` (6) last: it may need a request.
 
     Raises:
         InvalidToken: it is not a signed JWT.
@@ -2019,17 +1966,77 @@ class _IdToken:
             header, payload, signature = token.split(".")
             self.header = _parse_json(_b64url_decode(header))
             self.claims = _parse_json(_b64url_decode(payload))
-            self._signature = _b64url_decode(signature)
+            self._signed = f"{header}.{payload}".encode("ascii"), _b64url_decode(signature)
         except (ValueError, AttributeError):  # also five parts: an encrypted token
             raise InvalidToken("the ID token is not a signed JWT: log in again", "form") from None
-        self._signed = f"{header}.{payload}".encode("ascii")
 
-    def _candidates(self, keys: list[Json]) -> list[Json]:
-        """The keys that may have signed it: those of its `kid`, or the only one if it has none."""
-        kid = self.header.get("kid")
-        if kid is None:
-            return keys if len(keys) == 1 else []
-        return [key for key in keys if key["kid"] == kid]
+    def check_login(self, tenant: _Tenant, response: Json, params: Form, nonce: str | None) -> None:
+        """All checks of a login but the signature; InvalidToken names the claim that fails.
+
+        Args:
+            tenant: that has sent it.
+            response: the token response that holds it.
+            params: of the authorization request; `organization` and `max_age` are checked.
+            nonce: of the authorization request, if it had one.
+        """
+        from hashlib import sha256
+
+        self.check_parties(tenant)
+        now, clock = time.time(), "check the clock of this machine"
+        _require(self._seconds("exp") >= now - LEEWAY, "exp", "it has expired", clock)  # 9
+        future = now + LEEWAY
+        _require(self._seconds("iat") <= future, "iat", "it was issued in the future", clock)  # 10
+        _require(self._seconds("nbf", 0) <= future, "nbf", "it is not valid yet", clock)
+        is_same = nonce is None or self.claims.get("nonce") == nonce  # 11
+        _require(is_same, "nonce", "it belongs to a different login")
+        max_age = params.get("max_age")
+        if max_age is not None:  # 13; 0 is a value too (section 3.1.2.1)
+            is_recent = self._seconds("auth_time") + int(max_age) >= now - LEEWAY
+            _require(is_recent, "auth_time", "the login is older than max_age allows")
+        # Section 3.1.3.8
+        half = _b64url(sha256(response["access_token"].encode("ascii")).digest()[:16])
+        is_same = self.claims.get("at_hash", half) == half
+        _require(is_same, "at_hash", "it belongs to a different access token")
+        self.check_organization(params["organization"])
+
+    def check_refresh(self, tenant: _Tenant, record: Record) -> None:
+        """The checks of OIDC Core 12.2 that are the client's duty.
+
+        The times are the provider's duty. A refusal because of them would end a good session.
+        """
+        self.check_parties(tenant)
+        is_same = record["user"].get("sub") in (None, "", self.claims["sub"])
+        _require(is_same, "sub", "it is for another user than the session")
+        nonce = _decode_claims(record["id_token"]).get("nonce")
+        is_same = nonce is None or self.claims.get("nonce", nonce) == nonce
+        _require(is_same, "nonce", "it belongs to a different login")
+        self.check_organization(record["organization"])
+
+    def check_parties(self, tenant: _Tenant) -> None:
+        """Algorithm, issuer, audience, subject; InvalidToken names the claim that fails."""
+        alg, hint = self.header.get("alg"), "correct the client id, or log in again"
+        place = "Dashboard > the application > Advanced Settings > OAuth"
+        problem = f"it is signed with {_printable(alg, 20)}, not RS256"
+        _require(alg == "RS256", "alg", problem, f"choose RS256 ({place})")  # 7, 8
+        # RFC 7515 section 4.1.11
+        _require("crit" not in self.header, "crit", "it needs an extension", "update this program")
+        iss, sub, aud, azp = map(self.claims.get, ("iss", "sub", "aud", "azp"))
+        problem = f"it is of {_printable(iss, 80)}, not {tenant.issuer}"
+        _require(iss == tenant.issuer, "iss", problem, "correct the domain")  # 2
+        audiences: list[Any] = aud if _is_array(aud) else [aud]
+        is_ours = tenant.client_id in audiences and all(type(a) is str for a in audiences)
+        _require(is_ours, "aud", "it is for another client", hint)  # 3
+        is_ours = azp == tenant.client_id or (azp is None and len(audiences) == 1)
+        _require(is_ours, "azp", "it is for another client", hint)  # 4, 5
+        _require(type(sub) is str and 0 < len(sub) <= 255, "sub", "it names no user")  # section 2
+
+    def check_organization(self, organization: str | None) -> None:
+        """InvalidToken unless it is for the organization that the login asked for, if any."""
+        if organization is not None:
+            by_id = organization.startswith("org_")
+            name, value = ("org_id", organization) if by_id else ("org_name", organization.lower())
+            is_same = self.claims.get(name) == value
+            _require(is_same, name, f"it is not for {_printable(value, 60)}", "log in again there")
 
     def check_signature(self, keys: list[Json], fetch: Callable[[], list[Json]] | None) -> None:
         """InvalidToken unless one of the keys has signed it. No key of its header is used.
@@ -2041,94 +2048,19 @@ class _IdToken:
         if fetch and not self._candidates(keys):
             keys[:] = fetch()
         candidates = self._candidates(keys)
-        if not candidates:
-            what = "the ID token is signed with a key that is not among the tenant's: log in again"
-            raise InvalidToken(what, "kid")
-        if not any(_verify_rs256(key, self._signed, self._signature) for key in candidates):
-            raise InvalidToken("the signature of the ID token is wrong: log in again", "signature")
+        _require(bool(candidates), "kid", "the tenant has no such key")
+        is_valid = any(_verify_rs256(key, *self._signed) for key in candidates)
+        _require(is_valid, "signature", "it is wrong")
 
-    def check_parties(self, tenant: _Tenant) -> None:
-        """Algorithm, issuer, subject, audience; InvalidToken names what is wrong."""
-        alg = self.header.get("alg")
-        if alg != "RS256":
-            raise InvalidToken(
-                f"the ID token is signed with {_printable(alg, 20)}, not RS256: choose RS256 "
-                "(Dashboard > the application > Advanced Settings > OAuth)",
-                "alg",
-            )
-        if "crit" in self.header:  # RFC 7515 section 4.1.11
-            raise InvalidToken("the ID token needs an extension: update this program", "crit")
-        domain, again = "correct the domain", "correct the client id, or log in again"
-        iss, sub, aud, azp = map(self.claims.get, ("iss", "sub", "aud", "azp"))
-        _require(
-            iss == tenant.issuer,
-            "iss",
-            f"it is of {_printable(iss, 80)}, not {tenant.issuer}: {domain}",
-        )
-        _require(type(sub) is str and 0 < len(sub) <= 255, "sub", f"it names no user: {again}")
-        audiences: list[Any] = aud if _is_array(aud) else [aud]
-        texts = all(type(audience) is str for audience in audiences)
-        _require(
-            texts and tenant.client_id in audiences, "aud", f"it is for another client: {again}"
-        )
-        alone = len(audiences) == 1 and azp is None
-        _require(alone or azp == tenant.client_id, "azp", f"it is of another client: {again}")
+    def _candidates(self, keys: list[Json]) -> list[Json]:
+        """The keys that may have signed it: those of its `kid`, or the only one if it has none."""
+        kid = self.header.get("kid")
+        return [key for key in keys if key["kid"] == kid or (kid is None and len(keys) == 1)]
 
-    def check_login(
-        self,
-        tenant: _Tenant,
-        access_token: str,
-        organization: str | None,
-        nonce: str | None,
-        max_age: int | None,
-    ) -> None:
-        """The checks of OIDC Core 3.1.3.7 at a login; InvalidToken names the one that fails."""
-        from hashlib import sha256
-
-        self.check_parties(tenant)
-
-        now = time.time()
-        again = "log in again"
-        claims = {"nbf": now, **self.claims}  # a time that may be missing is as good as now
-        if max_age is None:
-            claims.setdefault("auth_time", now)
-        for name in ("exp", "iat", "nbf", "auth_time"):
-            _require(_is_number(claims.get(name)), name, f"it is missing or not a number: {again}")
-        clock = "check the clock of this machine"
-        _require(now <= claims["exp"] + LEEWAY, "exp", f"it has expired: {clock}")
-        _require(claims["iat"] <= now + LEEWAY, "iat", f"it was issued in the future: {clock}")
-        _require(claims["nbf"] <= now + LEEWAY, "nbf", f"it is not valid yet: {clock}")
-        recent = max_age is None or now <= claims["auth_time"] + max_age + LEEWAY
-        _require(recent, "auth_time", f"the login is older than max_age allows: {again}")
-
-        same = nonce is None or claims.get("nonce") == nonce
-        _require(same, "nonce", f"it is of another login: {again}")
-        half = _b64url(sha256(access_token.encode("ascii")).digest()[:16])
-        same = claims.get("at_hash", half) == half
-        _require(same, "at_hash", f"it is of another access token: {again}")
-        self.check_organization(organization)
-
-    def check_organization(self, organization: str | None) -> None:
-        """InvalidToken unless it is for the organization, where one was asked for."""
-        if organization is not None:
-            by_id = organization.startswith("org_")
-            name, wanted = ("org_id", organization) if by_id else ("org_name", organization.lower())
-            same = self.claims.get(name) == wanted
-            _require(same, name, f"it is not for {_printable(wanted, 60)}: log in again there")
-
-    def check_refresh(self, tenant: _Tenant, record: Record) -> None:
-        """The checks of OIDC Core 12.2 that are the client's duty.
-
-        The times are the provider's duty. A refusal because of them would end a good session.
-        """
-        self.check_parties(tenant)
-        again = "log in again"
-        same = record["user"].get("sub") in (None, "", self.claims["sub"])
-        _require(same, "sub", f"it is for another user than the session: {again}")
-        nonce = _decode_claims(record["id_token"]).get("nonce")
-        same = nonce is None or self.claims.get("nonce", nonce) == nonce
-        _require(same, "nonce", f"it belongs to a different login: {again}")
-        self.check_organization(record["organization"])
+    def _seconds(self, claim: str, default: float | None = None) -> float:
+        value: Any = self.claims.get(claim, default)
+        _require(_is_number(value), claim, "it is missing or not a number")
+        return float(value)
 
 
 def _decode_claims(id_token: str | None) -> Json:
@@ -2142,8 +2074,8 @@ def _decode_claims(id_token: str | None) -> Json:
 # ---- Token requests ------------------------------------------------------------------------------
 
 
-def _malformed(what: str) -> OAuthError:
-    return OAuthError(f"Auth0's answer {what}: try again, or report it")
+def _malformed(problem: str) -> OAuthError:
+    return OAuthError(f"Auth0's response {problem}: try again, or report it")
 
 
 def _lifetime(expires_in: Any) -> float:
@@ -2158,68 +2090,57 @@ def _lifetime(expires_in: Any) -> float:
     return min(seconds, MAX_LIFETIME)
 
 
-def _check_token_response(reply: Json, asked_at: float) -> Json:
-    """A token answer (RFC 6749 section 5.1) with every member that is used checked.
+def _check_token_response(response: Json, sent_at: float) -> Json:
+    """A token response (RFC 6749 section 5.1) with every member that is used checked.
 
     `obtained_at` and `expires_at` are added, counted from before the request was sent.
 
     Raises:
         OAuthError: a member is missing or of the wrong type.
     """
-    kind = str(reply.get("token_type"))
-    if not _is_token(reply.get("access_token")):
+    if not _is_token(response.get("access_token")):
         raise _malformed("holds no usable access_token")
+    kind = str(response.get("token_type"))
     if kind.lower() != "bearer":
-        dpop = kind.lower() == "dpop"
-        why = (
-            "switch off sender constraining for this application"
-            if dpop
-            else ("it is not an access token for an API")
-        )
-        raise _malformed(f"holds a token of type {_printable(kind, 20)}, not Bearer ({why})")
-    if reply.get("refresh_token") is not None and not _is_token(reply["refresh_token"]):
+        hint = "it is not an access token for an API"
+        if kind.lower() == "dpop":
+            hint = "switch off sender constraining for this application"
+        raise _malformed(f"holds a token of type {_printable(kind, 20)}, not Bearer ({hint})")
+    if response.get("refresh_token") is not None and not _is_token(response["refresh_token"]):
         raise _malformed("holds no usable refresh_token")
-    if not isinstance(reply.get("scope"), (str, type(None))):
+    if not isinstance(response.get("scope"), (str, type(None))):
         raise _malformed("holds a scope that is not a string")
-    expires_at = asked_at + _lifetime(reply.get("expires_in"))
-    return {**reply, "obtained_at": asked_at, "expires_at": expires_at}
+    expires_at = sent_at + _lifetime(response.get("expires_in"))
+    return {**response, "obtained_at": sent_at, "expires_at": expires_at}
 
 
 def _request_token(
     tenant: _Tenant, form: Form, retry: str = "if_unsent", seconds: float | None = None
 ) -> Json:
-    """A request to the token endpoint (RFC 6749 section 3.2), and its answer once it is checked.
+    """Sends a token request (RFC 6749 section 3.2), and returns its response once it is checked.
 
     Raises:
         OAuthError: a refusal, or what `_check_token_response` raises.
     """
-    asked_at = time.time()
-    return _check_token_response(tenant.post("/oauth/token", form, retry, seconds), asked_at)
+    sent_at = time.time()
+    return _check_token_response(tenant.post("/oauth/token", form, retry, seconds), sent_at)
 
 
-def _is_token_for(reply: Json, audience: str) -> bool:
-    """Whether a token response is for the API. Nobody but that can look into an encrypted token."""
-    token = reply["access_token"]
-    encrypted = token.count(".") == 4  # a JWE (RFC 7516 section 7.1)
-    return encrypted or reply.get("resource") == audience or audience in _audiences_of(token)
+def _is_token_for(response: Json, audience: str) -> bool:
+    """Whether a token response is for the API. Only the API can read an encrypted token."""
+    token = response["access_token"]
+    is_encrypted = token.count(".") == 4  # a JWE (RFC 7516 section 7.1)
+    return is_encrypted or response.get("resource") == audience or audience in _audiences_of(token)
 
 
 def _password_login(
     tenant: _Tenant, wanted: Form, username: str | None, password: Password, realm: str | None
 ) -> Json:
     """The password grant, discouraged (RFC 9700 section 2.4), or Auth0's password-realm."""
-    _warn(
-        "the password flow is discouraged: it shows the password to this program and allows no "
-        "second factor; prefer --flow browser or --flow device"
-    )
-    form = {
-        "grant_type": PASSWORD_REALM if realm else "password",
-        "username": username,
-        "password": password() if callable(password) else password,
-        "realm": realm,
-        "audience": wanted["audience"],
-        "scope": wanted["scope"],
-    }
+    _warn("the password flow is discouraged (RFC 9700): prefer --flow browser or --flow device")
+    form = {name: wanted[name] for name in ("audience", "scope")}
+    form.update(grant_type=PASSWORD_REALM if realm else "password", username=username, realm=realm)
+    form["password"] = password() if callable(password) else password
     if not username or not form["password"]:
         raise ConfigError("the password flow needs a username and a password")
     return _request_token(tenant, form, "never")  # a second try would count as a second guess
@@ -2230,14 +2151,12 @@ def _revoke(tenant: _Tenant, refresh_token: str) -> Auth0Error | None:
     try:
         tenant.post("/oauth/revoke", {"token": refresh_token}, "always")
         return None
-    except Auth0Error as problem:
-        error = problem
     except Exception as problem:  # whatever it was, the session is deleted
         if _is_from_signal_handler(problem):
             raise
-        error = Auth0Error(type(problem).__name__)
-    text = f"logged out here, but the token was not revoked ({error}): end it in the Dashboard "
-    error.args = (text + "(User Management > the user > Authorized Applications)",)
+        error = problem if isinstance(problem, Auth0Error) else Auth0Error(type(problem).__name__)
+    hint = "end it in the Dashboard (User Management > the user > Authorized Applications)"
+    error.args = (f"logged out here, but the token was not revoked ({error}): {hint}",)
     return error
 
 
@@ -3164,7 +3083,7 @@ class _TokenRequest:
 
         sub, user = _decode_claims(reply.get("id_token")).get("sub"), record["user"].get("sub")
         if sub and user:  # before the save: a refresh token of somebody else is not kept
-            _require(sub == user, "sub", "it is for another user than the session: log in again")
+            _require(sub == user, "sub", "it is for another user than the session")
         renewed = {**record}
         if _is_token(reply.get("refresh_token")):
             renewed["refresh_token"] = reply["refresh_token"]
@@ -3367,9 +3286,7 @@ class _Logins(_Settings):
         else:
             tenant = self._tenant(stored)
             token = _IdToken(id_token)
-            max_age = wanted.get("max_age")
-            age = None if max_age is None else int(max_age)  # 0 is a value too (Core 3.1.2.1)
-            token.check_login(tenant, reply["access_token"], wanted["organization"], nonce, age)
+            token.check_login(tenant, reply, wanted, nonce)
             keys = tenant.keys()
             token.check_signature(keys, tenant.keys)
             user = {"sub": token.claims["sub"]}
