@@ -4092,11 +4092,9 @@ def _can_rewrite(stream: Any) -> bool:
         import ctypes
         import msvcrt
 
-        kernel32, mode = ctypes.windll.kernel32, ctypes.c_ulong()
         handle = ctypes.c_void_p(msvcrt.get_osfhandle(fd))
-        # 4 is ENABLE_VIRTUAL_TERMINAL_PROCESSING.
-        is_console = kernel32.GetConsoleMode(handle, ctypes.byref(mode))
-        return bool(is_console and kernel32.SetConsoleMode(handle, mode.value | 4))
+        # ENABLE_PROCESSED_OUTPUT, _WRAP_AT_EOL_OUTPUT and _VIRTUAL_TERMINAL_PROCESSING
+        return bool(ctypes.windll.kernel32.SetConsoleMode(handle, 7))
     return True
 
 
@@ -4108,12 +4106,13 @@ def _is_foreground(fd: int) -> bool:
         return True
 
 
-def _edit_line(line: str, keys: str) -> str:
-    """The line after these keys. Only visible ASCII counts: an address or a word has no other."""
+def _edited(keys: str) -> str:
+    """The line that these keys make. Only visible ASCII counts: an address has nothing else."""
     import re
 
-    # Arrow keys, the marks around a bracketed paste, replies of the terminal.
-    escape = r"\x1b(\[\[?[0-?]*[ -/]*[@-~]|[\]P^_][^\x07\x1b]*(\x07|\x1b\\)?|O.|.)?"
+    # Arrow keys (of Windows too), the marks around a bracketed paste, responses of the terminal.
+    escape = r"[\0\xe0].|\x1b(\[\[?[0-?]*[ -/]*[@-~]|[\]P^_][^\x07\x1b]*(\x07|\x1b\\)?|O.|.)?"
+    line = ""
     for key in re.sub(escape, "", keys):
         if key in "\b\x7f":
             line = line[:-1]
@@ -4125,13 +4124,13 @@ def _edit_line(line: str, keys: str) -> str:
 
 
 class _Prompt:
-    """What a login shows while it waits, and what the user types meanwhile.
+    """Shows a login to the user while it waits, and reads the lines that the user types.
 
     On a terminal that can be rewritten the last line counts down; elsewhere all lines are plain.
-    Whether a line can be read is another question: stderr may go through a pipe.
+    Lines are read from a terminal, also where stderr goes through a pipe.
 
     Args:
-        show: gets the prompt instead, as a dict.
+        show: gets the prompt as a dict; then nothing is printed or read.
         open_browser: whether the browser may be opened.
         qr: whether to draw a QR code; None where it fits.
         cancel: ends the wait once it is set.
@@ -4145,19 +4144,17 @@ class _Prompt:
         cancel: Cancel | None = None,
     ) -> None:
         self._show: Any = show
-        self._cancel = cancel
-        self._open_browser = open_browser
-        self._qr = qr
+        self._open_browser, self._qr, self._cancel = open_browser, qr, cancel
         self._live = show is None and _can_rewrite(sys.stderr)
+        self._colour = self._live and not os.environ.get("NO_COLOR")
         self._stdin = _fd(sys.stdin)
         # In a notebook or IDLE the user sees another stderr, and types elsewhere.
         is_seen = show is None and _fd(sys.stderr) == 2
         self._reads = is_seen and self._stdin >= 0 and _is_terminal(sys.stdin)
-        self._colour = self._live and not os.environ.get("NO_COLOR")
+        self._mode: Any = None  # of the terminal, to be restored
+        self._keys = ""  # typed since the last line
+        self._status = ""  # the countdown, and what was typed
         self._url = ""  # opened by Enter
-        self._shown = ""  # the countdown
-        self._line = ""  # typed so far
-        self._mode: Any = None  # the terminal's, to be restored
 
     def __enter__(self) -> _Prompt:
         return self
@@ -4166,11 +4163,10 @@ class _Prompt:
         self.end()
         if self._mode and _is_foreground(self._stdin):
             import termios
+            from contextlib import suppress
 
-            try:
+            with suppress(termios.error):  # the terminal is gone
                 termios.tcsetattr(self._stdin, termios.TCSANOW, self._mode)
-            except termios.error:
-                pass  # the terminal is gone
 
     def is_unseen(self) -> bool:
         """Whether nobody reads the prompt: neither a program nor a terminal shows it."""
@@ -4178,47 +4174,44 @@ class _Prompt:
 
     def show(self, prompt: Json, can_use_code: bool = False) -> None:
         """Show a prompt, then open the browser if the flow needs one on this machine."""
-        here = prompt["event"] == "authorize"
+        is_browser = prompt["event"] == "authorize"
         if self._show:
             self._show(prompt)
-        else:
-            self._print(self._browser_text(prompt) if here else self._device_text(prompt))
-        opened = here and self._open_browser and _open_browser(prompt["url"])
-        if opened and not self._show:
-            self._print("Your browser is opening the page.")
-        if here and self._reads:
-            code = ", or type c and Enter to use a code on another device" if can_use_code else ""
-            self._print(f"If the last page can't be shown, paste its address here{code}.")
-        if not here and self._reads and self._open_browser and _find_browsers():
+        self.say(self._browser_text(prompt) if is_browser else self._device_text(prompt))
+        if is_browser and self._open_browser and _open_browser(prompt["url"]):
+            self.say("Your browser is opening the page.")
+        if self._reads and is_browser:
+            code = ", or type c and Enter to use a code on another device" * can_use_code
+            self.say(f"If the last page can't be shown, paste its address here{code}.")
+        elif self._reads and self._open_browser and _find_browsers():
             self._url = prompt["verification_uri_complete"]
-            self._print("Enter opens the page in a browser of this machine.\n")
-        if not (self._live or self._show):
-            _print_err(f"Waiting for up to {prompt['expires_in']} s; Ctrl-C stops it.")
+            self.say("Enter opens the page in a browser of this machine.\n")
+        if not self._live:
+            self.say(f"Waiting for up to {prompt['expires_in']} s; Ctrl-C stops it.")
 
     def _browser_text(self, prompt: Json) -> str:
-        from urllib.parse import urlsplit
-
         text = f"To log in, open this page in a browser of this machine:\n\n{prompt['url']}\n"
         ssh = os.environ.get("SSH_CONNECTION", "").split()[2:4]  # address and port of this machine
         if len(ssh) == 2:
-            port = urlsplit(str(prompt["redirect_uri"])).port
+            address = prompt["redirect_uri"].split("/")[2]
             to = "@".join(filter(None, (os.environ.get("USER"), ssh[0])))
-            if ssh[1] != "22":
-                to = f"-p {ssh[1]} {to}"
+            to = to if ssh[1] == "22" else f"-p {ssh[1]} {to}"
             text += (
                 "\nThis is an SSH session: for a browser of your own machine first run there\n\n"
-                f"ssh -L {port}:127.0.0.1:{port} {_printable(to, 120)}\n"
+                f"ssh -L {address.split(':')[1]}:{address} {_printable(to, 120)}\n"
             )
         return text
 
     def _device_text(self, prompt: Json) -> str:
-        plain, complete = prompt["verification_uri"], prompt["verification_uri_complete"]
-        bold = ("\x1b[1m", "\x1b[0m") if self._colour else ("", "")
-        code = self._qr_code(complete)
-        scan = "scan this code with a phone, or " if code else ""
-        text = f"{code}To log in, {scan}open this page in a browser on any device:\n\n{plain}\n\n"
-        text += f"and enter the code  {bold[0]}{prompt['user_code']}{bold[1]}\n"
-        if complete != plain:
+        page, complete = prompt["verification_uri"], prompt["verification_uri_complete"]
+        qr_code = self._qr_code(complete)
+        scan = "scan this code with a phone, or " if qr_code else ""
+        code = f"\x1b[1m{prompt['user_code']}\x1b[0m" if self._colour else prompt["user_code"]
+        text = (
+            f"{qr_code}To log in, {scan}open this page in a browser on any device:\n\n{page}\n\n"
+            f"and enter the code  {code}\n"
+        )
+        if complete != page:
             text += f"\nor open this one, and check the code:\n\n{complete}\n\n"
         return (
             f"{text}Approve only a login that you have started yourself, here: never for a code "
@@ -4229,21 +4222,19 @@ class _Prompt:
         """A QR code of the page, where there is room and a character set for it."""
         from shutil import get_terminal_size
 
-        if not (self._live if self._qr is None else self._qr):
-            return ""
         try:
-            text = _qr_text(url, self._colour)
+            text = _qr_text(url, self._colour) + "\n"
             text.encode(sys.stderr.encoding or "ascii")
         except (ValueError, AttributeError):
             return ""
         columns, lines = get_terminal_size((0, 0))
-        fits = text.index("\n") < columns and text.count("\n") + 16 < lines
-        return f"{text}\n" if self._qr or fits else ""
+        fits = self._live and text.index("\n") < columns and text.count("\n") + 15 < lines
+        return text if (fits if self._qr is None else self._qr) else ""
 
     def poll_line(self, deadline: float) -> str | None:
         """Update the countdown to `deadline` (monotonic seconds); return a line that was typed.
 
-        It holds no white space, so an address that is pasted in several lines is one line.
+        It ends when nothing comes after Enter, so an address pasted in several lines is one line.
 
         Raises:
             LoginFailed: the login was cancelled.
@@ -4251,93 +4242,80 @@ class _Prompt:
         if self._cancel and self._cancel.is_set():
             raise LoginFailed("the login was cancelled by the program: start it again", "cancelled")
         keys = self._read_keys() if self._reads else ""
-        line = _edit_line(self._line, keys)
-        echoed = (self._line if self._shown else "") + keys
-        self._line = "" if keys.endswith("\n") else line
-        left = round(deadline - time.monotonic())
-        shown = f"Waiting {left // 60:2}:{left % 60:02} "
-        if self._live and (keys or shown != self._shown):
-            self._erase(echoed)
-            self._shown = shown
-            _print_err(shown + self._line, "")
-        return line.replace("&amp;", "&") if keys.endswith("\n") else None
+        entered = self._keys.endswith("\n") and not keys
+        line = _edited(self._keys + keys)
+        self._keys = "" if entered else self._keys + keys
+        if self._live:
+            left = round(deadline - time.monotonic())
+            status = f"Waiting {left // 60:2}:{left % 60:02} "
+            room = max(1, _columns(sys.stderr) - len(status) - 1)
+            status += _edited(self._keys)[-room:]
+            if status != self._status:
+                _print_err(f"\r\x1b[J{status}", "")
+            self._status = status
+        return line.replace("&amp;", "&") if entered else None
 
     def wait(self, seconds: float, deadline: float) -> None:
-        """Waits between two polls; Enter opens the page that was shown."""
-        if not (self._live or self._reads or self._cancel):
-            time.sleep(seconds)
-            return
+        """Wait between two polls; Enter opens the page that was shown."""
         end = time.monotonic() + seconds
+        step = 0.2 if self._live or self._reads or self._cancel else seconds
         while (left := end - time.monotonic()) > 0:
-            entered = self.poll_line(deadline) is not None and self._url
-            if entered and not _open_browser(self._url):
+            entered = self.poll_line(deadline) is not None
+            if entered and self._url and not _open_browser(self._url):
                 self.say("No browser starts here: open the page yourself.")
-            time.sleep(min(0.2, left))
+            time.sleep(min(step, left))
 
     def say(self, text: str) -> None:
-        """Print a line above the countdown, if a person is there to read it."""
-        if self._live or self._reads:
-            self.end()
-            self._print(text)
+        """Print lines, broken at words to the width of a terminal; a URL or a command stays whole.
 
-    def _print(self, text: str) -> None:
-        """Break the lines at words, as wide as the terminal; a URL or a command stays whole."""
+        Nothing is printed for a program that shows the prompt itself.
+        """
         from textwrap import fill
 
+        if self._show:
+            return
+        self.end()
+        width = _columns(sys.stderr) if _is_terminal(sys.stderr) else 1 << 16
         for line in text.split("\n"):
-            folds = _is_terminal(sys.stderr) and not ("\x1b" in line or line.startswith("ssh "))
-            width = _columns(sys.stderr) if folds else 1 << 16
-            _print_err(fill(line, width, break_long_words=False, break_on_hyphens=False))
-
-    def _erase(self, typed: str) -> None:
-        """Clear the countdown and what was typed behind it, on as many rows as they take."""
-        columns = _columns(sys.stderr)
-        lines = (self._shown + typed).split("\n")
-        rows = sum(1 + max(0, len(line) - 1) // columns for line in lines)
-        _print_err(f"\x1b[{rows - 1}A\r\x1b[J" if rows > 1 else "\r\x1b[J", "")
+            whole = "\x1b" in line or line.startswith("ssh ")
+            folded = fill(line, width, break_long_words=False, break_on_hyphens=False)
+            _print_err(line if whole else folded)
 
     def end(self) -> None:
-        """Takes away the countdown, which is no longer true."""
-        if self._shown:
-            self._erase(self._line)
-            self._shown = ""
+        """Clear the countdown."""
+        if self._status:
+            _print_err("\r\x1b[J", "")
+        self._status = ""
 
     def _read_keys(self) -> str:
-        """What was typed since the last call, echoed by the terminal; Enter is a line feed."""
+        """The keys typed since the last call; Enter is a line feed. Echoes them if not live."""
         if sys.platform == "win32":
             import msvcrt
 
             keys = ""
             while msvcrt.kbhit():
-                key = msvcrt.getwch().replace("\r", "\n")
-                if key in "\0\xe0":  # an arrow key, for one: its second half comes next
-                    msvcrt.getwch()
-                    continue
-                msvcrt.putwch(key)
-                keys += key
-                time.sleep(0.05 if key == "\n" else 0)  # the next line of a paste may follow
+                keys += msvcrt.getwch().replace("\r", "\n")
+            if not self._live:
+                _print_err(keys, "")
             return keys
         import select
         import termios
 
-        data = b""
         try:
             if not _is_foreground(self._stdin):
                 return ""
             mode = termios.tcgetattr(self._stdin)
             if mode[3] & termios.ICANON:  # its lines have a limit: 4096 bytes, on macOS 1024
-                self._mode = self._mode or mode
-                changed = [*mode[:3], mode[3] & ~termios.ICANON, *mode[4:]]
-                termios.tcsetattr(self._stdin, termios.TCSANOW, changed)
-            for _ in range(32):  # a paste comes in parts, which follow each other closely
-                if not select.select([self._stdin], [], [], 0.05 if data else 0)[0]:
-                    break
-                part = os.read(self._stdin, 1 << 16)
-                self._reads = bool(part)  # else the terminal is gone
-                data += part
+                self._mode = [*mode]
+                mode[3] &= ~(termios.ICANON | termios.ECHO * self._live)
+                termios.tcsetattr(self._stdin, termios.TCSANOW, mode)
+            if not select.select([self._stdin], [], [], 0)[0]:
+                return ""
+            data = os.read(self._stdin, 1 << 16)
         except (OSError, ValueError, termios.error):
-            self._reads = False
-        return data.decode("utf-8", "ignore")
+            data = b""
+        self._reads = bool(data)  # else the terminal is gone
+        return data.decode("ascii", "ignore")
 
 
 # ---- QR code (ISO/IEC 18004) ---------------------------------------------------------------------
