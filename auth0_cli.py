@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
-    from http.server import BaseHTTPRequestHandler
+    from socketserver import ThreadingTCPServer
     from typing import Any, Literal, NoReturn, Protocol, TypedDict, TypeVar, Union
 
     from typing_extensions import TypeGuard, Unpack
@@ -2341,47 +2341,52 @@ _PAGES = {  # by HTTP status
 
 
 def _page(title: str, *texts: str) -> bytes:
-    """The quiet page that a browser is shown: no script, nothing from outside unescaped."""
+    """A quiet page for the browser: no script, no text that is not escaped."""
     from html import escape
 
+    title = escape(title)
+    body = f"<h1>{title}</h1>" + "".join(f"<p>{escape(text)}</p>" for text in texts)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width">'
-        f"<title>{escape(title)}</title><style>{_STYLE}</style></head>"
-        f"<body><main><h1>{escape(title)}</h1>"
-        + "".join(f"<p>{escape(text)}</p>" for text in texts)
-        + "</main></body></html>\n"
+        f'<meta name="viewport" content="width=device-width"><title>{title}</title>'
+        f"<style>{_STYLE}</style></head><body><main>{body}</main></body></html>\n"
     ).encode()
 
 
-def _is_foreign(connection: Any, client: tuple[str, int]) -> bool:
-    """True if another account of this machine made the connection, as far as Linux tells.
+def _is_foreign(connection: Any, peer: tuple[str, int]) -> bool:
+    """Whether Linux lists the peer as a connection of another account of this machine.
 
     Another account can read the URL of the login, and so its `state`, in the process list.
     """
     import re
-    import select
     from contextlib import suppress
-    from socket import inet_aton
+    from socket import IPPROTO_TCP, TCP_INFO, inet_aton
 
-    ends = (client, connection.getsockname())
-    peer, here = (f"{int.from_bytes(inet_aton(h), sys.byteorder):08X}:{p:04X}" for h, p in ends)
     tables = ""
     for name in ("tcp", "tcp6"):  # an IPv6 socket reaches 127.0.0.1 as well
         with suppress(OSError), open(f"/proc/net/{name}", encoding="ascii") as file:
             tables += file.read()
-    found = re.search(rf"{peer} \w*{here}(?: +\S+){{4}} +(\d+) +\d+ +(\d+)", tables)
-    if found:
-        user, inode = found.groups()  # inode 0: the peer has closed it, and root is listed
+    ends = (peer, connection.getsockname())
+    addresses = (f"{int.from_bytes(inet_aton(h), sys.byteorder):08X}:{p:04X}" for h, p in ends)
+    row = re.search(r" \w*".join(addresses) + r"(?: +\S+){4} +(\d+) +\d+ +(\d+)", tables)
+    if row:
+        user, inode = row.groups()  # inode 0: the peer has closed it, and root is listed
         return inode == "0" or user not in ("0", str(os.getuid()), os.environ.get("SUDO_UID"))
-    poll = select.poll()
-    poll.register(connection, select.POLLRDHUP)
-    return bool(tables and poll.poll(0))  # has gone; else it lives in another namespace
+    established = connection.getsockopt(IPPROTO_TCP, TCP_INFO, 1) == b"\1"
+    return bool(tables) and not established  # it has gone; else Linux lists it elsewhere
 
 
-def _make_handler(listener: _Listener) -> type[BaseHTTPRequestHandler]:
-    """The HTTP side of a listener."""
+def _in_background(work: Callable[..., object], *args: object) -> None:
+    """Calls it in a thread that does not keep the process alive."""
+    from threading import Thread
+
+    Thread(target=work, args=args, daemon=True).start()
+
+
+def _make_server(listener: _Listener, port: int) -> ThreadingTCPServer:
+    """The HTTP server of a listener; OSError if the port is busy."""
     from http.server import BaseHTTPRequestHandler
+    from socketserver import ThreadingTCPServer
 
     class Handler(BaseHTTPRequestHandler):
         timeout = 10  # seconds that a connection may stay silent
@@ -2404,106 +2409,93 @@ def _make_handler(listener: _Listener) -> type[BaseHTTPRequestHandler]:
                 self.send_page(303, Location=listener.result_path)
 
         def send_page(self, status: int, page: bytes = b"", **headers: str) -> None:
-            """Sends a page, or that of the status, with the headers that every page has."""
+            """Send a page, or that of the status, with the headers that every page has."""
             page = page or _page(*_PAGES.get(status, _PAGES[404]))
-            headers["Content-Length"] = str(len(page))
             self.send_response_only(status)
-            for name, value in {**_PAGE_HEADERS, **headers}.items():
+            headers = {**_PAGE_HEADERS, "Content-Length": str(len(page)), **headers}
+            for name, value in headers.items():
                 self.send_header(name, value)
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(page)
 
         def send_error(self, code: int, *_: object, **__: object) -> None:
-            """Refuses other methods than GET; HTTP/0.9 and other protocols get no page.
+            """Refuse other methods than GET. HTTP/0.9 and other protocols get no page.
 
-            The words that come with the code may hold parts of the request, and are left out.
+            The message is left out, since it can repeat parts of the request.
             """
             if self.request_version != "HTTP/0.9":
                 self.send_page(405 if code == 501 else code, Allow="GET")
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            """Nothing: a request line holds the code."""
+            """Log nothing: a request line contains the code."""
 
-    return Handler
+    class Server(ThreadingTCPServer):
+        daemon_threads = True  # an idle connection must not delay the end of a login
+        request_queue_size = 128
+        allow_reuse_address = os.name == "posix"  # elsewhere it lets two programs share a port
 
+        def process_request(self, request: Any, client_address: Any) -> None:
+            """Close a connection too many. Another account gets few, for the page 403."""
+            foreign = sys.platform == "linux" and _is_foreign(request, client_address)
+            listener.connections[request] = foreign
+            if len(listener.connections) > (8 if foreign else 64):
+                return self.shutdown_request(request)
+            return super().process_request(request, client_address)
 
-def _in_background(work: Callable[..., object], *args: object) -> None:
-    """Calls it in a thread that does not keep the process alive."""
-    from threading import Thread
+        def shutdown_request(self, request: Any) -> None:
+            """Close a connection, which then no longer counts."""
+            listener.connections.pop(request, None)
+            super().shutdown_request(request)
 
-    Thread(target=work, args=args, daemon=True).start()
+        def handle_error(self, request: object, client_address: object) -> None:
+            """Ignore a connection that breaks."""
+
+    return Server(("127.0.0.1", port), Handler)
 
 
 class _Listener:
     """The loopback end of one login: only a response with its `state` can end the wait.
 
     Any program of this machine can connect (RFC 8252 section 8.3). Every other request gets a
-    short answer in a thread of its own, and changes nothing. As a context manager it tells the
+    short response in a thread of its own, and changes nothing. As a context manager it shows the
     browser how its block ended.
 
     Args:
-        ports: to draw from; a busy one is skipped.
-        program: to which the result page sends the user back.
+        ports: it takes a free one of these, at random.
+        program: the result page sends the user back to it.
 
     Raises:
         ConfigError: every port is busy, or no thread can be started.
     """
 
     def __init__(self, ports: Sequence[int], program: str = "the terminal") -> None:
+        import random
+        from contextlib import suppress
         from secrets import token_urlsafe
         from threading import Event, Semaphore
 
         self._program = program
-
         # Each has 256 bits in 43 characters (RFC 7636 section 7.1).
         self.state, self.nonce, self.code_verifier = (token_urlsafe(32) for _ in range(3))
         self.responses: list[dict[str, str]] = []  # the first one counts
         self.response_arrived, self.result_ready, self.page_shown = Event(), Event(), Semaphore(0)
-        # The result page. Only the senders of the response learn its path.
+        # Only the senders of the response learn the path of the result page.
         self.result, self.result_path = b"", f"/{token_urlsafe(32)}"
         self.connections: dict[Any, bool] = {}  # the open ones; True: of another account
-        self._server = self._bind(ports)
+        self.callback_urls = _callback_urls(ports)
+        for port in random.sample(ports, len(ports)):
+            with suppress(OSError):
+                self._server = _make_server(self, port)
+                break
+        else:
+            raise ConfigError(
+                "every callback port is in use: end the other login, or choose ports with --port "
+                f"and register them as Allowed Callback URLs: {self.callback_urls}"
+            )
         host = f"127.0.0.1:{self._server.server_address[1]}"
         self.host = host.removesuffix(":80")  # as a browser spells it
         self.redirect_uri = f"http://{host}/callback"
-
-    def _bind(self, ports: Sequence[int]) -> Any:
-        import random
-        from socketserver import ThreadingTCPServer
-
-        connections = self.connections
-
-        class Server(ThreadingTCPServer):
-            daemon_threads = True  # an idle connection must not hold the end of a login
-            request_queue_size = 128
-            allow_reuse_address = os.name == "posix"  # elsewhere it lets two programs share a port
-
-            def process_request(self, request: Any, client_address: Any) -> None:
-                """Closes a connection too many. Another account gets few, for the page 403."""
-                foreign = sys.platform == "linux" and _is_foreign(request, client_address)
-                connections[request] = foreign
-                if len(connections) > (8 if foreign else 64):
-                    return self.shutdown_request(request)
-                return super().process_request(request, client_address)
-
-            def shutdown_request(self, request: Any) -> None:
-                """Closes a connection, which then counts no more."""
-                connections.pop(request, None)
-                super().shutdown_request(request)
-
-            def handle_error(self, request: object, client_address: object) -> None:
-                """A connection that breaks is the business of its other end."""
-
-        for port in random.sample(ports, len(ports)):
-            try:
-                return Server(("127.0.0.1", port), _make_handler(self))
-            except OSError:
-                continue
-        raise ConfigError(
-            "every callback port is in use: end the other login, or choose ports with --port and "
-            f"register them as Allowed Callback URLs: {_callback_urls(ports)}"
-        )
 
     def __enter__(self) -> _Listener:
         try:
@@ -2514,13 +2506,13 @@ class _Listener:
         return self
 
     def __exit__(self, kind: object, problem: BaseException | None, trace: object) -> None:
-        """Tells the browser how the block ended, and waits a moment until it shows that."""
+        """Send the browser a page with the result, and wait a moment until it is there."""
         try:
             texts = ["You are logged in"]
             if problem:
-                # The text of any other error may hold a secret.
-                said = str(problem) if isinstance(problem, Auth0Error) else "the login was stopped"
-                texts = ["You are not logged in", f"{said[:1].upper()}{said[1:]}."]
+                # The text of any other error can contain a secret.
+                text = str(problem) if isinstance(problem, Auth0Error) else "the login was stopped"
+                texts = ["You are not logged in", f"{text[:1].upper()}{text[1:]}."]
             self.result = _page(*texts, f"Close this page and return to {self._program}.")
             self.result_ready.set()
             end = time.monotonic() + 2
@@ -2531,26 +2523,26 @@ class _Listener:
             self._server.server_close()
 
     def claim(self, response: dict[str, str]) -> bool:
-        """Ends the wait; False if another response has ended it. {} ends it without a response."""
+        """End the wait; False if another response has ended it. {} ends it without a response."""
         self.responses.append(response)  # atomic: of two threads one is the first
         self.response_arrived.set()
         accepted = self.responses[0] == response
         if not (accepted and response):
-            self.page_shown.release()  # nobody is waiting for the result page
+            self.page_shown.release()  # no browser waits for the result page
         return accepted
 
-    def accept_pasted(self, pasted: str) -> bool:
-        """Takes the address that a browser ended on, or its query; False if it is another one."""
-        address = pasted.strip(" \t<>[]()\"'").partition("#")[0]
+    def accept_pasted(self, address: str) -> bool:
+        """Accept the address that a browser ended on, or its query; False for another address."""
+        address = address.strip(" \t<>[]()\"'").partition("#")[0]
         accepted = self.accept_response(address.partition("?")[2] or address) == 303
         if accepted:
-            self.page_shown.release()  # nobody waits, either
+            self.page_shown.release()  # no browser waits for the result page
         return accepted
 
     def accept_response(self, query: str) -> int:
-        """Ends the wait with the first response to this attempt (RFC 6749 section 4.1.2).
+        """End the wait with the first authorization response (RFC 6749 section 4.1.2).
 
-        Returns the HTTP status: 303; for a query that is no response 400; after another one 410.
+        Returns the HTTP status: 303; 400 if it is no response to this login; 410 after another one.
         """
         from hmac import compare_digest
         from urllib.parse import parse_qsl
@@ -2558,10 +2550,11 @@ class _Listener:
         pairs = parse_qsl(query, keep_blank_values=True, errors="replace")
         used = [pair for pair in pairs if pair[0] in _RESPONSE_PARAMETERS]
         response = dict(used)
-        state = response.get("state", "").encode("utf-8", "replace")
-        if not compare_digest(state, self.state.encode()) or len(response) != len(used):
+        if len(response) != len(used):  # a parameter occurs twice
             return 400
-        code, error = response.get("code", ""), response.get("error")
+        state, code, error = (response.get(name, "") for name in ("state", "code", "error"))
+        if not compare_digest(state.encode("utf-8", "replace"), self.state.encode()):
+            return 400
         if bool(code) == bool(error) or "\ufffd" in code:  # bytes that no server has issued
             return 400
         return 303 if self.claim(response) else 410
@@ -2571,29 +2564,57 @@ class _Listener:
 
 
 def _check_response(response: Mapping[str, str], issuer: str) -> None:
-    """Raises the error that a response with the right `state` holds, if it has no code."""
+    """Raise the error that an authorization response with the right `state` reports."""
     if response.get("iss", issuer) != issuer:  # RFC 9207 section 2.4
-        raise LoginFailed(
-            f"the browser's response comes from {_printable(response['iss'], 80)}, not from "
-            f"{issuer}: the login was stopped; start it again"
-        )
+        sender = _printable(response["iss"], 80)
+        raise LoginFailed(f"the response is from {sender}, not from {issuer}: log in again")
     if not response.get("code"):
         error = _printable(response["error"], 60)
-        said = _printable(response.get("error_description", ""))
-        what = _with_hint(error, said, "log in again, or ask an administrator of the tenant")
+        description = _printable(response.get("error_description", ""))
+        what = _with_hint(error, description, "log in again, or ask an administrator of the tenant")
         kind = NetworkError if error in _OVERLOADED else LoginFailed
         raise kind(f"the login was refused {what}", error)
 
 
+def _wait_for_response(
+    listener: _Listener, timeout: float, prompt: _Prompt, can_use_code: bool
+) -> dict[str, str] | None:
+    """The authorization response, from the browser or pasted; None if the user types `c`."""
+    urls = listener.callback_urls
+    if "PORT" in urls:  # Auth0 compares the port
+        urls = f"{listener.redirect_uri}, or better the URLs of fixed ports, given with --port"
+    register = (
+        'if the browser showed "Unknown client", correct the client id; if it showed "Callback URL '
+        'mismatch", register this line under Allowed Callback URLs (Dashboard > the application > '
+        f"Settings): {urls}"
+    )
+    start = time.monotonic()
+    hint_at = start + 45
+    while not listener.responses:
+        now = time.monotonic()
+        if now >= start + timeout and listener.claim({}):
+            raise LoginFailed(f"no response from the browser within {timeout:.0f} s: {register}")
+        line = prompt.poll_line(start + timeout)
+        if can_use_code and line and line.lower() in ("c", "code"):
+            if listener.claim({}):
+                prompt.say("Stopped waiting for the page above.\n")
+                return None
+        elif line and not listener.accept_pasted(line):
+            prompt.say("That is not the address that this login ended on: copy it whole.")
+        if now >= hint_at:
+            hint_at = start + timeout
+            code = "\nOr type c and Enter to use a code on another device." * can_use_code
+            prompt.say(f"No page has come back yet: {register}{code}")
+        # A longer wait could not be interrupted on Windows.
+        listener.response_arrived.wait(min(0.25, start + timeout - now))
+    prompt.end()
+    return listener.responses[0]
+
+
 def _browser_login(
-    tenant: _Tenant,
-    wanted: Form,
-    listener: _Listener,
-    ports: Sequence[int],
-    timeout: float,
-    prompt: _Prompt,
+    tenant: _Tenant, parameters: Form, listener: _Listener, timeout: float, prompt: _Prompt
 ) -> Json | None:
-    """The authorization code grant with PKCE: returns the token response.
+    """The token response of the authorization code grant with PKCE.
 
     None if the user prefers a device code.
     """
@@ -2607,7 +2628,7 @@ def _browser_login(
         "nonce": listener.nonce,
         "code_challenge": _b64url(sha256(listener.code_verifier.encode("ascii")).digest()),
         "code_challenge_method": "S256",
-        **{name: value for name, value in wanted.items() if value is not None},
+        **{name: value for name, value in parameters.items() if value is not None},
     }
     event = {
         "event": "authorize",
@@ -2615,39 +2636,11 @@ def _browser_login(
         "redirect_uri": listener.redirect_uri,
         "expires_in": int(timeout),
     }
-    can_use_code = wanted["organization"] is None
-    urls = _callback_urls(ports)
-    if 0 in ports:  # Auth0 compares the port
-        urls = f"{listener.redirect_uri}, or better the URLs of fixed ports, given with --port"
-    register = (
-        'if the browser showed "Unknown client", correct the client id; if it showed '
-        '"Callback URL mismatch", register this line under Allowed '
-        f"Callback URLs (Dashboard > the application > Settings): {urls}"
-    )
+    can_use_code = parameters["organization"] is None
     prompt.show(event, can_use_code)
-    deadline = time.monotonic() + timeout
-    hint_at = timeout - 45  # seconds that are left when no page has come for a while
-    while not listener.responses:
-        left = deadline - time.monotonic()
-        if left <= 0 and listener.claim({}):
-            raise LoginFailed(
-                f"no response came from the browser within {timeout:.0f} s: {register}"
-            )
-        typed = prompt.poll_line(deadline)
-        if typed and typed.strip().lower() in ("c", "code") and can_use_code:
-            if listener.claim({}):
-                prompt.say("Stopped waiting for the page above.\n")
-                return None
-        elif typed and not listener.accept_pasted(typed):
-            prompt.say("That is not the address that this login ended on: copy it whole.")
-        if left < hint_at:
-            hint_at = 0
-            code = "\nOr type c and Enter to use a code on another device."
-            prompt.say(f"No page has come back yet: {register}{code * can_use_code}")
-        # A longer wait could not be interrupted on Windows.
-        listener.response_arrived.wait(min(0.25, left))
-    prompt.end()
-    response = listener.responses[0]
+    response = _wait_for_response(listener, timeout, prompt, can_use_code)
+    if response is None:
+        return None
     _check_response(response, tenant.issuer)
     form = {
         "grant_type": "authorization_code",
@@ -3410,7 +3403,7 @@ class _Logins(_Settings):
                 host = (self._arguments["login_command"] or "").split()[:1]
                 program = _printable(host[0], 60) if host else "the terminal"
                 with _Listener(ports, program) as listener:  # its end tells the browser the result
-                    answered = _browser_login(tenant, wanted, listener, ports, timeout, prompt)
+                    answered = _browser_login(tenant, wanted, listener, timeout, prompt)
                     if answered:  # else the user prefers a code
                         return self._create_session(stored, wanted, answered, listener.nonce)
             response = _device_login(tenant, wanted, timeout, prompt)
