@@ -2656,30 +2656,22 @@ def _browser_login(
 
 def _checked_url(value: object) -> str:
     """A URL of the server that may be shown and opened: https, or http to this machine."""
-    from urllib.parse import urlsplit
+    import re
 
-    url = str(value)
-    usable = _is_token(value) and len(url) <= 2048
-    usable = usable and set(url).isdisjoint('@"<>\\^`{|}')  # but for user info none is legal
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        local = parts.scheme == "http" and _is_loopback(f"[{host}]" if ":" in host else host)
-        if usable and host and (local or parts.scheme == "https"):
-            return url
-    except ValueError:
-        pass
+    host = r"(https://[\w.-]+|http://(127\.0\.0\.1|localhost|\[::1\]))(:\d+)?"
+    if _is_token(value) and re.fullmatch(host + r'([/?#][^@"<>\\^`{|}]{,2000})?', str(value)):
+        return str(value)
     raise _malformed("holds a verification_uri that is no https address")
 
 
 _PENDING: Json = {  # a pending login: the schema that a stored one is checked against
     "device_code": None,
-    "prompt": {},
-    "interval": 0,
-    "polled_at": 0,
-    "wait": 0,
-    "expires_at": 0,
-    "wanted": {},
+    "prompt": {},  # for the user, as `login --json` prints it
+    "interval": 0,  # seconds between two polls
+    "polled_at": 0,  # epoch seconds of the last response
+    "wait": 0,  # seconds from then until the next poll
+    "expires_at": 0,  # epoch seconds
+    "wanted": {},  # the parameters of the request, added when it is stored
 }
 
 
@@ -2689,55 +2681,51 @@ def _is_grant_off(problem: OAuthError) -> bool:
 
 
 def _device_error(problem: OAuthError) -> Auth0Error:
-    code, said = problem.error or "", problem.description
+    """The error to raise for one of a device login (section 3.5)."""
+    code, description = problem.error or "", problem.description
     if code in ("expired_token", "invalid_grant"):
         return LoginFailed("the code has expired or was used: log in again", code)
-    if code == "access_denied" and said.lower() != "unauthorized":
-        what = _with_hint(code, said, "log in again to be asked once more")
+    if code == "access_denied" and description.lower() != "unauthorized":
+        what = _with_hint(code, description, "log in again to be asked once more")
         return LoginFailed(f"the login was refused {what}", code)
     if _is_grant_off(problem):
         what = (
-            f"Auth0 refused the device flow ({code}: {said}): enable the grant Device Code "
+            f"Auth0 refused the device flow ({code}: {description}): enable the grant Device Code "
             "(Dashboard > the application > Advanced Settings > Grant Types), or use --flow browser"
         )
-        return OAuthError(what, code, said, problem.status)
+        return OAuthError(what, code, description, problem.status)
     return problem
 
 
-def _request_device_code(tenant: _Tenant, wanted: Form) -> Json:
-    """Starts a device login (section 3.1), as it can be stored until the user has approved.
-
-    device_code: for the polls.
-    prompt: the event for the user, as `login --json` prints it.
-    interval: seconds between two polls.
-    polled_at, wait: epoch seconds of the last response, and seconds until the next poll.
-    expires_at: epoch seconds.
-    """
+def _request_device_code(tenant: _Tenant, parameters: Form) -> Json:
+    """Start a device login (section 3.1). Returns it as `_PENDING` describes."""
     asked_at = time.time()
     try:
-        response = tenant.post("/oauth/device/code", wanted, "always")
+        response = tenant.post("/oauth/device/code", parameters, "always")
     except OAuthError as problem:
         raise _device_error(problem) from None
-    response = {"interval": 5, "expires_in": 900, **response}
-    user_code = response.get("user_code")
+    user_code, device_code = response.get("user_code"), response.get("device_code")
     if not user_code or _printable(user_code, 64) != user_code:
         raise _malformed("holds no user_code that can be shown")
-    if not _is_token(response.get("device_code")):
+    if not _is_token(device_code):
         raise _malformed("holds no device_code")
-    plain = _checked_url(response.get("verification_uri"))
-    complete = _checked_url(response.get("verification_uri_complete") or plain)
-    if not _is_number(response["interval"]) or response["interval"] < 0:
+    page = _checked_url(response.get("verification_uri"))
+    interval = response.get("interval", 5)
+    if not _is_number(interval) or interval < 0:
         raise _malformed("holds an interval that is no number of seconds")
-    lifetime, interval = _lifetime(response["expires_in"]), min(max(response["interval"], 1), 300)
+    interval = min(max(interval, 1), 300)
+    lifetime = _lifetime(response.get("expires_in", 900))
     prompt = {
         "event": "device_code",
         "user_code": user_code,
-        "verification_uri": plain,
-        "verification_uri_complete": complete,
+        "verification_uri": page,
+        "verification_uri_complete": _checked_url(
+            response.get("verification_uri_complete") or page
+        ),
         "expires_in": int(lifetime),
     }
     return {
-        "device_code": response["device_code"],
+        "device_code": device_code,
         "prompt": prompt,
         "interval": interval,
         "polled_at": time.time(),
@@ -2766,30 +2754,29 @@ def _poll_device_code(tenant: _Tenant, pending: Json) -> Json | None:
         pending["polled_at"] = time.time()
 
 
-def _device_login(tenant: _Tenant, wanted: Form, timeout: float, prompt: _Prompt) -> Json:
-    """The device authorization grant: shows the code, then polls until the user has answered."""
-    pending = _request_device_code(tenant, wanted)
+def _device_login(tenant: _Tenant, parameters: Form, timeout: float, prompt: _Prompt) -> Json:
+    """The token response of the device authorization grant."""
+    pending = _request_device_code(tenant, parameters)
     lifetime = pending["prompt"]["expires_in"]
-    event = {**pending["prompt"], "expires_in": int(min(lifetime, timeout))}
-    deadline = time.monotonic() + event["expires_in"]
-    prompt.show(event)
+    seconds = int(min(lifetime, timeout))
+    prompt.show({**pending["prompt"], "expires_in": seconds})
+    deadline = time.monotonic() + seconds
     hint_shown = False
     while True:
         left, wait = deadline - time.monotonic(), pending["wait"]
-        prompt.wait(max(0.0, min(CLOCK_MARGIN * wait, left)), deadline)
+        prompt.wait(min(CLOCK_MARGIN * wait, left), deadline)
         if left < wait:
             if timeout < lifetime:
                 raise LoginFailed(f"nobody approved the login within {timeout:.0f} s: log in again")
             raise LoginFailed("the code has expired: log in again", "expired_token")
         try:
             response = _poll_device_code(tenant, pending)
+            if response:
+                return response
         except NetworkError as problem:
             if not hint_shown:
-                hint_shown = True
                 prompt.say(f"{problem}. Still trying until the code expires.")
-            continue
-        if response:
-            return response
+            hint_shown = True
 
 
 # ---- Settings ------------------------------------------------------------------------------------
