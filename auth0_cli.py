@@ -3950,9 +3950,9 @@ def get_token(
 # ---- Browsers ------------------------------------------------------------------------------------
 
 # Commands that open a page on a desktop, best first.
-_BROWSERS = (
+_OPENERS = (
     "wslview;xdg-open;gio open;kfmclient openURL;x-www-browser;firefox;google-chrome;chromium"
-).split(";")
+)
 _TEXT_BROWSERS = "www-browser links links2 elinks lynx w3m browsh carbonyl".split()
 _WINDOWS_BROWSER = ["the default browser"]  # not a command: `_start_file` opens it
 
@@ -3966,7 +3966,8 @@ def _find_browsers() -> list[list[str]]:
     from shlex import split
     from shutil import which
 
-    desktop = _BROWSERS if any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY"))) else ["wslview"]
+    has_display = any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
+    desktop = _OPENERS.split(";") if has_display else ["wslview"]
     system = {"darwin": ["/usr/bin/open"], "win32": []}.get(sys.platform, desktop)
     found: list[list[str]] = []
     for entry in [*os.environ.get("BROWSER", "").split(os.pathsep), *system]:
@@ -3988,10 +3989,9 @@ def _has_local_display() -> bool:
         return False
     if sys.platform in ("win32", "darwin"):
         return True
-    if os.path.exists("/.dockerenv") or os.path.exists("/run/.containerenv"):
-        return False
+    in_container = os.path.exists("/.dockerenv") or os.path.exists("/run/.containerenv")
     shown = "DISPLAY WAYLAND_DISPLAY WSL_DISTRO_NAME BROWSER".split()
-    return any(map(os.environ.get, shown))
+    return not in_container and any(map(os.environ.get, shown))
 
 
 def _start_file(url: str) -> None:
@@ -4034,10 +4034,11 @@ def _open_browser(url: str) -> bool:
                 env=environ,
                 start_new_session=True,  # so that Ctrl-C here does not end the browser
             )
-            if process.wait(1) == 0:
-                return True
         except (OSError, RuntimeError):  # the latter in an isolated subinterpreter
             continue
+        try:
+            if process.wait(1) == 0:
+                return True
         except TimeoutExpired:  # it is the browser itself
             _in_background(process.wait)
             return True
@@ -4300,40 +4301,33 @@ class _Prompt:
 
 # ---- QR code (ISO/IEC 18004) ---------------------------------------------------------------------
 
-# Versions 1 to 5 at level L (table 9): number of data codewords, and the generator polynomial
-# without its leading 1 (annex A), one coefficient for each error correction codeword.
-_QR_VERSIONS = (
-    (19, "7f7a9aa40b4475"),
-    (34, "d8c29f6fc75e5f719dc1"),
-    (55, "1dc46fa3704a0a69698b849720861a"),
-    (80, "98b9f0056f6306dc70964524bb16e4c67979a5ae"),
-    (108, "f633b7048862c7984d38ce189128d175e92a87444690924d2b5e"),
-)
+# Level L (table 9): the version, its number of data codewords and of error correction codewords.
+_QR_VERSIONS = ((1, 19, 7), (2, 34, 10), (3, 55, 15), (4, 80, 20), (5, 108, 26))
 _QR_FORMAT = 0x77C4  # the format information of level L and mask 0 (table C.1)
 
 
 def _qr_times(a: int, b: int) -> int:
     """The product in the field of 256 elements (section 7.5.2)."""
-    product = 0
-    while b:
-        product ^= a * (b & 1)
-        a, b = (a << 1) ^ (a >> 7) * 0x11D, b >> 1
-    return product
+    return a * (b & 1) ^ _qr_times((a << 1) ^ (a >> 7) * 0x11D, b >> 1) if b else 0
 
 
 def _qr_codewords(data: bytes) -> tuple[int, bytes]:
     """The version, and the codewords in byte mode (sections 7.4.5 and 7.5.2)."""
-    for version, (size, generator) in enumerate(_QR_VERSIONS, 1):
-        if len(data) + 2 <= size:
-            # The digits of the mode, the length, the data and the terminator; then padding.
-            words = (bytes.fromhex(f"4{len(data):02x}{data.hex()}0") + b"\xec\x11" * size)[:size]
-            rest = bytes(len(generator) // 2)  # of the division by the generator polynomial
-            for word in words:
-                factor = word ^ rest[0]
-                terms = (_qr_times(term, factor) for term in bytes.fromhex(generator))
-                rest = bytes(a ^ b for a, b in zip(rest[1:] + b"\0", terms))
-            return version, words + rest
-    raise ValueError("too long for a QR code of version 5")
+    fitting = [row for row in _QR_VERSIONS if len(data) + 2 <= row[1]]
+    if not fitting:
+        raise ValueError("too long for a QR code of version 5")
+    version, size, degree = fitting[0]
+    # The digits of the mode, the length, the data and the terminator; then padding.
+    words = (bytes.fromhex(f"4{len(data):02x}{data.hex()}0") + b"\xec\x11" * size)[:size]
+    generator, root = [1], 1  # the polynomial whose roots are the powers of 2 (annex A)
+    for _ in range(degree):
+        generator = [a ^ _qr_times(b, root) for a, b in zip([*generator, 0], [0, *generator])]
+        root = _qr_times(root, 2)
+    rest = [0] * degree  # of the division by it
+    for word in words:
+        shifted = zip([*rest[1:], 0], generator[1:])
+        rest = [a ^ _qr_times(word ^ rest[0], b) for a, b in shifted]
+    return version, words + bytes(rest)
 
 
 def _qr_symbol(version: int, words: bytes) -> list[list[int]]:
