@@ -2522,24 +2522,21 @@ class _Listener:
             self._server.shutdown()
             self._server.server_close()
 
-    def claim(self, response: dict[str, str]) -> bool:
+    def claim(self, response: dict[str, str], by_browser: bool = False) -> bool:
         """End the wait; False if another response has ended it. {} ends it without a response."""
         self.responses.append(response)  # atomic: of two threads one is the first
         self.response_arrived.set()
         accepted = self.responses[0] == response
-        if not (accepted and response):
+        if not (accepted and by_browser):
             self.page_shown.release()  # no browser waits for the result page
         return accepted
 
     def accept_pasted(self, address: str) -> bool:
         """Accept the address that a browser ended on, or its query; False for another address."""
         address = address.strip(" \t<>[]()\"'").partition("#")[0]
-        accepted = self.accept_response(address.partition("?")[2] or address) == 303
-        if accepted:
-            self.page_shown.release()  # no browser waits for the result page
-        return accepted
+        return self.accept_response(address.partition("?")[2] or address, by_browser=False) == 303
 
-    def accept_response(self, query: str) -> int:
+    def accept_response(self, query: str, by_browser: bool = True) -> int:
         """End the wait with the first authorization response (RFC 6749 section 4.1.2).
 
         Returns the HTTP status: 303; 400 if it is no response to this login; 410 after another one.
@@ -2557,7 +2554,7 @@ class _Listener:
             return 400
         if bool(code) == bool(error) or "\ufffd" in code:  # bytes that no server has issued
             return 400
-        return 303 if self.claim(response) else 410
+        return 303 if self.claim(response, by_browser) else 410
 
 
 # ---- Browser flow (RFC 6749 section 4.1, RFC 7636) -----------------------------------------------
@@ -4223,8 +4220,8 @@ class _Prompt:
         if self._cancel and self._cancel.is_set():
             raise LoginFailed("the login was cancelled by the program: start it again", "cancelled")
         keys = self._read_keys() if self._reads else ""
+        line = _edited(self._keys)
         entered = self._keys.endswith("\n") and not keys
-        line = _edited(self._keys + keys)
         self._keys = "" if entered else self._keys + keys
         if self._live:
             left = round(deadline - time.monotonic())
