@@ -5652,8 +5652,8 @@ class TestLibrary:
         tenant.device_interval = 60
         cancel, prompts = threading.Event(), queue.Queue()
         with ThreadPoolExecutor(1) as pool:
-            options = {"show": prompts.put, "cancel": cancel, "open_browser": False}
-            login = pool.submit(auth0.login, flow=flow, **options)
+            options = {"show": prompts.put, "cancel": cancel, "timeout": 20}
+            login = pool.submit(auth0.login, flow=flow, open_browser=False, **options)
             prompt = prompts.get(timeout=10)
             cancel.set()
             with pytest.raises(LoginFailed, match="cancelled") as caught:
