@@ -2707,6 +2707,7 @@ def _request_device_code(tenant: _Tenant, parameters: Form) -> Json:
     if not _is_token(device_code):
         raise _malformed("holds no device_code")
     page = _checked_url(response.get("verification_uri"))
+    complete = _checked_url(response.get("verification_uri_complete") or page)
     interval = response.get("interval", 5)
     if not _is_number(interval) or interval < 0:
         raise _malformed("holds an interval that is no number of seconds")
@@ -2716,9 +2717,7 @@ def _request_device_code(tenant: _Tenant, parameters: Form) -> Json:
         "event": "device_code",
         "user_code": user_code,
         "verification_uri": page,
-        "verification_uri_complete": _checked_url(
-            response.get("verification_uri_complete") or page
-        ),
+        "verification_uri_complete": complete,
         "expires_in": int(lifetime),
     }
     return {
