@@ -2590,7 +2590,9 @@ def _wait_for_response(
     while not listener.responses:
         now = time.monotonic()
         if now >= start + timeout and listener.claim({}):
-            raise LoginFailed(f"no response from the browser within {timeout:.0f} s: {register}")
+            raise LoginFailed(
+                f"no response came from the browser within {timeout:.0f} s: {register}"
+            )
         line = prompt.poll_line(start + timeout)
         if can_use_code and line and line.lower() in ("c", "code"):
             if listener.claim({}):
