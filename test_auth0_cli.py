@@ -4136,6 +4136,25 @@ class TestTerminal:
         screen.finish()
         assert cli.status()
 
+    def test_an_escape_sequence_that_comes_in_two_parts_is_no_text(self, cli, tenant):
+        screen = Screen(cli, *self.browser)
+        url = screen.until(r"\n(http://127\.0\.0\.1:\d+/authorize\?\S+)\n")[1]
+        start, code, end = callback_of(tenant, url).partition("code=")
+        screen.type(f"{start}\x1b[2")
+        screen.until(r"Waiting .*\?2")  # the first part has been read
+        screen.type(f"00~{code}{end}\n")
+        screen.finish()
+        assert cli.status()
+
+    def test_a_line_that_is_typed_is_shown_on_one_row(self, cli):
+        screen = Screen(cli, *self.browser, columns=50)
+        screen.until("Waiting")
+        screen.type("x" * 200 + "END")
+        screen.until("xEND")
+        screen.type("\x03")
+        rows = re.findall(r"\x1b\[J(Waiting [^\r\n]*)", screen.finish(130))
+        assert max(map(len, rows)) == 49
+
     def test_an_address_copied_from_a_page_s_source_is_read(self, cli, tenant):
         screen = Screen(cli, *self.browser)
         url = screen.until(r"\n(http://127\.0\.0\.1:\d+/authorize\?\S+)\n")[1]
