@@ -2373,11 +2373,11 @@ def _is_foreign(connection: Any, peer: tuple[str, int]) -> bool:
         user, inode = row.groups()  # inode 0: the peer has closed it, and root is listed
         return inode == "0" or user not in ("0", str(os.getuid()), os.environ.get("SUDO_UID"))
     established = connection.getsockopt(IPPROTO_TCP, TCP_INFO, 1) == b"\1"
-    return bool(tables) and not established  # it has gone; else Linux lists it elsewhere
+    return bool(tables) and not established  # it has gone; else it is of another kernel
 
 
 def _in_background(work: Callable[..., object], *args: object) -> None:
-    """Calls it in a thread that does not keep the process alive."""
+    """Call it in a thread that does not keep the process alive."""
     from threading import Thread
 
     Thread(target=work, args=args, daemon=True).start()
@@ -2568,9 +2568,9 @@ def _check_response(response: Mapping[str, str], issuer: str) -> None:
     if not response.get("code"):
         error = _printable(response["error"], 60)
         description = _printable(response.get("error_description", ""))
-        what = _with_hint(error, description, "log in again, or ask an administrator of the tenant")
+        hint = _with_hint(error, description, "log in again, or ask an administrator of the tenant")
         kind = NetworkError if error in _OVERLOADED else LoginFailed
-        raise kind(f"the login was refused {what}", error)
+        raise kind(f"the login was refused {hint}", error)
 
 
 def _wait_for_response(
@@ -2685,14 +2685,14 @@ def _device_error(problem: OAuthError) -> Auth0Error:
     if code in ("expired_token", "invalid_grant"):
         return LoginFailed("the code has expired or was used: log in again", code)
     if code == "access_denied" and description.lower() != "unauthorized":
-        what = _with_hint(code, description, "log in again to be asked once more")
-        return LoginFailed(f"the login was refused {what}", code)
+        hint = _with_hint(code, description, "log in again to be asked once more")
+        return LoginFailed(f"the login was refused {hint}", code)
     if _is_grant_off(problem):
-        what = (
+        message = (
             f"Auth0 refused the device flow ({code}: {description}): enable the grant Device Code "
             "(Dashboard > the application > Advanced Settings > Grant Types), or use --flow browser"
         )
-        return OAuthError(what, code, description, problem.status)
+        return OAuthError(message, code, description, problem.status)
     return problem
 
 
@@ -3988,8 +3988,8 @@ def _has_local_display() -> bool:
     if sys.platform in ("win32", "darwin"):
         return True
     in_container = os.path.exists("/.dockerenv") or os.path.exists("/run/.containerenv")
-    shown = "DISPLAY WAYLAND_DISPLAY WSL_DISTRO_NAME BROWSER".split()
-    return not in_container and any(map(os.environ.get, shown))
+    signs = "DISPLAY WAYLAND_DISPLAY WSL_DISTRO_NAME BROWSER".split()
+    return not in_container and any(map(os.environ.get, signs))
 
 
 def _start_file(url: str) -> None:
@@ -4361,7 +4361,7 @@ def _qr_symbol(version: int, words: bytes) -> list[list[int]]:
     for i, place in enumerate((*range(6), 7, 8, *range(-7, 0))):
         grid[place][8] = _QR_FORMAT >> i & 1
         grid[8][place] = _QR_FORMAT >> 14 - i & 1
-    grid[8][-8] = grid[8][8]  # which the two copies have in common
+    grid[8][-8] = grid[8][8]  # both copies share this module
     return grid
 
 
