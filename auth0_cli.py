@@ -2373,7 +2373,7 @@ def _is_foreign(connection: Any, peer: tuple[str, int]) -> bool:
         user, inode = row.groups()  # inode 0: the peer has closed it, and root is listed
         return inode == "0" or user not in ("0", str(os.getuid()), os.environ.get("SUDO_UID"))
     established = connection.getsockopt(IPPROTO_TCP, TCP_INFO, 1) == b"\1"
-    return bool(tables) and not established  # it has gone; else it is of another kernel
+    return bool(tables) and not established  # it has gone; one outside Linux (WSL) is never listed
 
 
 def _in_background(work: Callable[..., object], *args: object) -> None:
