@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
-    from http.server import BaseHTTPRequestHandler
+    from socketserver import ThreadingTCPServer
     from typing import Any, Literal, NoReturn, Protocol, TypedDict, TypeVar, Union
 
     from typing_extensions import TypeGuard, Unpack
@@ -2192,47 +2192,52 @@ _PAGES = {  # by HTTP status
 
 
 def _page(title: str, *texts: str) -> bytes:
-    """The quiet page that a browser is shown: no script, nothing from outside unescaped."""
+    """A quiet page for the browser: no script, no text that is not escaped."""
     from html import escape
 
+    title = escape(title)
+    body = f"<h1>{title}</h1>" + "".join(f"<p>{escape(text)}</p>" for text in texts)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width">'
-        f"<title>{escape(title)}</title><style>{_STYLE}</style></head>"
-        f"<body><main><h1>{escape(title)}</h1>"
-        + "".join(f"<p>{escape(text)}</p>" for text in texts)
-        + "</main></body></html>\n"
+        f'<meta name="viewport" content="width=device-width"><title>{title}</title>'
+        f"<style>{_STYLE}</style></head><body><main>{body}</main></body></html>\n"
     ).encode()
 
 
-def _is_foreign(connection: Any, client: tuple[str, int]) -> bool:
-    """True if another account of this machine made the connection, as far as Linux tells.
+def _is_foreign(connection: Any, peer: tuple[str, int]) -> bool:
+    """Whether Linux lists the peer as a connection of another account of this machine.
 
     Another account can read the URL of the login, and so its `state`, in the process list.
     """
     import re
-    import select
     from contextlib import suppress
-    from socket import inet_aton
+    from socket import IPPROTO_TCP, TCP_INFO, inet_aton
 
-    ends = (client, connection.getsockname())
-    peer, here = (f"{int.from_bytes(inet_aton(h), sys.byteorder):08X}:{p:04X}" for h, p in ends)
     tables = ""
     for name in ("tcp", "tcp6"):  # an IPv6 socket reaches 127.0.0.1 as well
         with suppress(OSError), open(f"/proc/net/{name}", encoding="ascii") as file:
             tables += file.read()
-    found = re.search(rf"{peer} \w*{here}(?: +\S+){{4}} +(\d+) +\d+ +(\d+)", tables)
-    if found:
-        user, inode = found.groups()  # inode 0: the peer has closed it, and root is listed
+    ends = (peer, connection.getsockname())
+    addresses = (f"{int.from_bytes(inet_aton(h), sys.byteorder):08X}:{p:04X}" for h, p in ends)
+    row = re.search(r" \w*".join(addresses) + r"(?: +\S+){4} +(\d+) +\d+ +(\d+)", tables)
+    if row:
+        user, inode = row.groups()  # inode 0: the peer has closed it, and root is listed
         return inode == "0" or user not in ("0", str(os.getuid()), os.environ.get("SUDO_UID"))
-    poll = select.poll()
-    poll.register(connection, select.POLLRDHUP)
-    return bool(tables and poll.poll(0))  # has gone; else it lives in another namespace
+    established = connection.getsockopt(IPPROTO_TCP, TCP_INFO, 1) == b"\1"
+    return bool(tables) and not established  # it has gone; one outside Linux (WSL) is never listed
 
 
-def _make_handler(listener: _Listener) -> type[BaseHTTPRequestHandler]:
-    """The HTTP side of a listener."""
+def _in_background(work: Callable[..., object], *args: object) -> None:
+    """Call it in a thread that does not keep the process alive."""
+    from threading import Thread
+
+    Thread(target=work, args=args, daemon=True).start()
+
+
+def _make_server(listener: _Listener, port: int) -> ThreadingTCPServer:
+    """The HTTP server of a listener; OSError if the port is busy."""
     from http.server import BaseHTTPRequestHandler
+    from socketserver import ThreadingTCPServer
 
     class Handler(BaseHTTPRequestHandler):
         timeout = 10  # seconds that a connection may stay silent
@@ -2255,106 +2260,93 @@ def _make_handler(listener: _Listener) -> type[BaseHTTPRequestHandler]:
                 self.send_page(303, Location=listener.result_path)
 
         def send_page(self, status: int, page: bytes = b"", **headers: str) -> None:
-            """Sends a page, or that of the status, with the headers that every page has."""
+            """Send a page, or that of the status, with the headers that every page has."""
             page = page or _page(*_PAGES.get(status, _PAGES[404]))
-            headers["Content-Length"] = str(len(page))
             self.send_response_only(status)
-            for name, value in {**_PAGE_HEADERS, **headers}.items():
+            headers = {**_PAGE_HEADERS, "Content-Length": str(len(page)), **headers}
+            for name, value in headers.items():
                 self.send_header(name, value)
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(page)
 
         def send_error(self, code: int, *_: object, **__: object) -> None:
-            """Refuses other methods than GET; HTTP/0.9 and other protocols get no page.
+            """Refuse other methods than GET. HTTP/0.9 and other protocols get no page.
 
-            The words that come with the code may hold parts of the request, and are left out.
+            The message is left out, since it can repeat parts of the request.
             """
             if self.request_version != "HTTP/0.9":
                 self.send_page(405 if code == 501 else code, Allow="GET")
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            """Nothing: a request line holds the code."""
+            """Log nothing: a request line contains the code."""
 
-    return Handler
+    class Server(ThreadingTCPServer):
+        daemon_threads = True  # an idle connection must not delay the end of a login
+        request_queue_size = 128
+        allow_reuse_address = os.name == "posix"  # elsewhere it lets two programs share a port
 
+        def process_request(self, request: Any, client_address: Any) -> None:
+            """Close a connection too many. Another account gets few, for the page 403."""
+            foreign = sys.platform == "linux" and _is_foreign(request, client_address)
+            listener.connections[request] = foreign
+            if len(listener.connections) > (8 if foreign else 64):
+                return self.shutdown_request(request)
+            return super().process_request(request, client_address)
 
-def _in_background(work: Callable[..., object], *args: object) -> None:
-    """Calls it in a thread that does not keep the process alive."""
-    from threading import Thread
+        def shutdown_request(self, request: Any) -> None:
+            """Close a connection, which then no longer counts."""
+            listener.connections.pop(request, None)
+            super().shutdown_request(request)
 
-    Thread(target=work, args=args, daemon=True).start()
+        def handle_error(self, request: object, client_address: object) -> None:
+            """Ignore a connection that breaks."""
+
+    return Server(("127.0.0.1", port), Handler)
 
 
 class _Listener:
     """The loopback end of one login: only a response with its `state` can end the wait.
 
     Any program of this machine can connect (RFC 8252 section 8.3). Every other request gets a
-    short answer in a thread of its own, and changes nothing. As a context manager it tells the
+    short response in a thread of its own, and changes nothing. As a context manager it shows the
     browser how its block ended.
 
     Args:
-        ports: to draw from; a busy one is skipped.
-        program: to which the result page sends the user back.
+        ports: it takes a free one of these, at random.
+        program: the result page sends the user back to it.
 
     Raises:
         ConfigError: every port is busy, or no thread can be started.
     """
 
     def __init__(self, ports: Sequence[int], program: str = "the terminal") -> None:
+        import random
+        from contextlib import suppress
         from secrets import token_urlsafe
         from threading import Event, Semaphore
 
         self._program = program
-
         # Each has 256 bits in 43 characters (RFC 7636 section 7.1).
         self.state, self.nonce, self.code_verifier = (token_urlsafe(32) for _ in range(3))
         self.responses: list[dict[str, str]] = []  # the first one counts
         self.response_arrived, self.result_ready, self.page_shown = Event(), Event(), Semaphore(0)
-        # The result page. Only the senders of the response learn its path.
+        # Only the senders of the response learn the path of the result page.
         self.result, self.result_path = b"", f"/{token_urlsafe(32)}"
         self.connections: dict[Any, bool] = {}  # the open ones; True: of another account
-        self._server = self._bind(ports)
+        self.callback_urls = _callback_urls(ports)
+        for port in random.sample(ports, len(ports)):
+            with suppress(OSError):
+                self._server = _make_server(self, port)
+                break
+        else:
+            raise ConfigError(
+                "every callback port is in use: end the other login, or choose ports with --port "
+                f"and register them as Allowed Callback URLs: {self.callback_urls}"
+            )
         host = f"127.0.0.1:{self._server.server_address[1]}"
         self.host = host.removesuffix(":80")  # as a browser spells it
         self.redirect_uri = f"http://{host}/callback"
-
-    def _bind(self, ports: Sequence[int]) -> Any:
-        import random
-        from socketserver import ThreadingTCPServer
-
-        connections = self.connections
-
-        class Server(ThreadingTCPServer):
-            daemon_threads = True  # an idle connection must not hold the end of a login
-            request_queue_size = 128
-            allow_reuse_address = os.name == "posix"  # elsewhere it lets two programs share a port
-
-            def process_request(self, request: Any, client_address: Any) -> None:
-                """Closes a connection too many. Another account gets few, for the page 403."""
-                foreign = sys.platform == "linux" and _is_foreign(request, client_address)
-                connections[request] = foreign
-                if len(connections) > (8 if foreign else 64):
-                    return self.shutdown_request(request)
-                return super().process_request(request, client_address)
-
-            def shutdown_request(self, request: Any) -> None:
-                """Closes a connection, which then counts no more."""
-                connections.pop(request, None)
-                super().shutdown_request(request)
-
-            def handle_error(self, request: object, client_address: object) -> None:
-                """A connection that breaks is the business of its other end."""
-
-        for port in random.sample(ports, len(ports)):
-            try:
-                return Server(("127.0.0.1", port), _make_handler(self))
-            except OSError:
-                continue
-        raise ConfigError(
-            "every callback port is in use: end the other login, or choose ports with --port and "
-            f"register them as Allowed Callback URLs: {_callback_urls(ports)}"
-        )
 
     def __enter__(self) -> _Listener:
         try:
@@ -2365,13 +2357,13 @@ class _Listener:
         return self
 
     def __exit__(self, kind: object, problem: BaseException | None, trace: object) -> None:
-        """Tells the browser how the block ended, and waits a moment until it shows that."""
+        """Send the browser a page with the result, and wait a moment until it is there."""
         try:
             texts = ["You are logged in"]
             if problem:
-                # The text of any other error may hold a secret.
-                said = str(problem) if isinstance(problem, Auth0Error) else "the login was stopped"
-                texts = ["You are not logged in", f"{said[:1].upper()}{said[1:]}."]
+                # The text of any other error can contain a secret.
+                text = str(problem) if isinstance(problem, Auth0Error) else "the login was stopped"
+                texts = ["You are not logged in", f"{text[:1].upper()}{text[1:]}."]
             self.result = _page(*texts, f"Close this page and return to {self._program}.")
             self.result_ready.set()
             end = time.monotonic() + 2
@@ -2381,27 +2373,24 @@ class _Listener:
             self._server.shutdown()
             self._server.server_close()
 
-    def claim(self, response: dict[str, str]) -> bool:
-        """Ends the wait; False if another response has ended it. {} ends it without a response."""
+    def claim(self, response: dict[str, str], by_browser: bool = False) -> bool:
+        """End the wait; False if another response has ended it. {} ends it without a response."""
         self.responses.append(response)  # atomic: of two threads one is the first
         self.response_arrived.set()
         accepted = self.responses[0] == response
-        if not (accepted and response):
-            self.page_shown.release()  # nobody is waiting for the result page
+        if not (accepted and by_browser):
+            self.page_shown.release()  # no browser waits for the result page
         return accepted
 
-    def accept_pasted(self, pasted: str) -> bool:
-        """Takes the address that a browser ended on, or its query; False if it is another one."""
-        address = pasted.strip(" \t<>[]()\"'").partition("#")[0]
-        accepted = self.accept_response(address.partition("?")[2] or address) == 303
-        if accepted:
-            self.page_shown.release()  # nobody waits, either
-        return accepted
+    def accept_pasted(self, address: str) -> bool:
+        """Accept the address that a browser ended on, or its query; False for another address."""
+        address = address.strip(" \t<>[]()\"'").partition("#")[0]
+        return self.accept_response(address.partition("?")[2] or address, by_browser=False) == 303
 
-    def accept_response(self, query: str) -> int:
-        """Ends the wait with the first response to this attempt (RFC 6749 section 4.1.2).
+    def accept_response(self, query: str, by_browser: bool = True) -> int:
+        """End the wait with the first authorization response (RFC 6749 section 4.1.2).
 
-        Returns the HTTP status: 303; for a query that is no response 400; after another one 410.
+        Returns the HTTP status: 303; 400 if it is no response to this login; 410 after another one.
         """
         from hmac import compare_digest
         from urllib.parse import parse_qsl
@@ -2409,42 +2398,73 @@ class _Listener:
         pairs = parse_qsl(query, keep_blank_values=True, errors="replace")
         used = [pair for pair in pairs if pair[0] in _RESPONSE_PARAMETERS]
         response = dict(used)
-        state = response.get("state", "").encode("utf-8", "replace")
-        if not compare_digest(state, self.state.encode()) or len(response) != len(used):
+        if len(response) != len(used):  # a parameter occurs twice
             return 400
-        code, error = response.get("code", ""), response.get("error")
+        state, code, error = (response.get(name, "") for name in ("state", "code", "error"))
+        if not compare_digest(state.encode("utf-8", "replace"), self.state.encode()):
+            return 400
         if bool(code) == bool(error) or "\ufffd" in code:  # bytes that no server has issued
             return 400
-        return 303 if self.claim(response) else 410
+        return 303 if self.claim(response, by_browser) else 410
 
 
 # ---- Browser flow (RFC 6749 section 4.1, RFC 7636) -----------------------------------------------
 
 
 def _check_response(response: Mapping[str, str], issuer: str) -> None:
-    """Raises the error that a response with the right `state` holds, if it has no code."""
+    """Raise the error that an authorization response with the right `state` reports."""
     if response.get("iss", issuer) != issuer:  # RFC 9207 section 2.4
-        raise LoginFailed(
-            f"the browser's response comes from {_printable(response['iss'], 80)}, not from "
-            f"{issuer}: the login was stopped; start it again"
-        )
+        sender = _printable(response["iss"], 80)
+        raise LoginFailed(f"the response is from {sender}, not from {issuer}: log in again")
     if not response.get("code"):
         error = _printable(response["error"], 60)
-        said = _printable(response.get("error_description", ""))
-        what = _with_hint(error, said, "log in again, or ask an administrator of the tenant")
+        description = _printable(response.get("error_description", ""))
+        hint = _with_hint(error, description, "log in again, or ask an administrator of the tenant")
         kind = NetworkError if error in _OVERLOADED else LoginFailed
-        raise kind(f"the login was refused {what}", error)
+        raise kind(f"the login was refused {hint}", error)
+
+
+def _wait_for_response(
+    listener: _Listener, timeout: float, prompt: _Prompt, can_use_code: bool
+) -> dict[str, str] | None:
+    """The authorization response, from the browser or pasted; None if the user types `c`."""
+    urls = listener.callback_urls
+    if "PORT" in urls:  # Auth0 compares the port
+        urls = f"{listener.redirect_uri}, or better the URLs of fixed ports, given with --port"
+    register = (
+        'if the browser showed "Unknown client", correct the client id; if it showed "Callback URL '
+        'mismatch", register this line under Allowed Callback URLs (Dashboard > the application > '
+        f"Settings): {urls}"
+    )
+    start = time.monotonic()
+    hint_at = start + 45
+    while not listener.responses:
+        now = time.monotonic()
+        if now >= start + timeout and listener.claim({}):
+            raise LoginFailed(
+                f"no response came from the browser within {timeout:.0f} s: {register}"
+            )
+        line = prompt.poll_line(start + timeout)
+        if can_use_code and line and line.lower() in ("c", "code"):
+            if listener.claim({}):
+                prompt.say("Stopped waiting for the page above.\n")
+                return None
+        elif line and not listener.accept_pasted(line):
+            prompt.say("That is not the address that this login ended on: copy it whole.")
+        if now >= hint_at:
+            hint_at = start + timeout
+            code = "\nOr type c and Enter to use a code on another device." * can_use_code
+            prompt.say(f"No page has come back yet: {register}{code}")
+        # A longer wait could not be interrupted on Windows.
+        listener.response_arrived.wait(min(0.25, start + timeout - now))
+    prompt.end()
+    return listener.responses[0]
 
 
 def _browser_login(
-    tenant: _Tenant,
-    wanted: Form,
-    listener: _Listener,
-    ports: Sequence[int],
-    timeout: float,
-    prompt: _Prompt,
+    tenant: _Tenant, parameters: Form, listener: _Listener, timeout: float, prompt: _Prompt
 ) -> Json | None:
-    """The authorization code grant with PKCE: returns the token response.
+    """The token response of the authorization code grant with PKCE.
 
     None if the user prefers a device code.
     """
@@ -2458,7 +2478,7 @@ def _browser_login(
         "nonce": listener.nonce,
         "code_challenge": _b64url(sha256(listener.code_verifier.encode("ascii")).digest()),
         "code_challenge_method": "S256",
-        **{name: value for name, value in wanted.items() if value is not None},
+        **{name: value for name, value in parameters.items() if value is not None},
     }
     event = {
         "event": "authorize",
@@ -2466,39 +2486,11 @@ def _browser_login(
         "redirect_uri": listener.redirect_uri,
         "expires_in": int(timeout),
     }
-    can_use_code = wanted["organization"] is None
-    urls = _callback_urls(ports)
-    if 0 in ports:  # Auth0 compares the port
-        urls = f"{listener.redirect_uri}, or better the URLs of fixed ports, given with --port"
-    register = (
-        'if the browser showed "Unknown client", correct the client id; if it showed '
-        '"Callback URL mismatch", register this line under Allowed '
-        f"Callback URLs (Dashboard > the application > Settings): {urls}"
-    )
+    can_use_code = parameters["organization"] is None
     prompt.show(event, can_use_code)
-    deadline = time.monotonic() + timeout
-    hint_at = timeout - 45  # seconds that are left when no page has come for a while
-    while not listener.responses:
-        left = deadline - time.monotonic()
-        if left <= 0 and listener.claim({}):
-            raise LoginFailed(
-                f"no response came from the browser within {timeout:.0f} s: {register}"
-            )
-        typed = prompt.poll_line(deadline)
-        if typed and typed.strip().lower() in ("c", "code") and can_use_code:
-            if listener.claim({}):
-                prompt.say("Stopped waiting for the page above.\n")
-                return None
-        elif typed and not listener.accept_pasted(typed):
-            prompt.say("That is not the address that this login ended on: copy it whole.")
-        if left < hint_at:
-            hint_at = 0
-            code = "\nOr type c and Enter to use a code on another device."
-            prompt.say(f"No page has come back yet: {register}{code * can_use_code}")
-        # A longer wait could not be interrupted on Windows.
-        listener.response_arrived.wait(min(0.25, left))
-    prompt.end()
-    response = listener.responses[0]
+    response = _wait_for_response(listener, timeout, prompt, can_use_code)
+    if response is None:
+        return None
     _check_response(response, tenant.issuer)
     form = {
         "grant_type": "authorization_code",
@@ -2514,30 +2506,22 @@ def _browser_login(
 
 def _checked_url(value: object) -> str:
     """A URL of the server that may be shown and opened: https, or http to this machine."""
-    from urllib.parse import urlsplit
+    import re
 
-    url = str(value)
-    usable = _is_token(value) and len(url) <= 2048
-    usable = usable and set(url).isdisjoint('@"<>\\^`{|}')  # but for user info none is legal
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        local = parts.scheme == "http" and _is_loopback(f"[{host}]" if ":" in host else host)
-        if usable and host and (local or parts.scheme == "https"):
-            return url
-    except ValueError:
-        pass
+    host = r"(https://[\w.-]+|http://(127\.0\.0\.1|localhost|\[::1\]))(:\d+)?"
+    if _is_token(value) and re.fullmatch(host + r'([/?#][^@"<>\\^`{|}]{,2000})?', str(value)):
+        return str(value)
     raise _malformed("holds a verification_uri that is no https address")
 
 
 _PENDING: Json = {  # a pending login: the schema that a stored one is checked against
     "device_code": None,
-    "prompt": {},
-    "interval": 0,
-    "polled_at": 0,
-    "wait": 0,
-    "expires_at": 0,
-    "wanted": {},
+    "prompt": {},  # for the user, as `login --json` prints it
+    "interval": 0,  # seconds between two polls
+    "polled_at": 0,  # epoch seconds of the last response
+    "wait": 0,  # seconds from then until the next poll
+    "expires_at": 0,  # epoch seconds
+    "wanted": {},  # the parameters of the request, added when it is stored
 }
 
 
@@ -2547,55 +2531,50 @@ def _is_grant_off(problem: OAuthError) -> bool:
 
 
 def _device_error(problem: OAuthError) -> Auth0Error:
-    code, said = problem.error or "", problem.description
+    """The error to raise for one of a device login (section 3.5)."""
+    code, description = problem.error or "", problem.description
     if code in ("expired_token", "invalid_grant"):
         return LoginFailed("the code has expired or was used: log in again", code)
-    if code == "access_denied" and said.lower() != "unauthorized":
-        what = _with_hint(code, said, "log in again to be asked once more")
-        return LoginFailed(f"the login was refused {what}", code)
+    if code == "access_denied" and description.lower() != "unauthorized":
+        hint = _with_hint(code, description, "log in again to be asked once more")
+        return LoginFailed(f"the login was refused {hint}", code)
     if _is_grant_off(problem):
-        what = (
-            f"Auth0 refused the device flow ({code}: {said}): enable the grant Device Code "
+        message = (
+            f"Auth0 refused the device flow ({code}: {description}): enable the grant Device Code "
             "(Dashboard > the application > Advanced Settings > Grant Types), or use --flow browser"
         )
-        return OAuthError(what, code, said, problem.status)
+        return OAuthError(message, code, description, problem.status)
     return problem
 
 
-def _request_device_code(tenant: _Tenant, wanted: Form) -> Json:
-    """Starts a device login (section 3.1), as it can be stored until the user has approved.
-
-    device_code: for the polls.
-    prompt: the event for the user, as `login --json` prints it.
-    interval: seconds between two polls.
-    polled_at, wait: epoch seconds of the last response, and seconds until the next poll.
-    expires_at: epoch seconds.
-    """
+def _request_device_code(tenant: _Tenant, parameters: Form) -> Json:
+    """Start a device login (section 3.1). Returns it as `_PENDING` describes."""
     asked_at = time.time()
     try:
-        response = tenant.post("/oauth/device/code", wanted, "always")
+        response = tenant.post("/oauth/device/code", parameters, "always")
     except OAuthError as problem:
         raise _device_error(problem) from None
-    response = {"interval": 5, "expires_in": 900, **response}
-    user_code = response.get("user_code")
+    user_code, device_code = response.get("user_code"), response.get("device_code")
     if not user_code or _printable(user_code, 64) != user_code:
         raise _malformed("holds no user_code that can be shown")
-    if not _is_token(response.get("device_code")):
+    if not _is_token(device_code):
         raise _malformed("holds no device_code")
-    plain = _checked_url(response.get("verification_uri"))
-    complete = _checked_url(response.get("verification_uri_complete") or plain)
-    if not _is_number(response["interval"]) or response["interval"] < 0:
+    page = _checked_url(response.get("verification_uri"))
+    complete = _checked_url(response.get("verification_uri_complete") or page)
+    interval = response.get("interval", 5)
+    if not _is_number(interval) or interval < 0:
         raise _malformed("holds an interval that is no number of seconds")
-    lifetime, interval = _lifetime(response["expires_in"]), min(max(response["interval"], 1), 300)
+    interval = min(max(interval, 1), 300)
+    lifetime = _lifetime(response.get("expires_in", 900))
     prompt = {
         "event": "device_code",
         "user_code": user_code,
-        "verification_uri": plain,
+        "verification_uri": page,
         "verification_uri_complete": complete,
         "expires_in": int(lifetime),
     }
     return {
-        "device_code": response["device_code"],
+        "device_code": device_code,
         "prompt": prompt,
         "interval": interval,
         "polled_at": time.time(),
@@ -2624,30 +2603,29 @@ def _poll_device_code(tenant: _Tenant, pending: Json) -> Json | None:
         pending["polled_at"] = time.time()
 
 
-def _device_login(tenant: _Tenant, wanted: Form, timeout: float, prompt: _Prompt) -> Json:
-    """The device authorization grant: shows the code, then polls until the user has answered."""
-    pending = _request_device_code(tenant, wanted)
+def _device_login(tenant: _Tenant, parameters: Form, timeout: float, prompt: _Prompt) -> Json:
+    """The token response of the device authorization grant."""
+    pending = _request_device_code(tenant, parameters)
     lifetime = pending["prompt"]["expires_in"]
-    event = {**pending["prompt"], "expires_in": int(min(lifetime, timeout))}
-    deadline = time.monotonic() + event["expires_in"]
-    prompt.show(event)
+    seconds = int(min(lifetime, timeout))
+    prompt.show({**pending["prompt"], "expires_in": seconds})
+    deadline = time.monotonic() + seconds
     hint_shown = False
     while True:
         left, wait = deadline - time.monotonic(), pending["wait"]
-        prompt.wait(max(0.0, min(CLOCK_MARGIN * wait, left)), deadline)
+        prompt.wait(min(CLOCK_MARGIN * wait, left), deadline)
         if left < wait:
             if timeout < lifetime:
                 raise LoginFailed(f"nobody approved the login within {timeout:.0f} s: log in again")
             raise LoginFailed("the code has expired: log in again", "expired_token")
         try:
             response = _poll_device_code(tenant, pending)
+            if response:
+                return response
         except NetworkError as problem:
             if not hint_shown:
-                hint_shown = True
                 prompt.say(f"{problem}. Still trying until the code expires.")
-            continue
-        if response:
-            return response
+            hint_shown = True
 
 
 # ---- Settings ------------------------------------------------------------------------------------
@@ -3261,7 +3239,7 @@ class _Logins(_Settings):
                 host = (self._arguments["login_command"] or "").split()[:1]
                 program = _printable(host[0], 60) if host else "the terminal"
                 with _Listener(ports, program) as listener:  # its end tells the browser the result
-                    answered = _browser_login(tenant, wanted, listener, ports, timeout, prompt)
+                    answered = _browser_login(tenant, wanted, listener, timeout, prompt)
                     if answered:  # else the user prefers a code
                         return self._create_session(stored, wanted, answered, listener.nonce)
             response = _device_login(tenant, wanted, timeout, prompt)
@@ -3819,9 +3797,9 @@ def get_token(
 # ---- Browsers ------------------------------------------------------------------------------------
 
 # Commands that open a page on a desktop, best first.
-_BROWSERS = (
+_OPENERS = (
     "wslview;xdg-open;gio open;kfmclient openURL;x-www-browser;firefox;google-chrome;chromium"
-).split(";")
+)
 _TEXT_BROWSERS = "www-browser links links2 elinks lynx w3m browsh carbonyl".split()
 _WINDOWS_BROWSER = ["the default browser"]  # not a command: `_start_file` opens it
 
@@ -3835,7 +3813,8 @@ def _find_browsers() -> list[list[str]]:
     from shlex import split
     from shutil import which
 
-    desktop = _BROWSERS if any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY"))) else ["wslview"]
+    has_display = any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
+    desktop = _OPENERS.split(";") if has_display else ["wslview"]
     system = {"darwin": ["/usr/bin/open"], "win32": []}.get(sys.platform, desktop)
     found: list[list[str]] = []
     for entry in [*os.environ.get("BROWSER", "").split(os.pathsep), *system]:
@@ -3857,10 +3836,9 @@ def _has_local_display() -> bool:
         return False
     if sys.platform in ("win32", "darwin"):
         return True
-    if os.path.exists("/.dockerenv") or os.path.exists("/run/.containerenv"):
-        return False
-    shown = "DISPLAY WAYLAND_DISPLAY WSL_DISTRO_NAME BROWSER".split()
-    return any(map(os.environ.get, shown))
+    in_container = os.path.exists("/.dockerenv") or os.path.exists("/run/.containerenv")
+    signs = "DISPLAY WAYLAND_DISPLAY WSL_DISTRO_NAME BROWSER".split()
+    return not in_container and any(map(os.environ.get, signs))
 
 
 def _start_file(url: str) -> None:
@@ -3903,10 +3881,11 @@ def _open_browser(url: str) -> bool:
                 env=environ,
                 start_new_session=True,  # so that Ctrl-C here does not end the browser
             )
-            if process.wait(1) == 0:
-                return True
         except (OSError, RuntimeError):  # the latter in an isolated subinterpreter
             continue
+        try:
+            if process.wait(1) == 0:
+                return True
         except TimeoutExpired:  # it is the browser itself
             _in_background(process.wait)
             return True
@@ -3941,11 +3920,9 @@ def _can_rewrite(stream: Any) -> bool:
         import ctypes
         import msvcrt
 
-        kernel32, mode = ctypes.windll.kernel32, ctypes.c_ulong()
         handle = ctypes.c_void_p(msvcrt.get_osfhandle(fd))
-        # 4 is ENABLE_VIRTUAL_TERMINAL_PROCESSING.
-        is_console = kernel32.GetConsoleMode(handle, ctypes.byref(mode))
-        return bool(is_console and kernel32.SetConsoleMode(handle, mode.value | 4))
+        # ENABLE_PROCESSED_OUTPUT, _WRAP_AT_EOL_OUTPUT and _VIRTUAL_TERMINAL_PROCESSING
+        return bool(ctypes.windll.kernel32.SetConsoleMode(handle, 7))
     return True
 
 
@@ -3957,12 +3934,13 @@ def _is_foreground(fd: int) -> bool:
         return True
 
 
-def _edit_line(line: str, keys: str) -> str:
-    """The line after these keys. Only visible ASCII counts: an address or a word has no other."""
+def _edited(keys: str) -> str:
+    """The line that these keys make. Only visible ASCII counts: an address has nothing else."""
     import re
 
-    # Arrow keys, the marks around a bracketed paste, replies of the terminal.
-    escape = r"\x1b(\[\[?[0-?]*[ -/]*[@-~]|[\]P^_][^\x07\x1b]*(\x07|\x1b\\)?|O.|.)?"
+    # Arrow keys (of Windows too), the marks around a bracketed paste, responses of the terminal.
+    escape = r"[\0\xe0].|\x1b(\[\[?[0-?]*[ -/]*[@-~]|[\]P^_][^\x07\x1b]*(\x07|\x1b\\)?|O.|.)?"
+    line = ""
     for key in re.sub(escape, "", keys):
         if key in "\b\x7f":
             line = line[:-1]
@@ -3974,13 +3952,13 @@ def _edit_line(line: str, keys: str) -> str:
 
 
 class _Prompt:
-    """What a login shows while it waits, and what the user types meanwhile.
+    """Shows a login to the user while it waits, and reads the lines that the user types.
 
     On a terminal that can be rewritten the last line counts down; elsewhere all lines are plain.
-    Whether a line can be read is another question: stderr may go through a pipe.
+    Lines are read from a terminal, also where stderr goes through a pipe.
 
     Args:
-        show: gets the prompt instead, as a dict.
+        show: gets the prompt as a dict; then nothing is printed or read.
         open_browser: whether the browser may be opened.
         qr: whether to draw a QR code; None where it fits.
         cancel: ends the wait once it is set.
@@ -3994,19 +3972,17 @@ class _Prompt:
         cancel: Cancel | None = None,
     ) -> None:
         self._show: Any = show
-        self._cancel = cancel
-        self._open_browser = open_browser
-        self._qr = qr
+        self._open_browser, self._qr, self._cancel = open_browser, qr, cancel
         self._live = show is None and _can_rewrite(sys.stderr)
+        self._colour = self._live and not os.environ.get("NO_COLOR")
         self._stdin = _fd(sys.stdin)
         # In a notebook or IDLE the user sees another stderr, and types elsewhere.
         is_seen = show is None and _fd(sys.stderr) == 2
         self._reads = is_seen and self._stdin >= 0 and _is_terminal(sys.stdin)
-        self._colour = self._live and not os.environ.get("NO_COLOR")
+        self._mode: Any = None  # of the terminal, to be restored
+        self._keys = ""  # typed since the last line
+        self._status = ""  # the countdown, and what was typed
         self._url = ""  # opened by Enter
-        self._shown = ""  # the countdown
-        self._line = ""  # typed so far
-        self._mode: Any = None  # the terminal's, to be restored
 
     def __enter__(self) -> _Prompt:
         return self
@@ -4015,11 +3991,10 @@ class _Prompt:
         self.end()
         if self._mode and _is_foreground(self._stdin):
             import termios
+            from contextlib import suppress
 
-            try:
+            with suppress(termios.error):  # the terminal is gone
                 termios.tcsetattr(self._stdin, termios.TCSANOW, self._mode)
-            except termios.error:
-                pass  # the terminal is gone
 
     def is_unseen(self) -> bool:
         """Whether nobody reads the prompt: neither a program nor a terminal shows it."""
@@ -4027,47 +4002,44 @@ class _Prompt:
 
     def show(self, prompt: Json, can_use_code: bool = False) -> None:
         """Show a prompt, then open the browser if the flow needs one on this machine."""
-        here = prompt["event"] == "authorize"
+        is_browser = prompt["event"] == "authorize"
         if self._show:
             self._show(prompt)
-        else:
-            self._print(self._browser_text(prompt) if here else self._device_text(prompt))
-        opened = here and self._open_browser and _open_browser(prompt["url"])
-        if opened and not self._show:
-            self._print("Your browser is opening the page.")
-        if here and self._reads:
-            code = ", or type c and Enter to use a code on another device" if can_use_code else ""
-            self._print(f"If the last page can't be shown, paste its address here{code}.")
-        if not here and self._reads and self._open_browser and _find_browsers():
+        self.say(self._browser_text(prompt) if is_browser else self._device_text(prompt))
+        if is_browser and self._open_browser and _open_browser(prompt["url"]):
+            self.say("Your browser is opening the page.")
+        if self._reads and is_browser:
+            code = ", or type c and Enter to use a code on another device" * can_use_code
+            self.say(f"If the last page can't be shown, paste its address here{code}.")
+        elif self._reads and self._open_browser and _find_browsers():
             self._url = prompt["verification_uri_complete"]
-            self._print("Enter opens the page in a browser of this machine.\n")
-        if not (self._live or self._show):
-            _print_err(f"Waiting for up to {prompt['expires_in']} s; Ctrl-C stops it.")
+            self.say("Enter opens the page in a browser of this machine.\n")
+        if not self._live:
+            self.say(f"Waiting for up to {prompt['expires_in']} s; Ctrl-C stops it.")
 
     def _browser_text(self, prompt: Json) -> str:
-        from urllib.parse import urlsplit
-
         text = f"To log in, open this page in a browser of this machine:\n\n{prompt['url']}\n"
         ssh = os.environ.get("SSH_CONNECTION", "").split()[2:4]  # address and port of this machine
         if len(ssh) == 2:
-            port = urlsplit(str(prompt["redirect_uri"])).port
+            address = prompt["redirect_uri"].split("/")[2]
             to = "@".join(filter(None, (os.environ.get("USER"), ssh[0])))
-            if ssh[1] != "22":
-                to = f"-p {ssh[1]} {to}"
+            to = to if ssh[1] == "22" else f"-p {ssh[1]} {to}"
             text += (
                 "\nThis is an SSH session: for a browser of your own machine first run there\n\n"
-                f"ssh -L {port}:127.0.0.1:{port} {_printable(to, 120)}\n"
+                f"ssh -L {address.split(':')[1]}:{address} {_printable(to, 120)}\n"
             )
         return text
 
     def _device_text(self, prompt: Json) -> str:
-        plain, complete = prompt["verification_uri"], prompt["verification_uri_complete"]
-        bold = ("\x1b[1m", "\x1b[0m") if self._colour else ("", "")
-        code = self._qr_code(complete)
-        scan = "scan this code with a phone, or " if code else ""
-        text = f"{code}To log in, {scan}open this page in a browser on any device:\n\n{plain}\n\n"
-        text += f"and enter the code  {bold[0]}{prompt['user_code']}{bold[1]}\n"
-        if complete != plain:
+        page, complete = prompt["verification_uri"], prompt["verification_uri_complete"]
+        qr_code = self._qr_code(complete)
+        scan = "scan this code with a phone, or " if qr_code else ""
+        code = f"\x1b[1m{prompt['user_code']}\x1b[0m" if self._colour else prompt["user_code"]
+        text = (
+            f"{qr_code}To log in, {scan}open this page in a browser on any device:\n\n{page}\n\n"
+            f"and enter the code  {code}\n"
+        )
+        if complete != page:
             text += f"\nor open this one, and check the code:\n\n{complete}\n\n"
         return (
             f"{text}Approve only a login that you have started yourself, here: never for a code "
@@ -4078,21 +4050,19 @@ class _Prompt:
         """A QR code of the page, where there is room and a character set for it."""
         from shutil import get_terminal_size
 
-        if not (self._live if self._qr is None else self._qr):
-            return ""
         try:
-            text = _qr_text(url, self._colour)
+            text = _qr_text(url, self._colour) + "\n"
             text.encode(sys.stderr.encoding or "ascii")
         except (ValueError, AttributeError):
             return ""
         columns, lines = get_terminal_size((0, 0))
-        fits = text.index("\n") < columns and text.count("\n") + 16 < lines
-        return f"{text}\n" if self._qr or fits else ""
+        fits = self._live and text.index("\n") < columns and text.count("\n") + 15 < lines
+        return text if (fits if self._qr is None else self._qr) else ""
 
     def poll_line(self, deadline: float) -> str | None:
         """Update the countdown to `deadline` (monotonic seconds); return a line that was typed.
 
-        It holds no white space, so an address that is pasted in several lines is one line.
+        It ends when nothing comes after Enter, so an address pasted in several lines is one line.
 
         Raises:
             LoginFailed: the login was cancelled.
@@ -4100,131 +4070,111 @@ class _Prompt:
         if self._cancel and self._cancel.is_set():
             raise LoginFailed("the login was cancelled by the program: start it again", "cancelled")
         keys = self._read_keys() if self._reads else ""
-        line = _edit_line(self._line, keys)
-        echoed = (self._line if self._shown else "") + keys
-        self._line = "" if keys.endswith("\n") else line
-        left = round(deadline - time.monotonic())
-        shown = f"Waiting {left // 60:2}:{left % 60:02} "
-        if self._live and (keys or shown != self._shown):
-            self._erase(echoed)
-            self._shown = shown
-            _print_err(shown + self._line, "")
-        return line.replace("&amp;", "&") if keys.endswith("\n") else None
+        line = _edited(self._keys)
+        entered = self._keys.endswith("\n") and not keys
+        self._keys = "" if entered else self._keys + keys
+        if self._live:
+            left = round(deadline - time.monotonic())
+            status = f"Waiting {left // 60:2}:{left % 60:02} "
+            room = max(1, _columns(sys.stderr) - len(status) - 1)
+            status += _edited(self._keys)[-room:]
+            if status != self._status:
+                _print_err(f"\r\x1b[J{status}", "")
+            self._status = status
+        return line.replace("&amp;", "&") if entered else None
 
     def wait(self, seconds: float, deadline: float) -> None:
-        """Waits between two polls; Enter opens the page that was shown."""
-        if not (self._live or self._reads or self._cancel):
-            time.sleep(seconds)
-            return
+        """Wait between two polls; Enter opens the page that was shown."""
         end = time.monotonic() + seconds
+        step = 0.2 if self._live or self._reads or self._cancel else seconds
         while (left := end - time.monotonic()) > 0:
-            entered = self.poll_line(deadline) is not None and self._url
-            if entered and not _open_browser(self._url):
+            entered = self.poll_line(deadline) is not None
+            if entered and self._url and not _open_browser(self._url):
                 self.say("No browser starts here: open the page yourself.")
-            time.sleep(min(0.2, left))
+            time.sleep(min(step, left))
 
     def say(self, text: str) -> None:
-        """Print a line above the countdown, if a person is there to read it."""
-        if self._live or self._reads:
-            self.end()
-            self._print(text)
+        """Print lines, broken at words to the width of a terminal; a URL or a command stays whole.
 
-    def _print(self, text: str) -> None:
-        """Break the lines at words, as wide as the terminal; a URL or a command stays whole."""
+        Nothing is printed for a program that shows the prompt itself.
+        """
         from textwrap import fill
 
+        if self._show:
+            return
+        self.end()
+        width = _columns(sys.stderr) if _is_terminal(sys.stderr) else 1 << 16
         for line in text.split("\n"):
-            folds = _is_terminal(sys.stderr) and not ("\x1b" in line or line.startswith("ssh "))
-            width = _columns(sys.stderr) if folds else 1 << 16
-            _print_err(fill(line, width, break_long_words=False, break_on_hyphens=False))
-
-    def _erase(self, typed: str) -> None:
-        """Clear the countdown and what was typed behind it, on as many rows as they take."""
-        columns = _columns(sys.stderr)
-        lines = (self._shown + typed).split("\n")
-        rows = sum(1 + max(0, len(line) - 1) // columns for line in lines)
-        _print_err(f"\x1b[{rows - 1}A\r\x1b[J" if rows > 1 else "\r\x1b[J", "")
+            whole = "\x1b" in line or line.startswith("ssh ")
+            folded = fill(line, width, break_long_words=False, break_on_hyphens=False)
+            _print_err(line if whole else folded)
 
     def end(self) -> None:
-        """Takes away the countdown, which is no longer true."""
-        if self._shown:
-            self._erase(self._line)
-            self._shown = ""
+        """Clear the countdown."""
+        if self._status:
+            _print_err("\r\x1b[J", "")
+        self._status = ""
 
     def _read_keys(self) -> str:
-        """What was typed since the last call, echoed by the terminal; Enter is a line feed."""
+        """The keys typed since the last call; Enter is a line feed. Echoes them if not live."""
         if sys.platform == "win32":
             import msvcrt
 
             keys = ""
             while msvcrt.kbhit():
-                key = msvcrt.getwch().replace("\r", "\n")
-                if key in "\0\xe0":  # an arrow key, for one: its second half comes next
-                    msvcrt.getwch()
-                    continue
-                msvcrt.putwch(key)
-                keys += key
-                time.sleep(0.05 if key == "\n" else 0)  # the next line of a paste may follow
+                keys += msvcrt.getwch().replace("\r", "\n")
+            if not self._live:
+                _print_err(keys, "")
             return keys
         import select
         import termios
 
-        data = b""
         try:
             if not _is_foreground(self._stdin):
                 return ""
             mode = termios.tcgetattr(self._stdin)
             if mode[3] & termios.ICANON:  # its lines have a limit: 4096 bytes, on macOS 1024
-                self._mode = self._mode or mode
-                changed = [*mode[:3], mode[3] & ~termios.ICANON, *mode[4:]]
-                termios.tcsetattr(self._stdin, termios.TCSANOW, changed)
-            for _ in range(32):  # a paste comes in parts, which follow each other closely
-                if not select.select([self._stdin], [], [], 0.05 if data else 0)[0]:
-                    break
-                part = os.read(self._stdin, 1 << 16)
-                self._reads = bool(part)  # else the terminal is gone
-                data += part
+                self._mode = [*mode]
+                mode[3] &= ~(termios.ICANON | termios.ECHO * self._live)
+                termios.tcsetattr(self._stdin, termios.TCSANOW, mode)
+            if not select.select([self._stdin], [], [], 0)[0]:
+                return ""
+            data = os.read(self._stdin, 1 << 16)
         except (OSError, ValueError, termios.error):
-            self._reads = False
-        return data.decode("utf-8", "ignore")
+            data = b""
+        self._reads = bool(data)  # else the terminal is gone
+        return data.decode("ascii", "ignore")
 
 
 # ---- QR code (ISO/IEC 18004) ---------------------------------------------------------------------
 
-# Versions 1 to 5 at level L (table 9): number of data codewords, and the generator polynomial
-# without its leading 1 (annex A), one coefficient for each error correction codeword.
-_QR_VERSIONS = (
-    (19, "7f7a9aa40b4475"),
-    (34, "d8c29f6fc75e5f719dc1"),
-    (55, "1dc46fa3704a0a69698b849720861a"),
-    (80, "98b9f0056f6306dc70964524bb16e4c67979a5ae"),
-    (108, "f633b7048862c7984d38ce189128d175e92a87444690924d2b5e"),
-)
+# Level L (table 9): the version, its number of data codewords and of error correction codewords.
+_QR_VERSIONS = ((1, 19, 7), (2, 34, 10), (3, 55, 15), (4, 80, 20), (5, 108, 26))
 _QR_FORMAT = 0x77C4  # the format information of level L and mask 0 (table C.1)
 
 
 def _qr_times(a: int, b: int) -> int:
     """The product in the field of 256 elements (section 7.5.2)."""
-    product = 0
-    while b:
-        product ^= a * (b & 1)
-        a, b = (a << 1) ^ (a >> 7) * 0x11D, b >> 1
-    return product
+    return a * (b & 1) ^ _qr_times((a << 1) ^ (a >> 7) * 0x11D, b >> 1) if b else 0
 
 
 def _qr_codewords(data: bytes) -> tuple[int, bytes]:
     """The version, and the codewords in byte mode (sections 7.4.5 and 7.5.2)."""
-    for version, (size, generator) in enumerate(_QR_VERSIONS, 1):
-        if len(data) + 2 <= size:
-            # The digits of the mode, the length, the data and the terminator; then padding.
-            words = (bytes.fromhex(f"4{len(data):02x}{data.hex()}0") + b"\xec\x11" * size)[:size]
-            rest = bytes(len(generator) // 2)  # of the division by the generator polynomial
-            for word in words:
-                factor = word ^ rest[0]
-                terms = (_qr_times(term, factor) for term in bytes.fromhex(generator))
-                rest = bytes(a ^ b for a, b in zip(rest[1:] + b"\0", terms))
-            return version, words + rest
-    raise ValueError("too long for a QR code of version 5")
+    fitting = [row for row in _QR_VERSIONS if len(data) + 2 <= row[1]]
+    if not fitting:
+        raise ValueError("too long for a QR code of version 5")
+    version, size, degree = fitting[0]
+    # The digits of the mode, the length, the data and the terminator; then padding.
+    words = (bytes.fromhex(f"4{len(data):02x}{data.hex()}0") + b"\xec\x11" * size)[:size]
+    generator, root = [1], 1  # the polynomial whose roots are the powers of 2 (annex A)
+    for _ in range(degree):
+        generator = [a ^ _qr_times(b, root) for a, b in zip([*generator, 0], [0, *generator])]
+        root = _qr_times(root, 2)
+    rest = [0] * degree  # of the division by it
+    for word in words:
+        shifted = zip([*rest[1:], 0], generator[1:])
+        rest = [a ^ _qr_times(word ^ rest[0], b) for a, b in shifted]
+    return version, words + bytes(rest)
 
 
 def _qr_symbol(version: int, words: bytes) -> list[list[int]]:
@@ -4260,7 +4210,7 @@ def _qr_symbol(version: int, words: bytes) -> list[list[int]]:
     for i, place in enumerate((*range(6), 7, 8, *range(-7, 0))):
         grid[place][8] = _QR_FORMAT >> i & 1
         grid[8][place] = _QR_FORMAT >> 14 - i & 1
-    grid[8][-8] = grid[8][8]  # which the two copies have in common
+    grid[8][-8] = grid[8][8]  # both copies share this module
     return grid
 
 

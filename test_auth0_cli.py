@@ -4137,6 +4137,25 @@ class TestTerminal:
         screen.finish()
         assert cli.status()
 
+    def test_an_escape_sequence_that_comes_in_two_parts_is_no_text(self, cli, tenant):
+        screen = Screen(cli, *self.browser)
+        url = screen.until(r"\n(http://127\.0\.0\.1:\d+/authorize\?\S+)\n")[1]
+        start, code, end = callback_of(tenant, url).partition("code=")
+        screen.type(f"{start}\x1b[2")
+        screen.until(r"Waiting .*\?2")  # the first part has been read
+        screen.type(f"00~{code}{end}\n")
+        screen.finish()
+        assert cli.status()
+
+    def test_a_line_that_is_typed_is_shown_on_one_row(self, cli):
+        screen = Screen(cli, *self.browser, columns=50)
+        screen.until("Waiting")
+        screen.type("x" * 200 + "END")
+        screen.until("xEND")
+        screen.type("\x03")
+        rows = re.findall(r"\x1b\[J(Waiting [^\r\n]*)", screen.finish(130))
+        assert max(map(len, rows)) == 49
+
     def test_an_address_copied_from_a_page_s_source_is_read(self, cli, tenant):
         screen = Screen(cli, *self.browser, "--timeout", "30")
         url = screen.until(r"\n(http://127\.0\.0\.1:\d+/authorize\?\S+)\n")[1]
@@ -5648,6 +5667,60 @@ class TestLibrary:
         assert auth0.session() is None
         with pytest.raises(LoginRequired):
             auth0.get_token()
+
+    @pytest.mark.parametrize("flow", ["browser", "device"])
+    def test_a_login_that_is_cancelled_ends_at_once(self, auth0, tenant, flow):
+        tenant.device_interval = 60
+        cancel, prompts = threading.Event(), queue.Queue()
+        with ThreadPoolExecutor(1) as pool:
+            options = {"show": prompts.put, "cancel": cancel, "timeout": 20}
+            login = pool.submit(auth0.login, flow=flow, open_browser=False, **options)
+            prompt = prompts.get(timeout=10)
+            cancel.set()
+            with pytest.raises(LoginFailed, match="cancelled") as caught:
+                login.result(10)
+        assert caught.value.error == "cancelled"
+        assert auth0.session() is None
+        assert tenant.count("/oauth/token") == 0
+        if flow == "browser":
+            with pytest.raises(ConnectionRefusedError):
+                port = urlsplit(prompt["redirect_uri"]).port
+                socket.create_connection(("127.0.0.1", port), timeout=2)
+
+    def test_what_says_whether_to_cancel_needs_no_more_than_is_set(self, auth0, tenant):
+        answers = [False, True]
+        cancel = SimpleNamespace(is_set=lambda: answers.pop(0))
+        with pytest.raises(LoginFailed, match="cancelled"):
+            auth0.login(flow="device", show=lambda _: None, cancel=cancel)
+        assert answers == []
+
+    def test_a_login_that_is_not_cancelled_goes_on(self, auth0, tenant, desk):
+        assert auth0.login(flow="browser", show=lambda _: None, cancel=threading.Event())
+
+    @pytest.mark.parametrize("flow", ["browser", "device"])
+    def test_a_prompt_that_the_program_shows_is_nowhere_else(
+        self, auth0, tenant, hurried, monkeypatch, flow
+    ):
+        class Terminal(io.StringIO):
+            def isatty(self):
+                return True
+
+            def fileno(self):
+                return 2
+
+        def show(prompt):
+            if flow == "device":
+                tenant.approve(prompt["user_code"])
+            else:
+                threading.Thread(target=tenant.login_as, args=(prompt["url"],)).start()
+
+        monkeypatch.setattr(sys, "stderr", Terminal())
+        monkeypatch.setattr(auth0_cli, "_find_browsers", lambda: [["a browser"]])
+        monkeypatch.setattr(auth0_cli, "_open_browser", lambda url: True)
+        tenant.break_next("/oauth/token", status=503)  # a prompt of ours would report it
+        with contextlib.suppress(NetworkError):
+            auth0.login(flow=flow, show=show)
+        assert sys.stderr.getvalue() == ""
 
     def test_show_gets_the_prompt_that_json_prints(self, auth0, tenant):
         prompts = []
