@@ -2845,9 +2845,8 @@ class _Settings:
     ) -> dict[str, str | None]:
         """Audience, organization and scope: those of a call, else the settings."""
         parameters = {name: self._setting(name, stored) for name in _TOKEN_PARAMETERS}
-        parameters["audience"] = _check_text("audience", audience) or parameters["audience"]
-        parameters["scope"] = _check_text("scope", scope) or parameters["scope"]
-        return parameters
+        call = {"audience": _check_text("audience", audience), "scope": _check_text("scope", scope)}
+        return {**parameters, **{name: value for name, value in call.items() if value}}
 
     def _ports(self) -> tuple[int, ...]:
         """The callback ports."""
@@ -2883,12 +2882,11 @@ class _Settings:
 
         given = {n: v for n, v in self._arguments.items() if n not in self._preset}
         given["audience"] = audience or given.get("audience")
-        flags = [stored.flags(self._preset)] + [
-            f"--{name} {_printable(quote(given[name]))}"
-            for name in ("audience", "organization", "cache")
-            if isinstance(given.get(name), str) and given[name]
-        ]
-        return "".join(f" {flag}" for flag in flags if flag)
+        flags = f" {stored.flags(self._preset)}".rstrip()
+        for name in ("audience", "organization", "cache"):
+            if isinstance(given.get(name), str) and given[name]:
+                flags += f" --{name} {_printable(quote(given[name]))}"
+        return flags
 
     def _login_command(
         self, stored: _StoredSession | None = None, option: str = "", audience: str | None = None
@@ -2897,7 +2895,7 @@ class _Settings:
         command = self._arguments["login_command"] or f"{_program_name()} login"
         return command + option + (self._flags(stored, audience) if stored else "")
 
-    def _matching(self, any_profile: bool = False, note: str = "") -> list[_StoredSession]:
+    def _matching(self, note: str = "", any_profile: bool = False) -> list[_StoredSession]:
         """The stored sessions that match the settings, or those that have such a note."""
         domain, client_id, profile = map(self._setting, _SESSION_NAME)
         name = (domain and _normal_domain(domain), client_id, None if any_profile else profile)
@@ -2928,8 +2926,7 @@ class _Settings:
                     return exact
             except CacheError:  # the caller's own read reports it
                 return exact
-        found = self._matching() or self._matching(note="pending")
-        found = found or self._matching(note="application")
+        found = self._matching() or self._matching("pending") or self._matching("application")
         applications = {(stored.domain, stored.client_id) for stored in found}
         if len(applications) == 1:
             found = [stored for stored in found if stored.profile == "default"] or found
@@ -3013,24 +3010,19 @@ class _Shield:
     def __exit__(self, *exc: object) -> None:
         import signal
 
-        self._active = False  # if a handler raises here, what stays in place only passes on
+        self._active = False  # from here on a signal is passed on at once
         _refreshing.discard(self)
         try:
             for number, handler in self._handlers.items():
                 if signal.getsignal(number) == self._hold:
                     signal.signal(number, handler)
-        finally:
-            self._deliver()
-
-    def _deliver(self) -> None:
-        """Calls the handlers of what was held back: each of them, also if one raises."""
-        for number, owed in self._held.items():
-            if owed:
-                self._held[number] = False
-                try:
+            for number, waits in self._held.items():
+                if waits:
+                    self._held[number] = False
                     self._handlers[number](number, sys._getframe())
-                finally:
-                    self._deliver()
+        except BaseException:  # of a handler: the other ones have their turn, too
+            self.__exit__()
+            raise
 
 
 class _TokenRequest:
@@ -3049,10 +3041,9 @@ class _TokenRequest:
     def __init__(
         self, auth0: _Settings, stored: _StoredSession, audience: str | None, scope: str | None
     ) -> None:
-        self._auth0 = auth0
-        self._stored = stored
-        self._tenant = auth0._tenant(stored)
-        self._call_audience, self._call_scope = audience, scope
+        self._auth0, self._stored, self._tenant = auth0, stored, auth0._tenant(stored)
+        self._call_audience = _check_text("audience", audience)
+        self._call_scope = _check_text("scope", scope)
         self._seconds: float | None = None  # for a request; None means REQUEST_SECONDS
         self.load()
 
@@ -3070,15 +3061,9 @@ class _TokenRequest:
         self.token = _find_token(record, self.audience, self.organization, self.scope)
 
     def login_required(
-        self, reason: str, error: str | None = None, scope: str = ""
+        self, reason: str, error: str | None = None, option: str = ""
     ) -> LoginRequired:
-        """The error whose next step is a login, which requests the scope in addition."""
-        from shlex import quote
-
-        option = ""
-        if scope:
-            scopes = dict.fromkeys(f"{self.record['scope'] or DEFAULT_SCOPE} {scope}".split())
-            option = f" --scope {_printable(quote(' '.join(scopes)), 1000)}"
+        """The error whose next step is a login."""
         secret = ENVIRONMENT["client_secret"]
         if os.environ.get(secret, "x").strip() == "":
             reason += f" ({secret} is set but empty)"
@@ -3087,9 +3072,13 @@ class _TokenRequest:
 
     def _scope_required(self, scopes: Iterable[str]) -> LoginRequired:
         """The error for scopes that the login did not request: no refresh can add them."""
+        from shlex import quote
+
         names = _printable(" ".join(sorted(scopes)))
+        both = dict.fromkeys(f"{self.record['scope'] or DEFAULT_SCOPE} {names}".split())
+        option = f" --scope {_printable(quote(' '.join(both)), 1000)}"
         reason = f"the login did not ask for the scope {names}"
-        return self.login_required(reason, "invalid_scope", names)
+        return self.login_required(reason, "invalid_scope", option)
 
     def _not_requested(self) -> set[str]:
         """The scopes that this call needs and the login did not request."""
@@ -3118,11 +3107,10 @@ class _TokenRequest:
     def valid_id_token(self, min_ttl: float) -> str | None:
         """The stored ID token, if `_is_usable` says so of its times."""
         id_token: str | None = self.record["id_token"]
-        exp, iat = map(_decode_claims(id_token).get, ("exp", "iat"))
-        if not (_is_number(exp) and _is_number(iat)):
-            return None
-        times: Record = {"obtained_at": iat, "expires_at": exp}
-        return id_token if _is_usable(times, min_ttl) else None
+        claims = _decode_claims(id_token)
+        times: Record = {"obtained_at": claims.get("iat"), "expires_at": claims.get("exp")}
+        is_sound = all(map(_is_number, times.values()))
+        return id_token if is_sound and _is_usable(times, min_ttl) else None
 
     def _valid_token(self, min_ttl: float) -> Record | None:
         """The stored access token, if `_is_usable` says so."""
@@ -3133,16 +3121,14 @@ class _TokenRequest:
 
         The holder of the lock requests it; others that wait for the lock use its result.
         """
-        before = self.token
-        stored_token = None if force_refresh else self._valid_token(min_ttl)
-        if stored_token:
-            return self._with_scope(stored_token)
-        since, lock_seconds = time.time(), LOCK_SECONDS
-        fallback = None if force_refresh else self._valid_token(0)
-        if fallback and fallback["expires_at"] - since > 2:
-            # A request that hangs must not cost this token.
-            lock_seconds = FALLBACK_SECONDS
-            self._seconds = min(FALLBACK_SECONDS, fallback["expires_at"] - since - 1)
+        before, since, lock_seconds = self.token, time.time(), LOCK_SECONDS
+        if not force_refresh and (token := self._valid_token(min_ttl)):
+            return self._with_scope(token)
+        if not force_refresh and (token := self._valid_token(0)):
+            left = token["expires_at"] - since
+            if left > 2:  # a request that hangs must not cost this token
+                lock_seconds = FALLBACK_SECONDS
+                self._seconds = min(FALLBACK_SECONDS, left - 1)
         try:
             with self._stored.lock(lock_seconds, required=not self._is_machine()):
                 self.load(True)
@@ -3154,10 +3140,10 @@ class _TokenRequest:
                 self.load()  # the session may have ended, or got another token, meanwhile
             except CacheError:
                 self.token = before
-            fallback = None if force_refresh else self._valid_token(0)
-            if not fallback:
+            token = self._valid_token(0)
+            if force_refresh or not token:
                 raise
-            return self._with_scope(fallback)
+            return self._with_scope(token)
 
     def _renew(self, since: float) -> Record:
         """A new token, with the session's lock held: a user's, or that of a machine.
@@ -3206,16 +3192,11 @@ class _TokenRequest:
         one is then sent once more, at once: within Auth0's overlap period that saves the session.
         """
         record = self.record
-        other_api = self.audience != record["audience"]
-        scope = record["scope"]
+        form = {"grant_type": "refresh_token", "refresh_token": record["refresh_token"]}
+        scope, other_api = record["scope"], self.audience != record["audience"]
         if other_api:
             scope = self.token["requested"] if self.token else self.scope
-        form = {
-            "grant_type": "refresh_token",
-            "refresh_token": record["refresh_token"],
-            "audience": self.audience if other_api else None,
-            "scope": scope if scope != record["scope"] else None,
-        }
+            form.update(audience=self.audience, scope=scope if scope != record["scope"] else None)
         requested_at = time.time()
         try:
             response = self._tenant.post("/oauth/token", form, "once_if_lost", self._seconds)
@@ -3243,21 +3224,21 @@ class _TokenRequest:
 
     def _after_refused_refresh(self, problem: OAuthError) -> Record:
         """Only an error that names the grant ends a session (RFC 6749 section 5.2)."""
-        needs_user = ("login_required", "interaction_required", "consent_required", "mfa_required")
-        reason = "the session has expired or was revoked"
-        if problem.error == "invalid_grant":
-            refused = self.record["refresh_token"]
-            self.load(True)
-            if self.record["refresh_token"] == refused:
-                self._save({**self.record, "refresh_token": None})
-            elif self.record["refresh_token"]:
-                return self._refresh()
-        elif problem.error in needs_user:
-            reason = f"Auth0 wants the user to log in again ({problem.error})"
-        elif problem.error == "invalid_scope" and self.scope:
+        if problem.error == "invalid_scope" and self.scope:
             raise self._scope_required(self.scope.split()) from None
-        else:
+        needs_user = "login_required interaction_required consent_required mfa_required"
+        if problem.error in needs_user.split():
+            reason = f"Auth0 wants the user to log in again ({problem.error})"
+            raise self.login_required(reason, problem.error) from None
+        if problem.error != "invalid_grant":
             raise problem
+        refused = self.record["refresh_token"]
+        self.load(True)
+        if self.record["refresh_token"] not in (None, refused):  # another process has a newer one
+            return self._refresh()
+        if self.record["refresh_token"]:
+            self._save({**self.record, "refresh_token": None})
+        reason = "the session has expired or was revoked"
         raise self.login_required(reason, problem.error) from None
 
     def _check_id_token(self, text: str, renewed: Record) -> None:
@@ -3275,14 +3256,9 @@ class _TokenRequest:
         renewed["id_token"] = text
 
     def _store_token(self, record: Record, response: Json, scope: str | None) -> Record:
-        """Adds a new token to the session.
-
-        It becomes the default token unless this call asks for a special scope.
-        """
-        is_default = self.scope in (None, record["scope"]) or scope == record["scope"]
-        is_default = is_default or bool(self.token and self.token["default"])
+        """Adds a new token to the session: as the default, unless a special scope was requested."""
         token = _new_entry(response, self.audience, self.organization, scope)
-        _replace_token(record, token, is_default)
+        _replace_token(record, token, scope in (None, record["scope"]))
         return token
 
     def _save(self, record: Record, old: Record | None = None) -> None:
@@ -3317,15 +3293,13 @@ class _Logins(_Settings):
 
     def _choose_flow(self, flow: str, stored: _StoredSession, record: Record) -> str:
         if flow not in FLOWS:
-            name = _printable(flow, 40)
-            raise ConfigError(f"unknown flow {name!r}: choose one of {', '.join(FLOWS)}")
+            flows = ", ".join(FLOWS)
+            raise ConfigError(f"unknown flow {_printable(flow, 40)!r}: choose one of {flows}")
         has_secret = self._has_secret(stored)
         if flow == "client-credentials" and not has_secret:
             empty = os.environ.get(ENVIRONMENT["client_secret"]) is not None
             why = " (AUTH0_CLIENT_SECRET is set, but empty or for another application)" * empty
-            raise ConfigError(
-                f"client credentials need AUTH0_CLIENT_SECRET or --client-secret-file{why}"
-            )
+            raise ConfigError(f"this flow needs AUTH0_CLIENT_SECRET or --client-secret-file{why}")
         if flow != "auto":
             return flow
         if has_secret and _is_machine_session(record):  # a user does not become the machine
@@ -3342,12 +3316,7 @@ class _Logins(_Settings):
             raise ConfigError("an organization is checked by the ID token: add the scope openid")
 
     def _create_session(
-        self,
-        stored: _StoredSession,
-        parameters: Form,
-        response: Json,
-        nonce: str | None = None,
-        machine: bool = False,
+        self, stored: _StoredSession, parameters: Form, response: Json, machine: bool = False
     ) -> Session:
         """Makes a session of a login's token response: first every check, then the save."""
         target = {name: parameters[name] for name in _TOKEN_PARAMETERS}
@@ -3360,21 +3329,20 @@ class _Logins(_Settings):
             token = _IdToken(id_token)
             max_age = parameters.get("max_age")
             age = None if max_age is None else int(max_age)  # 0 is a value too (Core 3.1.2.1)
-            token.check_login(tenant, response["access_token"], target["organization"], nonce, age)
+            nonce, organization = parameters.get("nonce"), target["organization"]
+            token.check_login(tenant, response["access_token"], organization, nonce, age)
             keys = tenant.keys()
             token.check_signature(keys, tenant.keys)
-            user = {"sub": token.claims["sub"]}
-            for claim in ("name", "email"):
-                text = token.claims.get(claim)
-                user[claim] = _printable(text, 255) if isinstance(text, str) else None
-            record.update(user=user, jwks=keys, id_token=id_token)
+            names = {n: token.claims.get(n) for n in ("name", "email")}
+            texts = {
+                n: _printable(t, 255) if isinstance(t, str) else None for n, t in names.items()
+            }
+            record.update(user={"sub": token.claims["sub"], **texts}, jwks=keys, id_token=id_token)
         elif not machine and "openid" in str(target["scope"]).split():
             reason = "the token response holds no ID token: log in again"
             if stored.client_id.startswith("tpc_"):
-                reason = (
-                    "a third-party application (its client id begins with tpc_) gets no ID token: "
-                    'leave openid out, as in login --scope "offline_access read:reports"'
-                )
+                use = 'leave openid out, as in login --scope "offline_access read:reports"'
+                reason = f"a third-party application (tpc_...) gets no ID token: {use}"
             raise InvalidToken(reason, "form")
         _replace_token(record, _new_entry(response, **target), True)
         with stored.lock():
@@ -3431,7 +3399,8 @@ class _Logins(_Settings):
                 with _Listener(ports, program) as listener:  # its end tells the browser the result
                     browser = _browser_login(tenant, parameters, listener, ports, timeout, prompt)
                     if browser:  # else the user prefers a code
-                        return self._create_session(stored, parameters, browser, listener.nonce)
+                        parameters["nonce"] = listener.nonce
+                        return self._create_session(stored, parameters, browser)
             response = _device_login(tenant, parameters, timeout, prompt)
             return self._create_session(stored, parameters, response)
 
@@ -3513,8 +3482,7 @@ def _drop_frames(problem: BaseException) -> BaseException:
         problem.__dict__.setdefault("auth0_cli_places", places)
     links = [problem]
     for link in links:  # which grows: the causes have frames, too, and so has what is in a group
-        link.__traceback__ = None
-        link.__context__ = None
+        link.__traceback__ = link.__context__ = None
         inner = (link.__cause__, *getattr(link, "exceptions", ()))
         links += [e for e in inner if isinstance(e, BaseException) and e not in links]
     return problem
@@ -3578,8 +3546,7 @@ class Auth0(_Logins):
         login_command: str | None = None,
         trace: Callable[[str], object] | None = None,
     ) -> None:
-        self._arguments = dict(locals())
-        del self._arguments["self"]
+        self._arguments = {name: value for name, value in locals().items() if name != "self"}
         # The settings that a host program's own command makes: no advice names their flags.
         self._preset = {n for n, v in self._arguments.items() if v is not None and login_command}
         self._command = ""  # which advice repeats, with the flags of one session
@@ -3587,9 +3554,8 @@ class Auth0(_Logins):
         self._recent: dict[object, tuple[str, float, float]] = {}
 
     def __repr__(self) -> str:
-        given = self._arguments
-        names = [name for name in _SESSION_NAME if given[name] is not None]
-        return f"Auth0({', '.join(f'{name}={given[name]!r}' for name in names)})"
+        given = {n: v for n, v in self._arguments.items() if n in _SESSION_NAME and v is not None}
+        return f"Auth0({', '.join(f'{name}={value!r}' for name, value in given.items())})"
 
     def __getstate__(self) -> Json:
         return {**self.__dict__, "_recent": {}}
@@ -3623,15 +3589,11 @@ class Auth0(_Logins):
             NetworkError: it was not reached, and no valid token is left.
             ConfigError, CacheError, InvalidToken, LoginFailed: as their names say.
         """
-        key = (audience, scope, min_ttl)
-        if not force_refresh:
-            try:
-                recent = self._recent.get(key)
-            except TypeError:  # not a text: reported below
-                recent = None
-            if recent is not None and recent[1] <= time.time() < recent[2]:
-                return recent[0]
-            recent = None  # a traceback shows the locals of this frame
+        key = repr((audience, scope, min_ttl))  # they may be no texts, which is reported below
+        recent = None if force_refresh else self._recent.get(key)
+        if recent is not None and recent[1] <= time.time() < recent[2]:
+            return recent[0]
+        recent = None  # a traceback shows the locals of this frame
         token = self._token_entry(audience, scope, min_ttl, interactive, force_refresh)
         now, until = time.time(), token["expires_at"]
         if until - now > min_ttl:
@@ -3648,17 +3610,16 @@ class Auth0(_Logins):
         scope: str | None,
         min_ttl: float,
         interactive: bool,
-        force_refresh: bool,
+        force: bool,
     ) -> Record:
         """The token as a session keeps it: what get_token does beyond its memory."""
         _check_min_ttl(min_ttl)
-        audience, scope = _check_text("audience", audience), _check_text("scope", scope)
         stored = self._find()
         before: Record | None = None
         try:
             request = _TokenRequest(self, stored, audience, scope)
             before = request.token
-            return request.obtain(min_ttl, force_refresh)
+            return request.obtain(min_ttl, force)
         except LoginRequired:
             self._recent.clear()
             if not interactive:
@@ -3667,7 +3628,7 @@ class Auth0(_Logins):
         with stored.lock(600, of="~login"):
             try:
                 request = _TokenRequest(self, stored, audience, scope)
-                return request.obtain(min_ttl, force_refresh and request.token == before)
+                return request.obtain(min_ttl, force and request.token == before)
             except LoginRequired:
                 try:
                     self._log_in(stored, audience=audience, scope=scope)
@@ -3691,11 +3652,8 @@ class Auth0(_Logins):
         """
         _check_min_ttl(min_ttl)
         request = _TokenRequest(self, self._find(), None, None)
-        if not request.record["id_token"]:
-            somebody = request.record["user"] or request.record["tokens"]
-            none = "no ID token is stored (scope openid)" if somebody else "nobody is logged in"
-            raise request.login_required(none)
-        if force_refresh or not request.valid_id_token(min_ttl):
+        is_stored = request.record["id_token"] is not None
+        if is_stored and (force_refresh or not request.valid_id_token(min_ttl)):
             try:
                 request.obtain(min_ttl, True)
             except (LoginRequired, NetworkError, CacheError, ConfigError):
@@ -3704,7 +3662,9 @@ class Auth0(_Logins):
             request.load()
         id_token = request.valid_id_token(0)
         if not id_token:
-            raise request.login_required("no valid ID token is stored (scope openid)")
+            somebody = request.record["user"] or request.record["tokens"]
+            none = "no valid ID token is stored (scope openid)"
+            raise request.login_required(none if somebody else "nobody is logged in")
         return id_token
 
     def bearer(self, request: Request) -> Request:
@@ -3772,8 +3732,7 @@ class Auth0(_Logins):
             (seconds between two polls); `message` for the user; `next`, the command to run next.
         """
         stored = self._find(new=True)
-        record = self._load(stored)
-        parameters = self._authorization_parameters(stored, record, audience, scope)
+        parameters = self._authorization_parameters(stored, self._load(stored), audience, scope)
         self._check_organization("device", parameters)
         with stored.lock(of="~pending"):
             stored.check_writable()
@@ -3841,9 +3800,9 @@ class Auth0(_Logins):
         """
         stored = self._find(new=True)
         last = self._authorization_parameters(stored, self._load(stored), None, None)
-        target = {**self._token_parameters(stored), "organization": last["organization"]}
-        texts = {name: None if v is None else str(v) for name, v in parameters.items()}
-        form = {"grant_type": grant_type, **target, **texts}
+        form = {"grant_type": grant_type, **self._token_parameters(stored)}
+        form["organization"] = last["organization"]
+        form.update({name: None if v is None else str(v) for name, v in parameters.items()})
         response = _request_token(self._tenant(stored), form)
         if store:
             last.update({name: form[name] for name in _TOKEN_PARAMETERS})
@@ -3898,14 +3857,14 @@ def get_token(
     Raises:
         Auth0Error: as `Auth0.get_token` does.
     """
+    names = tuple(sorted(config.items()))
     try:
-        names = tuple(sorted(config.items())) if config else ()
         if len(_instances) > 64:  # a program with many configurations
             _instances.clear()
         auth0 = _instances.get(names) or _instances.setdefault(names, Auth0(**config))
     except TypeError:  # an argument that can't be a key, such as params={...}, or an unknown one
         auth0 = Auth0(**config)
-    names, config = (), {}  # a traceback shows the locals of this frame
+    del names, config  # a traceback shows the locals of this frame
     return auth0.get_token(
         audience=audience,
         scope=scope,

@@ -2754,7 +2754,7 @@ class TestMachineToMachine:
     def test_there_is_no_id_token_and_none_is_asked_for(self, machine, tenant):
         machine.token()
         for _ in range(2):
-            assert "no ID token" in machine.run("token", "--id-token", exit=3).err
+            assert "no valid ID token" in machine.run("token", "--id-token", exit=3).err
         assert tenant.count("client_credentials") == 1
 
     @pytest.mark.parametrize("scope", ["read:things offline_access", "openid offline_access"])
