@@ -2933,7 +2933,7 @@ class _Settings:
         if len(found) == 1:
             return found[0]
         if found:
-            listed = "; ".join(self._command + stored.flags(self._preset) for stored in found[:8])
+            listed = "; ".join((self._command + self._flags(stored)).strip() for stored in found)
             raise ConfigError(f"several sessions match: choose one, as in {listed}")
         if exact:
             return exact
@@ -4536,7 +4536,7 @@ def _auth0_from(args: Namespace, prog: str | None, defaults: Auth0 | None) -> Au
         given["login_command"] = f"{prog} login"
     auth0 = Auth0(**given)
     auth0._preset = preset if given.get("login_command") else set()
-    auth0._command = f"{prog or _program_name()} {args.command} "
+    auth0._command = f"{prog or _program_name()} {args.command}"
     return auth0
 
 
@@ -5019,7 +5019,7 @@ def main(
     def run() -> int:
         if arguments == ["token"] and not prog:  # scripts run it often: skip argparse
             auth0 = Auth0(**(defaults._arguments if defaults else {}))
-            auth0._command = f"{_program_name()} token "
+            auth0._command = f"{_program_name()} token"
             _print_out(auth0._token_entry(None, None, 60, False, False)["access_token"])
             return 0
         parser = _parser(prog, defaults)

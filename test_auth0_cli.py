@@ -1891,6 +1891,7 @@ import pickle
 import queue
 import random
 import select
+import shlex
 import shutil
 import stat
 import struct
@@ -3864,6 +3865,27 @@ class TestCommandLine:
         assert logged_in.token("--client-id", "practice-native", env=wrong) == token
         nothing = dict.fromkeys(["AUTH0_DOMAIN", "AUTH0_CLIENT_ID", "AUTH0_AUDIENCE"])
         assert logged_in.token(env=nothing) == token
+
+    @pytest.mark.parametrize("command", ["token", "logout"])
+    def test_each_session_that_matches_is_listed_with_the_command_that_chooses_it(
+        self, cli, tenant, tmp_path, command
+    ):
+        place = str(tmp_path / "a place of its own")
+        names = {f"profile {number}" for number in range(9)}
+        for name in names:
+            named = {"profile": name, "cache": place, "audience": API}
+            auth0 = Auth0(tenant.domain, "practice-machine", client_secret=MACHINE_SECRET, **named)
+            auth0.login(flow="client-credentials")
+        bare = dict.fromkeys(["AUTH0_DOMAIN", "AUTH0_CLIENT_ID", "AUTH0_CLI_CACHE"])
+        said = cli.run(command, "--cache", place, env=bare, exit=2).err
+        advice = [shlex.split(text) for text in said.strip().split("as in ")[1].split("; ")]
+        assert {words[words.index("--profile") + 1] for words in advice} == names
+        words = advice[-1]
+        cli.run(*words[words.index(command) :], env=bare)
+        status = cli.run("status", "--json", "--cache", place, env=bare, exit=None).out
+        left = {session["profile"] for session in json.loads(status)}
+        chosen = {words[words.index("--profile") + 1]}
+        assert left == (names if command == "token" else names - chosen)
 
     def test_several_sessions_that_match_are_listed_unless_one_is_the_default(self, cli, tenant):
         nothing = dict.fromkeys(["AUTH0_DOMAIN", "AUTH0_CLIENT_ID"])
