@@ -3764,18 +3764,16 @@ class Auth0(_Logins):
         if not _is_number(timeout) or timeout <= 0:
             raise ConfigError("the timeout is a number of seconds greater than 0")
         stored = self._find(new=True)
-        deadline = time.monotonic() + timeout
-        seen = False
+        deadline, before = time.monotonic() + timeout, stored.load()
         while True:
             with stored.lock(of="~pending"):
                 pending = stored.read_note("pending")
                 if not _matches(pending, _PENDING) or pending is None:
-                    record = stored.load() if seen else None
-                    if record:  # another process has finished it
+                    record = stored.load()
+                    if record and record != before:  # another process has finished it
                         return Session(record)
                     again = f"run {self._login_command(stored, ' --no-wait')}"
                     raise LoginRequired(f"no login is pending: {again}")
-                seen = True
                 try:
                     response = self._poll_pending(stored, pending)
                 except NetworkError:

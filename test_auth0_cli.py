@@ -2660,6 +2660,23 @@ class TestLoginInTwoSteps:
         with pytest.raises(LoginRequired):
             auth0.finish_login(timeout=0.1)
 
+    def test_one_denied_elsewhere_is_not_taken_for_the_session_before_it(
+        self, logged_in, tenant, monkeypatch
+    ):
+        auth0, clock = client(tenant, logged_in.cache), Clock(tenant)
+        event = auth0.start_login()
+
+        def deny():
+            tenant.deny(event["user_code"])
+            with pytest.raises(auth0_cli.LoginFailed):
+                client(tenant, logged_in.cache).finish_login(timeout=20)
+
+        clock.then[1] = deny
+        monkeypatch.setattr(auth0_cli, "time", clock)
+        with pytest.raises(LoginRequired, match="no login is pending"):
+            auth0.finish_login(timeout=20)
+        assert auth0.session().user["sub"] == "auth0|alice"
+
     def test_a_logout_drops_it(self, auth0, tenant):
         event = auth0.start_login()
         auth0.logout()
