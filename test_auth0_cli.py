@@ -3060,6 +3060,21 @@ class TestGetToken:
         access = tenant.access_tokens[running.finish().out.strip()]
         assert access[0].sub == "auth0|bob"
 
+    def test_white_space_around_a_text_of_a_call_is_no_part_of_it(self, auth0, tenant):
+        log_in(auth0, tenant)
+        token = auth0.get_token()
+        assert auth0.get_token(audience=f" {API}\n", scope=" ") == token
+        assert tenant.count("refresh_token") == 0
+        other = log_in(auth0, tenant, audience=f"{OTHER_API} ", scope="\topenid ")
+        assert [token["audience"] for token in other.tokens] == [OTHER_API]
+
+    @pytest.mark.parametrize("name", ["audience", "scope"])
+    def test_a_login_in_two_steps_refuses_what_is_no_text(self, auth0, tenant, name):
+        for value in (7, b"openid", "two\nlines"):
+            with pytest.raises(ConfigError, match=f"{name} is not a printable text"):
+                auth0.start_login(**{name: value})
+        assert tenant.requests == []
+
     def test_one_session_serves_several_apis(self, logged_in, tenant):
         tenant.mrrt = {OTHER_API: ["read:other"]}
         other = logged_in.token("--audience", OTHER_API)
