@@ -3050,14 +3050,12 @@ class _TokenRequest:
     def load(self, locked: bool = False) -> None:
         """Reads the session, or begins one, and finds the token in it."""
         record = self.record = self._auth0._load(self._stored, locked)
-        call = (self._call_audience, self._call_scope)
-        parameters = self._auth0._token_parameters(self._stored, *call)
-        self.organization = parameters["organization"] or record["organization"]
+        given = self._auth0._token_parameters(self._stored, self._call_audience, self._call_scope)
+        self.organization = given["organization"] or record["organization"]
         if not _is_machine_session(record) and self.organization != record["organization"]:
             name = _printable(self.organization, 60)
             raise self.login_required(f"the session is not for the organization {name}")
-        self.audience = parameters["audience"] or record["audience"]
-        self.scope = parameters["scope"]
+        self.audience, self.scope = given["audience"] or record["audience"], given["scope"]
         self.token = _find_token(record, self.audience, self.organization, self.scope)
 
     def login_required(
@@ -3333,11 +3331,10 @@ class _Logins(_Settings):
             token.check_login(tenant, response["access_token"], organization, nonce, age)
             keys = tenant.keys()
             token.check_signature(keys, tenant.keys)
-            names = {n: token.claims.get(n) for n in ("name", "email")}
-            texts = {
-                n: _printable(t, 255) if isinstance(t, str) else None for n, t in names.items()
-            }
-            record.update(user={"sub": token.claims["sub"], **texts}, jwks=keys, id_token=id_token)
+            sub, *names = map(token.claims.get, ("sub", "name", "email"))
+            name, email = (_printable(n, 255) if isinstance(n, str) else None for n in names)
+            user = {"sub": sub, "name": name, "email": email}
+            record.update(user=user, jwks=keys, id_token=id_token)
         elif not machine and "openid" in str(target["scope"]).split():
             reason = "the token response holds no ID token: log in again"
             if stored.client_id.startswith("tpc_"):
@@ -3712,8 +3709,7 @@ class Auth0(_Logins):
         if not _is_number(timeout) or timeout <= 0:
             raise ConfigError("the timeout is a number of seconds greater than 0")
         stored = self._find(new=True)
-        prompt = _Prompt(show, open_browser, qr, cancel)
-        credentials = (username, password, realm)
+        prompt, credentials = _Prompt(show, open_browser, qr, cancel), (username, password, realm)
         return self._log_in(stored, flow, audience, scope, prompt, timeout, credentials)
 
     @_public
@@ -3767,8 +3763,9 @@ class Auth0(_Logins):
         deadline, before = time.monotonic() + timeout, stored.load()
         while True:
             with stored.lock(of="~pending"):
-                pending = stored.read_note("pending")
-                if not _matches(pending, _PENDING) or pending is None:
+                pending = stored.read_note("pending") or {}
+                sound = _matches(pending.get("wanted"), dict.fromkeys(_TOKEN_PARAMETERS))
+                if not sound or not _matches(pending, _PENDING):
                     record = stored.load()
                     if record and record != before:  # another process has finished it
                         return Session(record)

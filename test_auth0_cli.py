@@ -2714,12 +2714,13 @@ class TestLoginInTwoSteps:
         assert "--no-wait" in cli.run("login", "--no-wait", "--flow", "browser", exit=2).err
         assert tenant.requests == []
 
-    def test_a_damaged_one_is_none(self, auth0, cli):
-        auth0.start_login()
-        for path in cli.cache.glob("*.state"):
-            path.write_text('{"device_code": 7}')
+    @pytest.mark.parametrize("damage", [{"device_code": 7}, {"wanted": {}}, {"wanted": None}])
+    def test_a_damaged_one_is_none(self, auth0, cli, tenant, damage):
+        tenant.approve(auth0.start_login()["user_code"])
+        (path,) = cli.cache.glob("*.state")
+        path.write_text(json.dumps({**json.loads(path.read_text()), **damage}))
         with pytest.raises(LoginRequired):
-            auth0.finish_login(timeout=0.1)
+            auth0.finish_login(timeout=20)
 
 
 class TestMachineToMachine:
