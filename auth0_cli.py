@@ -2854,7 +2854,7 @@ class _Settings:
         return DEFAULT_PORTS if ports is None else _parse_ports(ports)
 
     def _cache(self) -> Cache:
-        """The cache that is set; a directory is looked up anew, as HOME may have changed."""
+        """The cache of the settings. A directory is looked up each time: HOME may have changed."""
         cache: CacheSetting | None = self._setting("cache")
         return FileCache(cache) if isinstance(cache, (str, os.PathLike, type(None))) else cache
 
@@ -3213,7 +3213,7 @@ class _TokenRequest:
                 self._check_id_token(response["id_token"], renewed)
             if other_api and not _is_token_for(response, self.audience or ""):
                 raise self.login_required(
-                    "the refresh token of this session is not good for the API "
+                    "the refresh token of this session does not work for the API "
                     f"{_printable(self.audience)} (multi-resource refresh tokens are not set up)"
                 )
             return self._store_token(renewed, response, scope)
@@ -3364,7 +3364,7 @@ class _Logins(_Settings):
         timeout: float = 300,
         credentials: tuple[str | None, Password, str | None] = (None, None, None),
     ) -> Session:
-        """Does what `login` does, for one session."""
+        """Logs in to one session."""
         prompt = prompt or _Prompt()
         ports = self._ports()
         tenant = self._tenant(stored)
@@ -3378,7 +3378,7 @@ class _Logins(_Settings):
             return self._create_session(stored, parameters, response, machine=True)
 
         self._check_organization(flow, parameters)
-        with stored.lock():  # before a person is asked: can the session be saved?
+        with stored.lock():  # no person has to log in for a session that can't be saved
             stored.check_writable()
         if flow == "password":
             response = _password_login(tenant, parameters, *credentials)
@@ -3432,7 +3432,7 @@ class _Logins(_Settings):
     def _log_out(
         self, stored: _StoredSession, local: bool, browser: bool, remember: bool = False
     ) -> bool:
-        """Does what `logout` does, for one session; False if there was none.
+        """Logs out of one session; False if there was none.
 
         With `remember` it keeps the parameters of the login, so that the next one needs no flags.
         """
@@ -3478,7 +3478,7 @@ def _drop_frames(problem: BaseException) -> BaseException:
     if isinstance(problem, Exception) and not isinstance(problem, Auth0Error):
         problem.__dict__.setdefault("auth0_cli_places", places)
     links = [problem]
-    for link in links:  # which grows: the causes have frames, too, and so has what is in a group
+    for link in links:  # this list grows: causes and members of groups have frames, too
         link.__traceback__ = link.__context__ = None
         inner = (link.__cause__, *getattr(link, "exceptions", ()))
         links += [e for e in inner if isinstance(e, BaseException) and e not in links]
@@ -3486,7 +3486,7 @@ def _drop_frames(problem: BaseException) -> BaseException:
 
 
 def _public(method: Function) -> Function:
-    """A public method whose errors show no frame of what it has called."""
+    """A public method whose errors carry no inner frames."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
@@ -3504,7 +3504,7 @@ def _public(method: Function) -> Function:
 class Auth0(_Logins):
     """One session of one application at one tenant: log in, get tokens, log out.
 
-    What is not given comes from the environment, then from the stored session that matches.
+    Missing arguments come from the environment, then from the stored session that matches.
     Safe to share between threads and across a fork. A copy or a pickle carries the arguments only.
 
     Args:
@@ -3519,7 +3519,7 @@ class Auth0(_Logins):
         cache: a directory, or an object like `FileCache`.
         ports: loopback ports for the browser flow.
         params: further parameters for /authorize, such as `connection` or `max_age`.
-        login_command: what messages tell the user to run, such as `mytool login`.
+        login_command: the command in messages that ask for a login, such as `mytool login`.
         trace: called with one line for each request, which holds no secret.
 
     Raises:
@@ -3543,11 +3543,12 @@ class Auth0(_Logins):
         login_command: str | None = None,
         trace: Callable[[str], object] | None = None,
     ) -> None:
-        self._arguments = {name: value for name, value in locals().items() if name != "self"}
+        self._arguments = dict(locals())
+        del self._arguments["self"]
         # The settings that a host program's own command makes: no advice names their flags.
         self._preset = {n for n, v in self._arguments.items() if v is not None and login_command}
         self._command = ""  # which advice repeats, with the flags of one session
-        # What get_token gives without a look at the session: token, from when, until when.
+        # get_token returns these without reading the session: token, from when, until when.
         self._recent: dict[object, tuple[str, float, float]] = {}
 
     def __repr__(self) -> str:
@@ -3576,7 +3577,7 @@ class Auth0(_Logins):
             interactive: log in if nothing else helps; otherwise no browser is ever opened.
             force_refresh: ask for a new one even if there is a valid one.
 
-        What it has given is given again for a second (RECHECK_SECONDS) before it looks at the
+        It returns the same token for a second (RECHECK_SECONDS) before it looks at the
         session file and at the environment once more.
 
         Raises:
@@ -3584,7 +3585,7 @@ class Auth0(_Logins):
                 for the scope.
             OAuthError: Auth0 refused; `insufficient_scope` if it does not grant the scope.
             NetworkError: it was not reached, and no valid token is left.
-            ConfigError, CacheError, InvalidToken, LoginFailed: as their names say.
+            ConfigError, CacheError, InvalidToken, LoginFailed: see these classes.
         """
         key = repr((audience, scope, min_ttl))  # they may be no texts, which is reported below
         recent = None if force_refresh else self._recent.get(key)
@@ -3609,7 +3610,7 @@ class Auth0(_Logins):
         interactive: bool,
         force: bool,
     ) -> Record:
-        """The token as a session keeps it: what get_token does beyond its memory."""
+        """The record of the token that get_token returns."""
         _check_min_ttl(min_ttl)
         stored = self._find()
         before: Record | None = None
@@ -3685,7 +3686,7 @@ class Auth0(_Logins):
         qr: bool | None = None,
         cancel: Cancel | None = None,
     ) -> Session:
-        """Logs a user in, or a machine; what was stored under the same name is replaced.
+        """Logs a user or a machine in. The session replaces a stored one of the same name.
 
         Args:
             flow: `auto`, `browser`, `device`, `client-credentials` or `password`.
@@ -3704,7 +3705,7 @@ class Auth0(_Logins):
         Raises:
             LoginFailed: denied, expired, timed out, cancelled (`error` is `cancelled`).
             InvalidToken: the ID token fails a check.
-            OAuthError, NetworkError, ConfigError, CacheError: as their names say.
+            OAuthError, NetworkError, ConfigError, CacheError: see these classes.
         """
         if not _is_number(timeout) or timeout <= 0:
             raise ConfigError("the timeout is a number of seconds greater than 0")
@@ -3786,12 +3787,12 @@ class Auth0(_Logins):
 
         Args:
             grant_type: its name, such as `urn:ietf:params:oauth:grant-type:token-exchange`.
-            store: whether what it brings becomes the session, as after a login.
+            store: whether the token response becomes the session, as after a login.
             parameters: of the token request; audience, organization and scope are sent where
                 they are set.
 
         Raises:
-            OAuthError, NetworkError, InvalidToken, ConfigError, CacheError: as their names say.
+            OAuthError, NetworkError, InvalidToken, ConfigError, CacheError: see these classes.
         """
         stored = self._find(new=True)
         last = self._authorization_parameters(stored, self._load(stored), None, None)
