@@ -355,7 +355,7 @@ class _JsonRules:
 
 
 def _json_scanner() -> Callable[[str, int], tuple[Any, int]]:
-    """json's C scanner, without the json module: its import would cost a third of a start."""
+    """Json's C scanner, without the json module: its import would cost a third of a start."""
     try:
         from _json import make_scanner
 
@@ -483,10 +483,16 @@ def _check_params(params: Form) -> dict[str, str]:
     return given
 
 
-def _check_text(name: str, value: object) -> None:
-    """Raises ConfigError unless the value is a printable text or None."""
-    if value is not None and not (isinstance(value, str) and value.isprintable()):
+def _check_text(name: str, value: object) -> str | None:
+    """The text without white space around it, or None if it is empty or None.
+
+    Raises:
+        ConfigError: it is not a text that can be shown and sent.
+    """
+    text = value.strip() if isinstance(value, str) else value
+    if text is not None and not (isinstance(text, str) and text.isprintable()):
         raise ConfigError(f"{name} is not a printable text: correct it")
+    return text or None
 
 
 def _check_min_ttl(min_ttl: object) -> None:
@@ -2632,12 +2638,20 @@ def _device_login(tenant: _Tenant, parameters: Form, timeout: float, prompt: _Pr
 
 
 class _Settings:
-    """What an `Auth0` was given, the environment behind it, and the session that both mean."""
+    """The arguments of an `Auth0`, the environment behind them, and the session they select."""
 
     _arguments: dict[str, Any]
     _preset: set[str]
     _command: str
     _recent: dict[object, tuple[str, float, float]]
+
+    def _is_environments(self, stored: _StoredSession, name: str) -> bool:
+        """Whether the environment describes this application; a secret needs its client id."""
+        domain, client_id = _from_environment("domain"), _from_environment("client_id")
+        if name == "client_secret" and not (client_id or self._arguments["client_id"]):
+            return False
+        same = client_id in (None, stored.client_id)
+        return same and (domain is None or _is_domain(domain, stored.domain))
 
     def _setting(self, name: str, stored: _StoredSession | None = None) -> Any:
         """An argument, else the environment variable, without white space around it.
@@ -2648,22 +2662,20 @@ class _Settings:
                 audience, scope and organization of another one are not used.
         """
         value = self._arguments[name]
-        if isinstance(value, str) and name != "cache":
-            value = value.strip()
         counts = name not in _OF_APPLICATION or (stored and self._is_environments(stored, name))
         if value is None and name in ENVIRONMENT and counts:
             value = _from_environment(name)
         if name in _SESSION_NAME + _TOKEN_PARAMETERS:
-            _check_text(name, value)
-        return value
+            return _check_text(name, value)
+        return value.strip() if isinstance(value, str) and name != "cache" else value
 
-    def _is_environments(self, stored: _StoredSession, name: str) -> bool:
-        """Whether the environment describes this application; a secret needs its client id."""
-        domain, client_id = _from_environment("domain"), _from_environment("client_id")
-        if name == "client_secret" and not (client_id or self._arguments["client_id"]):
-            return False
-        same = client_id in (None, stored.client_id)
-        return same and (domain is None or _is_domain(domain, stored.domain))
+    def _token_parameters(
+        self, stored: _StoredSession, audience: str | None = None, scope: str | None = None
+    ) -> dict[str, str | None]:
+        """Audience, organization and scope: those of a call, else the settings."""
+        parameters = {name: self._setting(name, stored) for name in _TOKEN_PARAMETERS}
+        call = {"audience": _check_text("audience", audience), "scope": _check_text("scope", scope)}
+        return {**parameters, **{name: value for name, value in call.items() if value}}
 
     def _ports(self) -> tuple[int, ...]:
         """The callback ports."""
@@ -2671,34 +2683,67 @@ class _Settings:
         return DEFAULT_PORTS if ports is None else _parse_ports(ports)
 
     def _cache(self) -> Cache:
-        """The cache that is set; a directory is looked up anew, as HOME may have changed."""
+        """The cache of the settings. A directory is looked up each time: HOME may have changed."""
         cache: CacheSetting | None = self._setting("cache")
-        if cache is None or isinstance(cache, (str, os.PathLike)):
-            return FileCache(cache)
-        return cache
+        return FileCache(cache) if isinstance(cache, (str, os.PathLike, type(None))) else cache
 
-    def _matching(self, any_profile: bool = False, note: str = "") -> list[_StoredSession]:
-        """The stored sessions that match what is given, or those that have such a note."""
+    def _tenant(self, stored: _StoredSession) -> _Tenant:
+        """The session's tenant, with the authentication of its client."""
+        return _Tenant(stored.domain, stored.client_id, lambda name: self._setting(name, stored))
+
+    def _has_secret(self, stored: _StoredSession) -> bool:
+        """Whether client credentials can be requested for its application."""
+        return bool(self._setting("client_secret", stored) or self._setting("client_assertion"))
+
+    def _load(self, stored: _StoredSession, locked: bool = False) -> Record:
+        """The stored session, or a new one. A machine needs none: it goes on without a cache."""
+        try:
+            record = stored.load(locked)
+        except CacheError as problem:
+            if isinstance(problem, _NewerSession) or not self._has_secret(stored):
+                raise
+            record = None
+        return record or _new_record(stored.domain, stored.client_id, stored.profile)
+
+    def _flags(self, stored: _StoredSession, audience: str | None = None) -> str:
+        """The flags that select this session, without those that a host program has set."""
+        from shlex import quote
+
+        given = {n: v for n, v in self._arguments.items() if n not in self._preset}
+        given["audience"] = audience or given.get("audience")
+        flags = f" {stored.flags(self._preset)}".rstrip()
+        for name in ("audience", "organization", "cache"):
+            if isinstance(given.get(name), str) and given[name]:
+                flags += f" --{name} {_printable(quote(given[name]))}"
+        return flags
+
+    def _login_command(
+        self, stored: _StoredSession | None = None, option: str = "", audience: str | None = None
+    ) -> str:
+        """The command that messages tell the user to run, with the flags of a session."""
+        command = self._arguments["login_command"] or f"{_program_name()} login"
+        return command + option + (self._flags(stored, audience) if stored else "")
+
+    def _matching(self, note: str = "", any_profile: bool = False) -> list[_StoredSession]:
+        """The stored sessions that match the settings, or those that have such a note."""
         domain, client_id, profile = map(self._setting, _SESSION_NAME)
-        domain = _normal_domain(domain) if domain else None
-        wanted = (domain, client_id, None if any_profile else profile)
+        name = (domain and _normal_domain(domain), client_id, None if any_profile else profile)
         cache = self._cache()
         keys: Any = _call_cache(cache, "list")
         if not _is_array(keys) or not all(type(key) is str for key in keys):
             raise CacheError("the cache's list is not one of texts: correct it")
-        keys = [key.removesuffix(f"~{note}") for key in keys if key.endswith(note)]
-        names = filter(None, map(_split_key, sorted(keys)))
+        found = [_split_key(k.removesuffix(f"~{note}")) for k in sorted(keys) if k.endswith(note)]
         return [
-            _StoredSession(cache, *name)
-            for name in names
-            if all(w in (None, part) for w, part in zip(wanted, name))
+            _StoredSession(cache, *parts)
+            for parts in found
+            if parts and all(given in (None, part) for given, part in zip(name, parts))
         ]
 
     def _find(self, new: bool = False) -> _StoredSession:
-        """The session that is meant; with `new` one that need not be stored.
+        """The session that the settings select; with `new` one that need not be stored.
 
         Raises:
-            ConfigError: several match, or nothing says which tenant and client.
+            ConfigError: several match, or nothing names the tenant and the client.
         """
         domain, client_id, profile = map(self._setting, _SESSION_NAME)
         exact = None
@@ -2708,25 +2753,23 @@ class _Settings:
             try:
                 if profile or new or exact.read() is not None:
                     return exact
-            except CacheError:  # what uses the session reports it
+            except CacheError:  # the caller's own read reports it
                 return exact
-        found = self._matching() or self._matching(note="pending")
-        found = found or self._matching(note="application")
+        found = self._matching() or self._matching("pending") or self._matching("application")
         applications = {(stored.domain, stored.client_id) for stored in found}
         if len(applications) == 1:
             found = [stored for stored in found if stored.profile == "default"] or found
         if len(found) == 1:
             return found[0]
         if found:
-            listed = "; ".join(self._command + stored.flags(self._preset) for stored in found[:8])
+            listed = "; ".join((self._command + self._flags(stored)).strip() for stored in found)
             raise ConfigError(f"several sessions match: choose one, as in {listed}")
         if exact:
             return exact
-        others = self._matching(any_profile=True)
-        applications = {(stored.domain, stored.client_id) for stored in others}
-        if new and len(applications) == 1:
-            return _StoredSession(self._cache(), *applications.pop(), profile or "default")
-        if applications:
+        others = {(stored.domain, stored.client_id) for stored in self._matching(any_profile=True)}
+        if new and len(others) == 1:
+            return _StoredSession(self._cache(), *others.pop(), profile or "default")
+        if others:
             name = _printable(profile, 80)
             raise ConfigError(f"no session has the profile {name!r}: log in to it, or see status")
         missing = [] if domain else ["AUTH0_DOMAIN (or --domain)"]
@@ -2737,38 +2780,13 @@ class _Settings:
         )
 
     def _find_stored(self) -> _StoredSession | None:
-        """The session that is meant, or None where nothing is set and none is stored."""
+        """The session that the settings select; None without settings and stored sessions."""
         try:
             return self._find()
         except ConfigError:
             if self._matching():
                 raise
             return None
-
-    def _tenant(self, stored: _StoredSession) -> _Tenant:
-        """The session's tenant, with the authentication of its client."""
-        return _Tenant(stored.domain, stored.client_id, lambda name: self._setting(name, stored))
-
-    def _has_secret(self, stored: _StoredSession) -> bool:
-        """Whether client credentials can be requested for its application."""
-        return bool(self._setting("client_secret", stored) or self._setting("client_assertion"))
-
-    def _login_command(self) -> str:
-        """The command that messages tell the user to run."""
-        return self._arguments["login_command"] or f"{_program_name()} login"
-
-    def _flags(self, stored: _StoredSession, audience: str | None = None) -> str:
-        """The flags for this session in advice, but for those that a host program has set."""
-        from shlex import quote
-
-        given = {n: v for n, v in self._arguments.items() if n not in self._preset}
-        given["audience"] = audience or given.get("audience")
-        flags = [stored.flags(self._preset)] + [
-            f"--{name} {_printable(quote(given[name]))}"
-            for name in ("audience", "organization", "cache")
-            if isinstance(given.get(name), str) and given[name]
-        ]
-        return "".join(f" {flag}" for flag in flags if flag)
 
 
 # ---- Refresh and tokens of a session -------------------------------------------------------------
@@ -2807,9 +2825,8 @@ class _Shield:
                 raise
             self._handlers.clear()  # this is not the main thread
         if not self._handlers:
-            if not _refreshing:
-                atexit.unregister(_wait_for_refreshes)
-                atexit.register(_wait_for_refreshes)
+            atexit.unregister(_wait_for_refreshes)
+            atexit.register(_wait_for_refreshes)
             _refreshing.add(self)
 
     def _hold(self, number: int, frame: Any) -> None:
@@ -2822,24 +2839,19 @@ class _Shield:
     def __exit__(self, *exc: object) -> None:
         import signal
 
-        self._active = False  # if a handler raises here, what stays in place only passes on
+        self._active = False  # from here on a signal is passed on at once
         _refreshing.discard(self)
         try:
             for number, handler in self._handlers.items():
                 if signal.getsignal(number) == self._hold:
                     signal.signal(number, handler)
-        finally:
-            self._deliver()
-
-    def _deliver(self) -> None:
-        """Calls the handlers of what was held back: each of them, also if one raises."""
-        for number, owed in self._held.items():
-            if owed:
-                self._held[number] = False
-                try:
+            for number, waits in self._held.items():
+                if waits:
+                    self._held[number] = False
                     self._handlers[number](number, sys._getframe())
-                finally:
-                    self._deliver()
+        except BaseException:  # of a handler: the other ones have their turn, too
+            self.__exit__()
+            raise
 
 
 class _TokenRequest:
@@ -2850,139 +2862,115 @@ class _TokenRequest:
         stored: the session.
         audience: of the call, if it names one.
         scope: of the call, if it names one.
+
+    Raises:
+        LoginRequired: the session is for another organization.
     """
 
     def __init__(
-        self,
-        auth0: _Settings,
-        stored: _StoredSession,
-        audience: str | None = None,
-        scope: str | None = None,
+        self, auth0: _Settings, stored: _StoredSession, audience: str | None, scope: str | None
     ) -> None:
-        self._auth0 = auth0
-        self._stored = stored
-        self._tenant = auth0._tenant(stored)
-        self._asked_audience = audience
-        self._asked_scope = scope
-        self._seconds: float | None = None  # for a request; None: as long as any may take
-        self._warned = False
+        self._auth0, self._stored, self._tenant = auth0, stored, auth0._tenant(stored)
+        self._call_audience = _check_text("audience", audience)
+        self._call_scope = _check_text("scope", scope)
+        self._seconds: float | None = None  # for a request; None means REQUEST_SECONDS
         self.load()
 
     def load(self, locked: bool = False) -> None:
-        """Reads the session, or begins one, and finds in it the token that is wanted."""
-        stored = self._stored
-        try:
-            record = stored.load(locked)
-        except CacheError as problem:
-            # A machine needs no session: its token comes from the network.
-            if isinstance(problem, _NewerSession) or not self._auth0._has_secret(stored):
-                raise
-            record = None
-        self.record = record or _new_record(stored.domain, stored.client_id, stored.profile)
-        self._find()
-
-    def _find(self) -> None:
-        record = self.record
-        audience, organization, scope = (
-            self._auth0._setting(n, self._stored) for n in _TOKEN_PARAMETERS
-        )
-        self.organization = organization or record["organization"]
+        """Reads the session, or begins one, and finds the token in it."""
+        record = self.record = self._auth0._load(self._stored, locked)
+        given = self._auth0._token_parameters(self._stored, self._call_audience, self._call_scope)
+        self.organization = given["organization"] or record["organization"]
         if not _is_machine_session(record) and self.organization != record["organization"]:
             name = _printable(self.organization, 60)
             raise self.login_required(f"the session is not for the organization {name}")
-        self.audience = self._asked_audience or audience or record["audience"]
-        self.scope = self._asked_scope or scope
-        self.entry = _find_token(record, self.audience, self.organization, self.scope)
-        self._is_login_api = (
-            self.audience == record["audience"]
-        )  # which is its API if none is named
+        self.audience, self.scope = given["audience"] or record["audience"], given["scope"]
+        self.token = _find_token(record, self.audience, self.organization, self.scope)
 
-    def login_required(self, what: str, error: str | None = None, scope: str = "") -> LoginRequired:
+    def login_required(
+        self, reason: str, error: str | None = None, option: str = ""
+    ) -> LoginRequired:
         """The error whose next step is a login."""
-        from shlex import quote
-
-        login = self._auth0._login_command()
-        flags = self._auth0._flags(self._stored, self._asked_audience)
-        if scope:
-            scopes = dict.fromkeys(f"{self.record['scope'] or DEFAULT_SCOPE} {scope}".split())
-            login += f" --scope {_printable(quote(' '.join(scopes)), 1000)}"
         secret = ENVIRONMENT["client_secret"]
         if os.environ.get(secret, "x").strip() == "":
-            what += f" ({secret} is set but empty)"
-        return LoginRequired(f"{what}: run {login}{flags}", error)
+            reason += f" ({secret} is set but empty)"
+        login = self._auth0._login_command(self._stored, option, self._call_audience)
+        return LoginRequired(f"{reason}: run {login}", error)
+
+    def _scope_required(self, scopes: Iterable[str]) -> LoginRequired:
+        """The error for scopes that the login did not request: no refresh can add them."""
+        from shlex import quote
+
+        names = _printable(" ".join(sorted(scopes)))
+        both = dict.fromkeys(f"{self.record['scope'] or DEFAULT_SCOPE} {names}".split())
+        option = f" --scope {_printable(quote(' '.join(both)), 1000)}"
+        reason = f"the login did not ask for the scope {names}"
+        return self.login_required(reason, "invalid_scope", option)
+
+    def _not_requested(self) -> set[str]:
+        """The scopes that this call needs and the login did not request."""
+        return set((self.scope or "").split()) - set((self.record["scope"] or "").split())
+
+    def _with_scope(self, token: Record) -> Record:
+        """The token, if it was granted the scope of this call."""
+        missing = set((self._call_scope or "").split()) - set(token["scope"].split())
+        if not missing:
+            return token
+        is_machine = _is_machine_session(self.record)
+        if not is_machine and self._not_requested():
+            raise self._scope_required(self._not_requested())
+        names, api = _printable(" ".join(sorted(missing))), _printable(self.audience or "the API")
+        raise OAuthError(
+            f"Auth0 did not grant the scope {names} for {api}: give the "
+            f"{'application' if is_machine else 'user'} that permission "
+            "(Dashboard > Applications > APIs > the API), and log in again",
+            "insufficient_scope",
+        )
+
+    def _is_machine(self) -> bool:
+        """Whether client credentials apply: there is a secret, and no user is logged in."""
+        return _is_machine_session(self.record) and self._auth0._has_secret(self._stored)
 
     def valid_id_token(self, min_ttl: float) -> str | None:
         """The stored ID token, if `_is_usable` says so of its times."""
         id_token: str | None = self.record["id_token"]
-        exp, iat = map(_decode_claims(id_token).get, ("exp", "iat"))
-        if not (_is_number(exp) and _is_number(iat)):
-            return None
-        times: Record = {"obtained_at": iat, "expires_at": exp}
-        return id_token if _is_usable(times, min_ttl) else None
+        claims = _decode_claims(id_token)
+        times: Record = {"obtained_at": claims.get("iat"), "expires_at": claims.get("exp")}
+        is_sound = all(map(_is_number, times.values()))
+        return id_token if is_sound and _is_usable(times, min_ttl) else None
+
+    def _valid_token(self, min_ttl: float) -> Record | None:
+        """The stored access token, if `_is_usable` says so."""
+        return self.token if self.token and _is_usable(self.token, min_ttl) else None
 
     def obtain(self, min_ttl: float, force_refresh: bool) -> Record:
         """The token as the session keeps it: the stored one, else a new one.
 
         The holder of the lock requests it; others that wait for the lock use its result.
         """
-        before = self.entry
-        if before and not force_refresh and _is_usable(before, min_ttl):
-            return self._with_scope(before)
-        left = before["expires_at"] - time.time() if before and _is_usable(before, 0) else 0.0
-        lock_seconds = LOCK_SECONDS
-        if left > 2 and not force_refresh:  # a request that hangs must not cost this token
-            self._seconds = min(FALLBACK_SECONDS, left - 1)
-            lock_seconds = FALLBACK_SECONDS
-        since = time.time()
+        before, since, lock_seconds = self.token, time.time(), LOCK_SECONDS
+        if not force_refresh and (token := self._valid_token(min_ttl)):
+            return self._with_scope(token)
+        if not force_refresh and (token := self._valid_token(0)):
+            left = token["expires_at"] - since
+            if left > 2:  # a request that hangs must not cost this token
+                lock_seconds = FALLBACK_SECONDS
+                self._seconds = min(FALLBACK_SECONDS, left - 1)
         try:
             with self._stored.lock(lock_seconds, required=not self._is_machine()):
                 self.load(True)
-                entry = self.entry
-                is_new = entry != before  # another process or thread has requested it
-                usable = entry and _is_usable(entry, 0 if is_new else min_ttl)
-                if entry and usable and (is_new or not force_refresh):
-                    return self._with_scope(entry)
-                return self._with_scope(self._renew(since))
+                # Another process or thread may have requested a new one.
+                new = self._valid_token(0) if self.token != before else None
+                return self._with_scope(new or self._renew(since))
         except (NetworkError, CacheError, ConfigError):  # such as a certificate
-            self._find_valid_again(before)
-            if self.entry and not force_refresh and _is_usable(self.entry, 0):
-                return self._with_scope(self.entry)
-            raise
-
-    def _find_valid_again(self, before: Record | None) -> None:
-        """Reads the session once more: it may have ended, or got another token, meanwhile."""
-        try:
-            self.load()
-        except CacheError:
-            self.entry = before
-
-    def _with_scope(self, entry: Record) -> Record:
-        """The token, if it was granted the scope that this call asked for."""
-        missing = set((self._asked_scope or "").split()) - set(entry["scope"].split())
-        if not missing:
-            return entry
-        names = _printable(" ".join(sorted(missing)))
-        if not _is_machine_session(self.record):
-            self._require_login_scope()
-        api = _printable(self.audience or "the API", 200)
-        raise OAuthError(
-            f"Auth0 did not grant the scope {names} for {api}: give the "
-            + ("application" if _is_machine_session(self.record) else "user")
-            + " that permission (Dashboard > Applications > APIs > the API), and log in again",
-            "insufficient_scope",
-        )
-
-    def _require_login_scope(self) -> None:
-        """LoginRequired if the scope was not requested at the login: no refresh can add it."""
-        missing = set((self.scope or "").split()) - set((self.record["scope"] or "").split())
-        if missing:
-            names = _printable(" ".join(sorted(missing)))
-            what = f"the login did not ask for the scope {names}"
-            raise self.login_required(what, "invalid_scope", scope=names)
-
-    def _is_machine(self) -> bool:
-        """Whether client credentials answer: there is a secret, and no user is logged in."""
-        return _is_machine_session(self.record) and self._auth0._has_secret(self._stored)
+            try:
+                self.load()  # the session may have ended, or got another token, meanwhile
+            except CacheError:
+                self.token = before
+            token = self._valid_token(0)
+            if force_refresh or not token:
+                raise
+            return self._with_scope(token)
 
     def _renew(self, since: float) -> Record:
         """A new token, with the session's lock held: a user's, or that of a machine.
@@ -2990,51 +2978,39 @@ class _TokenRequest:
         A user's session is refreshed even where a client secret is configured: that secret is
         then the confidential application's own, and a machine's token another identity.
         """
-        stored = self._stored
-        if not self.record["refresh_token"] and not self._is_machine():
-            empty = _is_machine_session(self.record)
-            what = "nobody is logged in" if empty else "the session has no refresh token"
-            raise self.login_required(what)
-        if self.record["refresh_token"] and self._is_login_api:
-            self._require_login_scope()
+        stored, refresh_token = self._stored, self.record["refresh_token"]
+        if not refresh_token and not self._is_machine():
+            nobody = _is_machine_session(self.record)
+            reason = "nobody is logged in" if nobody else "the session has no refresh token"
+            raise self.login_required(reason)
+        if refresh_token and self.audience == self.record["audience"] and self._not_requested():
+            raise self._scope_required(self._not_requested())
         stored.check_failure(since)
         try:
-            if self.record["refresh_token"]:
+            if refresh_token:
                 stored.check_writable()  # else the new refresh token would be lost
                 with _Shield():
-                    entry = self._refresh()
+                    token = self._refresh()
             else:
-                entry = self._request_client_credentials()
+                token = self._request_client_credentials()
         except NetworkError as problem:
             stored.keep_failure(problem)
             raise
         stored.delete_failure()
-        return entry
+        return token
 
     def _request_client_credentials(self) -> Record:
         """The client credentials grant (RFC 6749 section 4.4)."""
         record = self.record
-        scope = self.entry["requested"] if self.entry else self.scope or record["scope"]
+        scope = self.token["requested"] if self.token else self.scope or record["scope"]
         target = {"audience": self.audience, "organization": self.organization, "scope": scope}
         form = {"grant_type": "client_credentials", **target}
-        reply = _request_token(self._tenant, form, "always", self._seconds)
+        response = _request_token(self._tenant, form, "always", self._seconds)
         if not record["tokens"]:
             record.update(target, scope=self._auth0._setting("scope", self._stored))
-        entry = self._store_token(record, reply, scope)
+        token = self._store_token(record, response, scope)
         self._save(record)
-        return entry
-
-    def _store_token(self, record: Record, reply: Json, scope: str | None) -> Record:
-        """Adds a new token to the session.
-
-        It becomes the default token unless this call asked for a special scope.
-        """
-        setting = self._auth0._setting("scope", self._stored)
-        own = self._asked_scope is None and setting in (None, record["scope"])
-        own = own or scope == record["scope"]
-        entry = _new_entry(reply, self.audience, self.organization, scope)
-        _replace_token(record, entry, own or bool(self.entry and self.entry["default"]))
-        return entry
+        return token
 
     def _refresh(self) -> Record:
         """The refresh grant (RFC 6749 section 6) with rotation (RFC 9700 section 4.14.2).
@@ -3043,161 +3019,166 @@ class _TokenRequest:
         one is then sent once more, at once: within Auth0's overlap period that saves the session.
         """
         record = self.record
-        other_api = not self._is_login_api
-        scope = record["scope"]
+        form = {"grant_type": "refresh_token", "refresh_token": record["refresh_token"]}
+        scope, other_api = record["scope"], self.audience != record["audience"]
         if other_api:
-            scope = self.entry["requested"] if self.entry else self.scope
-        form = {
-            "grant_type": "refresh_token",
-            "refresh_token": record["refresh_token"],
-            "audience": self.audience if other_api else None,
-            "scope": scope if scope != record["scope"] else None,
-        }
-        asked_at = time.time()
+            scope = self.token["requested"] if self.token else self.scope
+            form.update(audience=self.audience, scope=scope if scope != record["scope"] else None)
+        requested_at = time.time()
         try:
-            reply = self._tenant.post("/oauth/token", form, "once_if_lost", self._seconds)
+            response = self._tenant.post("/oauth/token", form, "once_if_lost", self._seconds)
         except OAuthError as problem:
             return self._after_refused_refresh(problem)
 
-        sub, user = _decode_claims(reply.get("id_token")).get("sub"), record["user"].get("sub")
+        sub, user = _decode_claims(response.get("id_token")).get("sub"), record["user"].get("sub")
         if sub and user:  # before the save: a refresh token of somebody else is not kept
             _require(sub == user, "sub", "it is for another user than the session")
         renewed = {**record}
-        if _is_token(reply.get("refresh_token")):
-            renewed["refresh_token"] = reply["refresh_token"]
+        if _is_token(response.get("refresh_token")):
+            renewed["refresh_token"] = response["refresh_token"]
         try:
-            return self._accept_refresh(renewed, reply, asked_at, scope)
-        finally:  # whatever is wrong with the response: the old refresh token is dead by now
-            self._replace(renewed)
+            response = _check_token_response(response, requested_at)
+            if response.get("id_token") is not None:
+                self._check_id_token(response["id_token"], renewed)
+            if other_api and not _is_token_for(response, self.audience or ""):
+                raise self.login_required(
+                    "the refresh token of this session does not work for the API "
+                    f"{_printable(self.audience)} (multi-resource refresh tokens are not set up)"
+                )
+            return self._store_token(renewed, response, scope)
+        finally:  # even if the response is wrong: the old refresh token is invalid by now
+            self._save(renewed, self.record)
 
-    def _accept_refresh(
-        self, renewed: Record, reply: Json, asked_at: float, scope: str | None
-    ) -> Record:
-        """Checks the response to a refresh, and puts it into the session."""
-        reply = _check_token_response(reply, asked_at)
-        if reply.get("id_token") is not None:
-            id_token = _IdToken(reply["id_token"])
-            id_token.check_refresh(self._tenant, renewed)
-            self._check_signature(id_token, renewed)
-            renewed["id_token"] = reply["id_token"]
-        if not self._is_login_api and not _is_token_for(reply, self.audience):
-            raise self.login_required(
-                "the refresh token of this session is not good for the API "
-                f"{_printable(self.audience, 200)} (multi-resource refresh tokens are not set up)"
-            )
-        return self._store_token(renewed, reply, scope)
+    def _after_refused_refresh(self, problem: OAuthError) -> Record:
+        """Only an error that names the grant ends a session (RFC 6749 section 5.2)."""
+        if problem.error == "invalid_scope" and self.scope:
+            raise self._scope_required(self.scope.split()) from None
+        needs_user = "login_required interaction_required consent_required mfa_required"
+        if problem.error in needs_user.split():
+            reason = f"Auth0 wants the user to log in again ({problem.error})"
+            raise self.login_required(reason, problem.error) from None
+        if problem.error != "invalid_grant":
+            raise problem
+        refused = self.record["refresh_token"]
+        self.load(True)
+        if self.record["refresh_token"] not in (None, refused):  # another process has a newer one
+            return self._refresh()
+        if self.record["refresh_token"]:
+            self._save({**self.record, "refresh_token": None})
+        reason = "the session has expired or was revoked"
+        raise self.login_required(reason, problem.error) from None
 
-    def _check_signature(self, id_token: _IdToken, renewed: Record) -> None:
-        """Checks it with the stored keys. An unknown one is requested at most once a minute."""
-        keys = _usable_keys(renewed["jwks"])
+    def _check_id_token(self, text: str, renewed: Record) -> None:
+        """Checks a refreshed ID token. The tenant's keys are requested at most once a minute."""
+        id_token = _IdToken(text)
+        id_token.check_refresh(self._tenant, renewed)
 
         def fetch() -> list[Json]:
-            self._replace(renewed)  # the request may take a while, or fail
+            self._save(renewed, self.record)  # the request may take a while, or fail
             renewed.update(jwks=self._tenant.keys(), jwks_refetched_at=time.time())
             return [*renewed["jwks"]]
 
         recent = 0 <= time.time() - renewed["jwks_refetched_at"] <= LEEWAY
-        id_token.check_signature(keys, None if recent else fetch)
+        id_token.check_signature(_usable_keys(renewed["jwks"]), None if recent else fetch)
+        renewed["id_token"] = text
 
-    def _after_refused_refresh(self, problem: OAuthError) -> Record:
-        """Only an error that names the grant ends a session (RFC 6749 section 5.2)."""
-        needs_user = ("login_required", "interaction_required", "consent_required", "mfa_required")
-        what = "the session has expired or was revoked"
-        if problem.error == "invalid_grant":
-            refused = self.record["refresh_token"]
-            self.load(True)
-            if self.record["refresh_token"] == refused:
-                self._save({**self.record, "refresh_token": None})
-            elif self.record["refresh_token"]:
-                return self._refresh()
-        elif problem.error in needs_user:
-            what = f"Auth0 wants the user to log in again ({problem.error})"
-        elif problem.error == "invalid_scope" and self.scope:
-            what = f"the login did not ask for the scope {_printable(self.scope)}"
-            raise self.login_required(what, problem.error, scope=self.scope) from None
-        else:
-            raise problem
-        raise self.login_required(what, problem.error) from None
-
-    def _replace(self, renewed: Record) -> None:
-        """Saves a refreshed session, unless it was removed or replaced meanwhile."""
-        self._save(renewed, self.record)
-        self.record = renewed
+    def _store_token(self, record: Record, response: Json, scope: str | None) -> Record:
+        """Adds a new token to the session: as the default, unless a special scope was requested."""
+        token = _new_entry(response, self.audience, self.organization, scope)
+        _replace_token(record, token, scope in (None, record["scope"]))
+        return token
 
     def _save(self, record: Record, old: Record | None = None) -> None:
         """Saves the session as `_StoredSession.save`; a failure is a warning: the token is good."""
+        self.record = record
         try:
             self._stored.save(record, old)
         except CacheError as problem:
-            if not self._warned:
-                self._warned = True
-                user = not _is_machine_session(record)
-                then = ", so the next run may need a login" if user else ""
-                _warn(f"the session was not saved{then}: {problem}")
+            then = "" if _is_machine_session(record) else ", so the next run may need a login"
+            _warn(f"the session was not saved{then}: {problem}")
 
 
 # ---- Login and logout ----------------------------------------------------------------------------
 
 
 class _Logins(_Settings):
-    """What a login and a logout do to one session."""
-
-    def _load_replaced(self, stored: _StoredSession) -> Record:
-        """The session that a login replaces; for a machine an unreadable one counts as none."""
-        try:
-            record = stored.load()
-        except CacheError as problem:
-            if isinstance(problem, _NewerSession) or not self._has_secret(stored):
-                raise
-            record = None
-        return record or _new_record(stored.domain, stored.client_id, stored.profile)
+    """Login and logout of one session."""
 
     def _authorization_parameters(
-        self,
-        stored: _StoredSession,
-        record: Record,
-        audience: str | None = None,
-        scope: str | None = None,
+        self, stored: _StoredSession, record: Record, audience: str | None, scope: str | None
     ) -> dict[str, str | None]:
-        """What to ask a user's login for. Missing values come from the last login."""
-        last = {} if _is_machine_session(record) else record
-        note = {} if last else stored.read_note("application")
-        if _matches(note, dict.fromkeys(_TOKEN_PARAMETERS)):
-            last = note or {}
-        last = {**dict.fromkeys(_TOKEN_PARAMETERS), **last}
-        scopes = str(self._setting("scope", stored) or last["scope"] or DEFAULT_SCOPE).split()
-        return {
-            **_check_params(self._setting("params") or {}),
-            "scope": " ".join(dict.fromkeys([*scopes, *(scope or "").split()])),
-            "audience": audience or self._setting("audience", stored) or last["audience"],
-            "organization": self._setting("organization", stored) or last["organization"],
-        }
+        """The parameters of a user's login. Missing values come from the last login."""
+        last: Json = record
+        if _is_machine_session(record):
+            last = stored.read_note("application") or {}
+            last = last if _matches(last, dict.fromkeys(_TOKEN_PARAMETERS)) else {}
+        parameters = self._token_parameters(stored, audience)
+        parameters = {name: value or last.get(name) for name, value in parameters.items()}
+        scopes = f"{parameters['scope'] or DEFAULT_SCOPE} {_check_text('scope', scope) or ''}"
+        parameters["scope"] = " ".join(dict.fromkeys(scopes.split()))
+        return {**_check_params(self._setting("params") or {}), **parameters}
 
     def _choose_flow(self, flow: str, stored: _StoredSession, record: Record) -> str:
         if flow not in FLOWS:
-            name = _printable(flow, 40)
-            raise ConfigError(f"unknown flow {name!r}: choose one of {', '.join(FLOWS)}")
+            flows = ", ".join(FLOWS)
+            raise ConfigError(f"unknown flow {_printable(flow, 40)!r}: choose one of {flows}")
         has_secret = self._has_secret(stored)
         if flow == "client-credentials" and not has_secret:
             empty = os.environ.get(ENVIRONMENT["client_secret"]) is not None
             why = " (AUTH0_CLIENT_SECRET is set, but empty or for another application)" * empty
-            raise ConfigError(
-                f"client credentials need AUTH0_CLIENT_SECRET or --client-secret-file{why}"
-            )
+            raise ConfigError(f"this flow needs AUTH0_CLIENT_SECRET or --client-secret-file{why}")
         if flow != "auto":
             return flow
         if has_secret and _is_machine_session(record):  # a user does not become the machine
             return "client-credentials"
         return "browser" if _has_local_display() and _find_browsers() else "device"
 
-    def _check_organization(self, flow: str, wanted: Form) -> None:
-        if flow != "browser" and wanted["organization"]:
+    def _check_organization(self, flow: str, parameters: Form) -> None:
+        if flow != "browser" and parameters["organization"]:
             raise ConfigError(
                 f"Auth0 has no organizations in the {flow} flow: use --flow browser, or leave the "
                 "organization out (log out first, if the last login had one)"
             )
-        if wanted["organization"] and "openid" not in str(wanted["scope"]).split():
+        if parameters["organization"] and "openid" not in str(parameters["scope"]).split():
             raise ConfigError("an organization is checked by the ID token: add the scope openid")
+
+    def _create_session(
+        self, stored: _StoredSession, parameters: Form, response: Json, machine: bool = False
+    ) -> Session:
+        """Makes a session of a login's token response: first every check, then the save."""
+        target = {name: parameters[name] for name in _TOKEN_PARAMETERS}
+        record = _new_record(stored.domain, stored.client_id, stored.profile)
+        record.update(target, refresh_token=response.get("refresh_token"))
+        record["user"] = {} if machine else {"sub": ""}
+        id_token = response.get("id_token")
+        if id_token is not None:
+            tenant = self._tenant(stored)
+            token = _IdToken(id_token)
+            token.check_login(tenant, response, parameters, parameters.get("nonce"))
+            keys = tenant.keys()
+            token.check_signature(keys, tenant.keys)
+            sub, *names = map(token.claims.get, ("sub", "name", "email"))
+            name, email = (_printable(n, 255) if isinstance(n, str) else None for n in names)
+            user = {"sub": sub, "name": name, "email": email}
+            record.update(user=user, jwks=keys, id_token=id_token)
+        elif not machine and "openid" in str(target["scope"]).split():
+            reason = "the token response holds no ID token: log in again"
+            if stored.client_id.startswith("tpc_"):
+                use = 'leave openid out, as in login --scope "offline_access read:reports"'
+                reason = f"a third-party application (tpc_...) gets no ID token: {use}"
+            raise InvalidToken(reason, "form")
+        _replace_token(record, _new_entry(response, **target), True)
+        with stored.lock():
+            stored.load(True)  # refuses a newer version, sets a damaged file aside
+            stored.save(record)
+            stored.delete_failure()
+            stored.delete_note("pending")
+            # A login has named the application in use: the notes of logouts are out of date.
+            for key in _call_cache(stored.cache, "list"):
+                if str(key).endswith("~application"):
+                    _call_cache(stored.cache, "delete", key)
+        self._recent.clear()
+        return Session(record)
 
     def _log_in(
         self,
@@ -3209,25 +3190,25 @@ class _Logins(_Settings):
         timeout: float = 300,
         credentials: tuple[str | None, Password, str | None] = (None, None, None),
     ) -> Session:
-        """What `login` does, for one session."""
+        """Logs in to one session."""
         prompt = prompt or _Prompt()
         ports = self._ports()
         tenant = self._tenant(stored)
-        record = self._load_replaced(stored)
+        record = self._load(stored)
         flow = self._choose_flow(flow, stored, record)
-        wanted = self._authorization_parameters(stored, record, audience, scope)
+        parameters = self._authorization_parameters(stored, record, audience, scope)
         if flow == "client-credentials":
-            wanted = {key: self._setting(key, stored) for key in _TOKEN_PARAMETERS}
-            wanted.update({k: v for k, v in (("audience", audience), ("scope", scope)) if v})
-            reply = _request_token(tenant, {"grant_type": "client_credentials", **wanted}, "always")
-            return self._create_session(stored, wanted, reply, machine=True)
+            parameters = self._token_parameters(stored, audience, scope)
+            form = {"grant_type": "client_credentials", **parameters}
+            response = _request_token(tenant, form, "always")
+            return self._create_session(stored, parameters, response, machine=True)
 
-        self._check_organization(flow, wanted)
-        with stored.lock():  # before a person is asked: can the session be saved?
+        self._check_organization(flow, parameters)
+        with stored.lock():  # no person has to log in for a session that can't be saved
             stored.check_writable()
         if flow == "password":
-            response = _password_login(tenant, wanted, *credentials)
-            return self._create_session(stored, wanted, response)
+            response = _password_login(tenant, parameters, *credentials)
+            return self._create_session(stored, parameters, response)
         automated = os.environ.get("CI", "").strip().lower() not in ("", "0", "false")
         if automated and prompt.is_unseen():
             raise LoginRequired(
@@ -3239,118 +3220,61 @@ class _Logins(_Settings):
                 host = (self._arguments["login_command"] or "").split()[:1]
                 program = _printable(host[0], 60) if host else "the terminal"
                 with _Listener(ports, program) as listener:  # its end tells the browser the result
-                    answered = _browser_login(tenant, wanted, listener, timeout, prompt)
-                    if answered:  # else the user prefers a code
-                        return self._create_session(stored, wanted, answered, listener.nonce)
-            response = _device_login(tenant, wanted, timeout, prompt)
-            return self._create_session(stored, wanted, response)
+                    browser = _browser_login(tenant, parameters, listener, timeout, prompt)
+                    if browser:  # else the user prefers a code
+                        parameters["nonce"] = listener.nonce
+                        return self._create_session(stored, parameters, browser)
+            response = _device_login(tenant, parameters, timeout, prompt)
+            return self._create_session(stored, parameters, response)
 
-    def _create_session(
-        self,
-        stored: _StoredSession,
-        wanted: Form,
-        reply: Json,
-        nonce: str | None = None,
-        machine: bool = False,
-    ) -> Session:
-        """Makes a session of a login's token response: first every check, then the save."""
-        record = _new_record(stored.domain, stored.client_id, stored.profile)
-        if not machine:  # whose session has no user at all
-            record["user"] = {"sub": ""}
-        id_token = reply.get("id_token")
-        if id_token is None:
-            if not machine and "openid" in str(wanted["scope"]).split():
-                raise self._no_id_token(stored)
-        else:
-            tenant = self._tenant(stored)
-            token = _IdToken(id_token)
-            token.check_login(tenant, reply, wanted, nonce)
-            keys = tenant.keys()
-            token.check_signature(keys, tenant.keys)
-            user = {"sub": token.claims["sub"]}
-            for claim in ("name", "email"):
-                text = token.claims.get(claim)
-                user[claim] = _printable(text, 255) if isinstance(text, str) else None
-            record.update(user=user, jwks=keys, id_token=id_token)
-        target = {key: wanted[key] for key in _TOKEN_PARAMETERS}
-        record.update(target, refresh_token=reply.get("refresh_token"))
-        _replace_token(record, _new_entry(reply, **target), True)
-        with stored.lock():
-            stored.load(True)  # what can't be replaced is refused, or set aside
-            stored.save(record)
-            stored.delete_failure()
-            stored.delete_note("pending")
-            self._forget_applications(stored.cache)
-        self._recent.clear()
-        return Session(record)
+    def _poll_pending(self, stored: _StoredSession, pending: Json) -> Json:
+        """Polls for a pending login, with its lock held: returns the token response.
 
-    def _forget_applications(self, cache: Cache) -> None:
-        """Removes what logouts have kept, since a login has named the application in use."""
-        for key in _call_cache(cache, "list"):
-            if str(key).endswith("~application"):
-                _call_cache(cache, "delete", key)
-
-    def _no_id_token(self, stored: _StoredSession) -> InvalidToken:
-        what = "the token response holds no ID token: log in again"
-        if stored.client_id.startswith("tpc_"):
-            what = (
-                "a third-party application (its client id begins with tpc_) gets no ID token: "
-                'leave openid out, as in login --scope "offline_access read:reports"'
-            )
-        return InvalidToken(what, "form")
-
-    def _poll_pending(
-        self, stored: _StoredSession, pending: Json
-    ) -> tuple[Session | None, NetworkError]:
-        """Polls for a pending login if it is time to, its lock held."""
-        resume = f"{self._login_command()} --resume{self._flags(stored)}"
-        what = f"nobody has approved the login yet: approve it, then run {resume}"
-        not_yet = NetworkError(what, "authorization_pending")
+        Raises:
+            NetworkError: not approved yet, or it is too early for a poll.
+            LoginFailed, OAuthError: denied or expired; it is not pending any more.
+        """
+        now, due = time.time(), pending["polled_at"] + CLOCK_MARGIN * pending["wait"]
         try:
-            now = time.time()
-            not_yet.retry_after = float(pending["interval"])
-            due = pending["polled_at"] + CLOCK_MARGIN * pending["wait"]
             if now > pending["expires_at"]:
                 raise LoginFailed("the code has expired: log in again", "expired_token")
-            if pending["polled_at"] <= now < due:
-                return None, not_yet
-            try:
-                response = _poll_device_code(self._tenant(stored), pending)
-            except NetworkError as problem:
-                stored.write_note("pending", pending)
-                return None, problem
-            if response:
-                return self._create_session(stored, pending["wanted"], response), not_yet
-            stored.write_note("pending", pending)
-            return None, not_yet
-        except (LoginFailed, OAuthError, InvalidToken):
+            if not pending["polled_at"] <= now < due:
+                try:
+                    response = _poll_device_code(self._tenant(stored), pending)
+                finally:
+                    stored.keep_note("pending", pending)
+                if response:
+                    stored.delete_note("pending")  # the code can't be used again
+                    return response
+        except (LoginFailed, OAuthError):
             stored.delete_note("pending")
             raise
+        resume = self._login_command(stored, " --resume")
+        reason = "nobody has approved the login yet"
+        not_yet = NetworkError(f"{reason}: approve it, then run {resume}", "authorization_pending")
+        not_yet.retry_after = float(pending["interval"])
+        raise not_yet
 
     def _log_out(
-        self,
-        stored: _StoredSession,
-        tenant: _Tenant,
-        local: bool,
-        browser: bool,
-        remember: bool = False,
+        self, stored: _StoredSession, local: bool, browser: bool, remember: bool = False
     ) -> bool:
-        """What `logout` does, for one session; False if there was none.
+        """Logs out of one session; False if there was none.
 
-        With `remember` it keeps what the login asked for, so that the next one needs no flags.
+        With `remember` it keeps the parameters of the login, so that the next one needs no flags.
         """
+        tenant = self._tenant(stored)
         problem: Auth0Error | None = None
-        # The pending login first: what it brings is logged out, too.
+        # The lock of a pending login first: the session that it creates is logged out, too.
         with stored.lock(required=False, of="~pending"), stored.lock(required=False):
-            record = stored.load(True)  # what is refused is left alone
+            record = stored.load(True)  # a file that is refused is left alone
             if record and record["refresh_token"] and not local:
                 problem = _revoke(tenant, record["refresh_token"])
             try:
                 stored.delete()
+                if remember and record:
+                    stored.keep_note("application", {n: record[n] for n in _TOKEN_PARAMETERS})
             except CacheError as undeleted:  # so it is still there, revoked or not
                 problem = undeleted
-            if remember and record and not isinstance(problem, CacheError):
-                stored.keep_note("application", {key: record[key] for key in _TOKEN_PARAMETERS})
         for auth0 in (self, *_instances.values()):
             auth0._recent.clear()
         if browser:
@@ -3380,16 +3304,15 @@ def _drop_frames(problem: BaseException) -> BaseException:
     if isinstance(problem, Exception) and not isinstance(problem, Auth0Error):
         problem.__dict__.setdefault("auth0_cli_places", places)
     links = [problem]
-    for link in links:  # which grows: the causes have frames, too, and so has what is in a group
-        link.__traceback__ = None
-        link.__context__ = None
+    for link in links:  # this list grows: causes and members of groups have frames, too
+        link.__traceback__ = link.__context__ = None
         inner = (link.__cause__, *getattr(link, "exceptions", ()))
         links += [e for e in inner if isinstance(e, BaseException) and e not in links]
     return problem
 
 
 def _public(method: Function) -> Function:
-    """A public method whose errors show no frame of what it has called."""
+    """A public method whose errors carry no inner frames."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
@@ -3407,7 +3330,7 @@ def _public(method: Function) -> Function:
 class Auth0(_Logins):
     """One session of one application at one tenant: log in, get tokens, log out.
 
-    What is not given comes from the environment, then from the stored session that matches.
+    Missing arguments come from the environment, then from the stored session that matches.
     Safe to share between threads and across a fork. A copy or a pickle carries the arguments only.
 
     Args:
@@ -3422,7 +3345,7 @@ class Auth0(_Logins):
         cache: a directory, or an object like `FileCache`.
         ports: loopback ports for the browser flow.
         params: further parameters for /authorize, such as `connection` or `max_age`.
-        login_command: what messages tell the user to run, such as `mytool login`.
+        login_command: the command in messages that ask for a login, such as `mytool login`.
         trace: called with one line for each request, which holds no secret.
 
     Raises:
@@ -3451,13 +3374,12 @@ class Auth0(_Logins):
         # The settings that a host program's own command makes: no advice names their flags.
         self._preset = {n for n, v in self._arguments.items() if v is not None and login_command}
         self._command = ""  # which advice repeats, with the flags of one session
-        # What get_token gives without a look at the session: token, from when, until when.
+        # get_token returns these without reading the session: token, from when, until when.
         self._recent: dict[object, tuple[str, float, float]] = {}
 
     def __repr__(self) -> str:
-        given = self._arguments
-        names = [name for name in _SESSION_NAME if given[name] is not None]
-        return f"Auth0({', '.join(f'{name}={given[name]!r}' for name in names)})"
+        given = {n: v for n, v in self._arguments.items() if n in _SESSION_NAME and v is not None}
+        return f"Auth0({', '.join(f'{name}={value!r}' for name, value in given.items())})"
 
     def __getstate__(self) -> Json:
         return {**self.__dict__, "_recent": {}}
@@ -3481,7 +3403,7 @@ class Auth0(_Logins):
             interactive: log in if nothing else helps; otherwise no browser is ever opened.
             force_refresh: ask for a new one even if there is a valid one.
 
-        What it has given is given again for a second (RECHECK_SECONDS) before it looks at the
+        It returns the same token for a second (RECHECK_SECONDS) before it looks at the
         session file and at the environment once more.
 
         Raises:
@@ -3489,27 +3411,21 @@ class Auth0(_Logins):
                 for the scope.
             OAuthError: Auth0 refused; `insufficient_scope` if it does not grant the scope.
             NetworkError: it was not reached, and no valid token is left.
-            ConfigError, CacheError, InvalidToken, LoginFailed: as their names say.
+            ConfigError, CacheError, InvalidToken, LoginFailed: see these classes.
         """
-        wanted = (audience, scope, min_ttl)
-        if not force_refresh:
-            try:
-                recent = self._recent.get(wanted)
-            except TypeError:  # not a text: reported below
-                recent = None
-            if recent is not None and recent[1] <= time.time() < recent[2]:
-                return recent[0]
-            recent = None  # a traceback shows the locals of this frame
-        entry = self._token_entry(audience, scope, min_ttl, interactive, force_refresh)
-        now = time.time()
-        until = entry["expires_at"]
+        key = repr((audience, scope, min_ttl))  # they may be no texts, which is reported below
+        recent = None if force_refresh else self._recent.get(key)
+        if recent is not None and recent[1] <= time.time() < recent[2]:
+            return recent[0]
+        recent = None  # a traceback shows the locals of this frame
+        token = self._token_entry(audience, scope, min_ttl, interactive, force_refresh)
+        now, until = time.time(), token["expires_at"]
         if until - now > min_ttl:
             until -= min_ttl
-        token: str = entry["access_token"]
-        if len(self._recent) > 64:  # a caller that never asks the same twice
+        if len(self._recent) > 64:  # a caller whose arguments are always new
             self._recent.clear()
-        self._recent[wanted] = (token, now, min(now + RECHECK_SECONDS, until))
-        return token
+        self._recent[key] = (token["access_token"], now, min(now + RECHECK_SECONDS, until))
+        return str(token["access_token"])
 
     @_public
     def _token_entry(
@@ -3518,27 +3434,25 @@ class Auth0(_Logins):
         scope: str | None,
         min_ttl: float,
         interactive: bool,
-        force_refresh: bool,
+        force: bool,
     ) -> Record:
-        """The token as a session keeps it: what get_token does beyond its memory."""
+        """The record of the token that get_token returns."""
         _check_min_ttl(min_ttl)
-        _check_text("audience", audience)
-        _check_text("scope", scope)
         stored = self._find()
         before: Record | None = None
         try:
             request = _TokenRequest(self, stored, audience, scope)
-            before = request.entry
-            return request.obtain(min_ttl, force_refresh)
+            before = request.token
+            return request.obtain(min_ttl, force)
         except LoginRequired:
             self._recent.clear()
             if not interactive:
                 raise
-        # One login at a time per session: the others wait, and share what it brings.
+        # One login at a time per session: the others wait, and share its result.
         with stored.lock(600, of="~login"):
             try:
                 request = _TokenRequest(self, stored, audience, scope)
-                return request.obtain(min_ttl, force_refresh and request.entry == before)
+                return request.obtain(min_ttl, force and request.token == before)
             except LoginRequired:
                 try:
                     self._log_in(stored, audience=audience, scope=scope)
@@ -3561,13 +3475,9 @@ class Auth0(_Logins):
             LoginRequired: nobody is logged in, or the login did not ask for `openid`.
         """
         _check_min_ttl(min_ttl)
-        request = _TokenRequest(self, self._find())
-        record = request.record
-        if not record["id_token"]:
-            somebody = record["user"] or record["tokens"]
-            none = "no ID token is stored (scope openid)" if somebody else "nobody is logged in"
-            raise request.login_required(none)
-        if force_refresh or not request.valid_id_token(min_ttl):
+        request = _TokenRequest(self, self._find(), None, None)
+        is_stored = request.record["id_token"] is not None
+        if is_stored and (force_refresh or not request.valid_id_token(min_ttl)):
             try:
                 request.obtain(min_ttl, True)
             except (LoginRequired, NetworkError, CacheError, ConfigError):
@@ -3576,7 +3486,9 @@ class Auth0(_Logins):
             request.load()
         id_token = request.valid_id_token(0)
         if not id_token:
-            raise request.login_required("no valid ID token is stored (scope openid)")
+            somebody = request.record["user"] or request.record["tokens"]
+            none = "no valid ID token is stored (scope openid)"
+            raise request.login_required(none if somebody else "nobody is logged in")
         return id_token
 
     def bearer(self, request: Request) -> Request:
@@ -3600,7 +3512,7 @@ class Auth0(_Logins):
         qr: bool | None = None,
         cancel: Cancel | None = None,
     ) -> Session:
-        """Logs a user in, or a machine; what was stored under the same name is replaced.
+        """Logs a user or a machine in. The session replaces a stored one of the same name.
 
         Args:
             flow: `auto`, `browser`, `device`, `client-credentials` or `password`.
@@ -3619,15 +3531,12 @@ class Auth0(_Logins):
         Raises:
             LoginFailed: denied, expired, timed out, cancelled (`error` is `cancelled`).
             InvalidToken: the ID token fails a check.
-            OAuthError, NetworkError, ConfigError, CacheError: as their names say.
+            OAuthError, NetworkError, ConfigError, CacheError: see these classes.
         """
         if not _is_number(timeout) or timeout <= 0:
             raise ConfigError("the timeout is a number of seconds greater than 0")
-        _check_text("audience", audience)
-        _check_text("scope", scope)
         stored = self._find(new=True)
-        prompt = _Prompt(show, open_browser, qr, cancel)
-        credentials = (username, password, realm)
+        prompt, credentials = _Prompt(show, open_browser, qr, cancel), (username, password, realm)
         return self._log_in(stored, flow, audience, scope, prompt, timeout, credentials)
 
     @_public
@@ -3646,23 +3555,20 @@ class Auth0(_Logins):
             (seconds between two polls); `message` for the user; `next`, the command to run next.
         """
         stored = self._find(new=True)
-        record = self._load_replaced(stored)
-        wanted = self._authorization_parameters(stored, record, audience, scope)
-        self._check_organization("device", wanted)
+        parameters = self._authorization_parameters(stored, self._load(stored), audience, scope)
+        self._check_organization("device", parameters)
         with stored.lock(of="~pending"):
             stored.check_writable()
-            pending = _request_device_code(self._tenant(stored), wanted)
-            stored.write_note("pending", {**pending, "wanted": wanted})
+            pending = _request_device_code(self._tenant(stored), parameters)
+            stored.write_note("pending", {**pending, "wanted": parameters})
         prompt = pending["prompt"]
         return {
             **prompt,
             "expires_at": int(pending["expires_at"]),
             "interval": pending["interval"],
-            "message": (
-                f"Open {prompt['verification_uri_complete']} in a browser, check that it shows "
-                f"the code {prompt['user_code']}, and approve the login."
-            ),
-            "next": f"{self._login_command()} --resume{self._flags(stored)}",
+            "message": f"Open {prompt['verification_uri_complete']} in a browser, check that it "
+            f"shows the code {prompt['user_code']}, and approve the login.",
+            "next": self._login_command(stored, " --resume"),
         }
 
     @_public
@@ -3681,28 +3587,25 @@ class Auth0(_Logins):
         if not _is_number(timeout) or timeout <= 0:
             raise ConfigError("the timeout is a number of seconds greater than 0")
         stored = self._find(new=True)
-        deadline = time.monotonic() + timeout
-        seen = False
+        deadline, before = time.monotonic() + timeout, stored.load()
         while True:
             with stored.lock(of="~pending"):
-                pending = stored.read_note("pending")
-                if not _matches(pending, _PENDING):
-                    pending = None
-                record = stored.load() if seen and not pending else None
-                if record:  # another process has finished it
-                    return Session(record)
-                if not pending:
-                    again = f"run {self._login_command()} --no-wait{self._flags(stored)}"
+                pending = stored.read_note("pending") or {}
+                sound = _matches(pending.get("wanted"), dict.fromkeys(_TOKEN_PARAMETERS))
+                if not sound or not _matches(pending, _PENDING):
+                    record = stored.load()
+                    if record and record != before:  # another process has finished it
+                        return Session(record)
+                    again = f"run {self._login_command(stored, ' --no-wait')}"
                     raise LoginRequired(f"no login is pending: {again}")
-                seen = True
-                session, problem = self._poll_pending(stored, pending)
-            if session:
-                return session
-            wait = pending["polled_at"] + CLOCK_MARGIN * pending["wait"] - time.time()
-            wait = min(max(wait, 0.1), CLOCK_MARGIN * pending["wait"], 0.5)
-            if time.monotonic() + wait > deadline:
-                raise problem
-            time.sleep(wait)
+                try:
+                    response = self._poll_pending(stored, pending)
+                except NetworkError:
+                    if time.monotonic() + 0.5 > deadline:
+                        raise
+                else:
+                    return self._create_session(stored, pending["wanted"], response)
+            time.sleep(0.5)
 
     @_public
     def grant(self, grant_type: str, *, store: bool = False, **parameters: object) -> str:
@@ -3710,25 +3613,24 @@ class Auth0(_Logins):
 
         Args:
             grant_type: its name, such as `urn:ietf:params:oauth:grant-type:token-exchange`.
-            store: whether what it brings becomes the session, as after a login.
+            store: whether the token response becomes the session, as after a login.
             parameters: of the token request; audience, organization and scope are sent where
                 they are set.
 
         Raises:
-            OAuthError, NetworkError, InvalidToken, ConfigError, CacheError: as their names say.
+            OAuthError, NetworkError, InvalidToken, ConfigError, CacheError: see these classes.
         """
         stored = self._find(new=True)
-        wanted = self._authorization_parameters(stored, self._load_replaced(stored))
-        target = {key: self._setting(key, stored) for key in _TOKEN_PARAMETERS}
-        target["organization"] = wanted["organization"]
-        texts = {name: None if v is None else str(v) for name, v in parameters.items()}
-        form = {"grant_type": grant_type, **target, **texts}
-        reply = _request_token(self._tenant(stored), form)
+        last = self._authorization_parameters(stored, self._load(stored), None, None)
+        form = {"grant_type": grant_type, **self._token_parameters(stored)}
+        form["organization"] = last["organization"]
+        form.update({name: None if v is None else str(v) for name, v in parameters.items()})
+        response = _request_token(self._tenant(stored), form)
         if store:
-            wanted.update({key: form[key] for key in _TOKEN_PARAMETERS})
+            last.update({name: form[name] for name in _TOKEN_PARAMETERS})
             machine = grant_type == "client_credentials"
-            self._create_session(stored, wanted, reply, machine=machine)
-        return str(reply["access_token"])
+            self._create_session(stored, last, response, machine=machine)
+        return str(response["access_token"])
 
     @_public
     def session(self) -> Session | None:
@@ -3754,7 +3656,7 @@ class Auth0(_Logins):
         """
         stored = self._find_stored()
         if stored is not None:
-            self._log_out(stored, self._tenant(stored), local, browser)
+            self._log_out(stored, local, browser)
 
 
 _instances: dict[object, Auth0] = {}
@@ -3777,14 +3679,14 @@ def get_token(
     Raises:
         Auth0Error: as `Auth0.get_token` does.
     """
+    names = tuple(sorted(config.items()))
     try:
-        names = tuple(sorted(config.items())) if config else ()
         if len(_instances) > 64:  # a program with many configurations
             _instances.clear()
         auth0 = _instances.get(names) or _instances.setdefault(names, Auth0(**config))
     except TypeError:  # an argument that can't be a key, such as params={...}, or an unknown one
         auth0 = Auth0(**config)
-    names, config = (), {}  # a traceback shows the locals of this frame
+    del names, config  # a traceback shows the locals of this frame
     return auth0.get_token(
         audience=audience,
         scope=scope,
@@ -4428,7 +4330,7 @@ def _auth0_from(args: Namespace, prog: str | None, defaults: Auth0 | None) -> Au
         given["login_command"] = f"{prog} login"
     auth0 = Auth0(**given)
     auth0._preset = preset if given.get("login_command") else set()
-    auth0._command = f"{prog or _program_name()} {args.command} "
+    auth0._command = f"{prog or _program_name()} {args.command}"
     return auth0
 
 
@@ -4607,8 +4509,7 @@ def _command_logout(auth0: Auth0, args: Namespace) -> None:
     last: Auth0Error | None = None
     for stored in found:
         try:
-            tenant = auth0._tenant(stored)
-            if auth0._log_out(stored, tenant, args.local, args.browser, remember=not args.all):
+            if auth0._log_out(stored, args.local, args.browser, remember=not args.all):
                 client = f", client {_printable(stored.client_id, 80)}" if several else ""
                 profile = _printable(stored.profile, 80)
                 _print_err(f"Logged out of {stored.domain}{client}, profile {profile}.")
@@ -4912,7 +4813,7 @@ def main(
     def run() -> int:
         if arguments == ["token"] and not prog:  # scripts run it often: skip argparse
             auth0 = Auth0(**(defaults._arguments if defaults else {}))
-            auth0._command = f"{_program_name()} token "
+            auth0._command = f"{_program_name()} token"
             _print_out(auth0._token_entry(None, None, 60, False, False)["access_token"])
             return 0
         parser = _parser(prog, defaults)

@@ -1890,6 +1890,7 @@ import pickle
 import queue
 import random
 import select
+import shlex
 import shutil
 import stat
 import struct
@@ -2660,6 +2661,23 @@ class TestLoginInTwoSteps:
         with pytest.raises(LoginRequired):
             auth0.finish_login(timeout=0.1)
 
+    def test_one_denied_elsewhere_is_not_taken_for_the_session_before_it(
+        self, logged_in, tenant, monkeypatch
+    ):
+        auth0, clock = client(tenant, logged_in.cache), Clock(tenant)
+        event = auth0.start_login()
+
+        def deny():
+            tenant.deny(event["user_code"])
+            with pytest.raises(auth0_cli.LoginFailed):
+                client(tenant, logged_in.cache).finish_login(timeout=20)
+
+        clock.then[1] = deny
+        monkeypatch.setattr(auth0_cli, "time", clock)
+        with pytest.raises(LoginRequired, match="no login is pending"):
+            auth0.finish_login(timeout=20)
+        assert auth0.session().user["sub"] == "auth0|alice"
+
     def test_a_logout_drops_it(self, auth0, tenant):
         event = auth0.start_login()
         auth0.logout()
@@ -2697,12 +2715,13 @@ class TestLoginInTwoSteps:
         assert "--no-wait" in cli.run("login", "--no-wait", "--flow", "browser", exit=2).err
         assert tenant.requests == []
 
-    def test_a_damaged_one_is_none(self, auth0, cli):
-        auth0.start_login()
-        for path in cli.cache.glob("*.state"):
-            path.write_text('{"device_code": 7}')
+    @pytest.mark.parametrize("damage", [{"device_code": 7}, {"wanted": {}}, {"wanted": None}])
+    def test_a_damaged_one_is_none(self, auth0, cli, tenant, damage):
+        tenant.approve(auth0.start_login()["user_code"])
+        (path,) = cli.cache.glob("*.state")
+        path.write_text(json.dumps({**json.loads(path.read_text()), **damage}))
         with pytest.raises(LoginRequired):
-            auth0.finish_login(timeout=0.1)
+            auth0.finish_login(timeout=20)
 
 
 class TestMachineToMachine:
@@ -2755,7 +2774,7 @@ class TestMachineToMachine:
     def test_there_is_no_id_token_and_none_is_asked_for(self, machine, tenant):
         machine.token()
         for _ in range(2):
-            assert "no ID token" in machine.run("token", "--id-token", exit=3).err
+            assert "no valid ID token" in machine.run("token", "--id-token", exit=3).err
         assert tenant.count("client_credentials") == 1
 
     @pytest.mark.parametrize("scope", ["read:things offline_access", "openid offline_access"])
@@ -3042,6 +3061,21 @@ class TestGetToken:
         session.write_bytes(newer)
         access = tenant.access_tokens[running.finish().out.strip()]
         assert access[0].sub == "auth0|bob"
+
+    def test_white_space_around_a_text_of_a_call_is_no_part_of_it(self, auth0, tenant):
+        log_in(auth0, tenant)
+        token = auth0.get_token()
+        assert auth0.get_token(audience=f" {API}\n", scope=" ") == token
+        assert tenant.count("refresh_token") == 0
+        other = log_in(auth0, tenant, audience=f"{OTHER_API} ", scope="\topenid ")
+        assert [token["audience"] for token in other.tokens] == [OTHER_API]
+
+    @pytest.mark.parametrize("name", ["audience", "scope"])
+    def test_a_login_in_two_steps_refuses_what_is_no_text(self, auth0, tenant, name):
+        for value in (7, b"openid", "two\nlines"):
+            with pytest.raises(ConfigError, match=f"{name} is not a printable text"):
+                auth0.start_login(**{name: value})
+        assert tenant.requests == []
 
     def test_one_session_serves_several_apis(self, logged_in, tenant):
         tenant.mrrt = {OTHER_API: ["read:other"]}
@@ -3865,6 +3899,27 @@ class TestCommandLine:
         assert logged_in.token("--client-id", "practice-native", env=wrong) == token
         nothing = dict.fromkeys(["AUTH0_DOMAIN", "AUTH0_CLIENT_ID", "AUTH0_AUDIENCE"])
         assert logged_in.token(env=nothing) == token
+
+    @pytest.mark.parametrize("command", ["token", "logout"])
+    def test_each_session_that_matches_is_listed_with_the_command_that_chooses_it(
+        self, cli, tenant, tmp_path, command
+    ):
+        place = str(tmp_path / "a place of its own")
+        names = {f"profile {number}" for number in range(9)}
+        for name in names:
+            named = {"profile": name, "cache": place, "audience": API}
+            auth0 = Auth0(tenant.domain, "practice-machine", client_secret=MACHINE_SECRET, **named)
+            auth0.login(flow="client-credentials")
+        bare = dict.fromkeys(["AUTH0_DOMAIN", "AUTH0_CLIENT_ID", "AUTH0_CLI_CACHE"])
+        said = cli.run(command, "--cache", place, env=bare, exit=2).err
+        advice = [shlex.split(text) for text in said.strip().split("as in ")[1].split("; ")]
+        assert {words[words.index("--profile") + 1] for words in advice} == names
+        words = advice[-1]
+        cli.run(*words[words.index(command) :], env=bare)
+        status = cli.run("status", "--json", "--cache", place, env=bare, exit=None).out
+        left = {session["profile"] for session in json.loads(status)}
+        chosen = {words[words.index("--profile") + 1]}
+        assert left == (names if command == "token" else names - chosen)
 
     def test_several_sessions_that_match_are_listed_unless_one_is_the_default(self, cli, tenant):
         nothing = dict.fromkeys(["AUTH0_DOMAIN", "AUTH0_CLIENT_ID"])
@@ -5683,8 +5738,8 @@ class TestLibrary:
         assert auth0.session() is None
         assert tenant.count("/oauth/token") == 0
         if flow == "browser":
+            port = urlsplit(prompt["redirect_uri"]).port
             with pytest.raises(ConnectionRefusedError):
-                port = urlsplit(prompt["redirect_uri"]).port
                 socket.create_connection(("127.0.0.1", port), timeout=2)
 
     def test_what_says_whether_to_cancel_needs_no_more_than_is_set(self, auth0, tenant):
@@ -6812,7 +6867,7 @@ class TestSessionFiles:
             log_in(auth0, tenant)
         except CacheError as problem:
             assert length > 150
-            assert "shorter --profile" in str(problem)
+            assert "shorter --profile" in str(problem)  # noqa: PT017
             assert not tenant.requests
         else:
             auth0.start_login()
