@@ -769,13 +769,19 @@ class FileCache:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
-    def write(self, key: str, data: bytes, only_try: bool = False) -> None:
+    def write(self, key: str, data: bytes) -> None:
         """Replaces the file by one with these bytes: afterwards it is the old or the new one.
 
         The caller has the lock. So a temporary file of this session was left by a killed process,
-        and is removed. With `only_try` the file stays as it is: the call finds out whether there
-        is space for the new one.
+        and is removed.
         """
+        self._write(key, data, os.replace)
+
+    def check_space(self, key: str, size: int) -> None:
+        """Raises OSError or CacheError unless a file of `size` bytes can be written."""
+        self._write(key, bytes(size), lambda *_: None)
+
+    def _write(self, key: str, data: bytes, replace: Callable[[str, str], None]) -> None:
         self._make_directory()
         self._remove(key, ".tmp-")
         # The name is unique: a second writer can exist where locks do not work.
@@ -787,8 +793,7 @@ class FileCache:
                 file.write(data)
                 file.flush()
                 _flush(file.fileno())
-            if not only_try:
-                _retry_on_windows(os.replace, temporary, self.path(key))
+            _retry_on_windows(replace, temporary, self.path(key))
         finally:
             _unlink(temporary)
         self._flush_directory()
@@ -1323,12 +1328,11 @@ class _StoredSession:
 
     def check_writable(self) -> None:
         """Raises CacheError if the next session can't be saved. The caller has the lock."""
-        # A cache that keeps JSON takes this for a session, too.
-        data = b"{}" + b" " * (len(self._data or b"") + (1 << 15))
+        size = len(self._data or b"") + (1 << 15)
         if isinstance(self.cache, FileCache):
-            _call_cache(self.cache, "write", self.key, data, True)
-        else:
-            _call_cache(self.cache, "write", self.key + "~check", data)
+            _call_cache(self.cache, "check_space", self.key, size)
+        else:  # a cache that keeps JSON takes this for a session, too
+            _call_cache(self.cache, "write", self.key + "~check", b"{}" + b" " * size)
             _call_cache(self.cache, "delete", self.key + "~check")
 
     def save(self, record: Record, old: Record | None = None) -> None:
@@ -1484,6 +1488,10 @@ def _tls_context() -> Any:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # Python 3.13 sets this flag, but many companies' CAs fail it; browsers accept them.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    file = os.environ.get("SSL_CERT_FILE")
+    if file is not None and not (os.path.isfile(file) and context.cert_store_stats()["x509_ca"]):
+        what = f"SSL_CERT_FILE={_printable(file)} names no file with certificates"
+        raise ConfigError(f"{what}: correct or unset it")
     return context
 
 

@@ -4900,7 +4900,7 @@ class TestCopies:
         assert f"\n# auth0_cli.py {auth0_cli.__version__}, " in text.partition('"""')[0]
         parts = re.findall(r"^# ---- (\w[^-(]*?) [(-]", text, re.MULTILINE)
         listed = " ".join(auth0_cli.__doc__.split())
-        first, rest = listed.partition("first ones: ")[2], listed.partition("in the others: ")[2]
+        first, rest = listed.partition("reads these: ")[2], listed.partition("to the user: ")[2]
         first, rest = first.partition(".")[0], rest.partition(".")[0]
         assert f"{first}; {rest}".split("; ") == parts
         assert rest.startswith("Browsers; Prompts")  # no review has to read on from there
@@ -10689,6 +10689,15 @@ class TestFaults:
         err = caplog.text
         assert "cache failed (write: ValueError)" in err
         assert not [secret for secret in tenant.secrets if secret in err]
+
+    @pytest.mark.parametrize("content", [None, "", "not a certificate"])
+    def test_certificates_that_are_not_there_are_exit_2(self, call, tmp_path, monkeypatch, content):
+        path = tmp_path / "roots.pem"
+        if content is not None:
+            path.write_text(content)
+        monkeypatch.setenv("SSL_CERT_FILE", str(path) if content is None or content else "")
+        err = call("token", code=2, by=machine("localhost:9")).err
+        assert "SSL_CERT_FILE" in err
 
     @pytest.mark.parametrize("status", [201, 403, 500])
     def test_keys_beside_another_status_are_none(self, auth0, tenant, hurried, status):
