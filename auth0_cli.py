@@ -1688,9 +1688,8 @@ def _connection_error(request: _HttpRequest, host: str, seconds: float) -> Auth0
     if isinstance(problem, SSLCertVerificationError):
         hint = f"check the clock of this machine; {_DOMAIN_HINT}"
         if problem.verify_code not in (9, 10, 62, 64):  # too early, expired, other name or address
-            now = _printable(os.environ.get("SSL_CERT_FILE", "not set"))
             roots = next(filter(os.path.exists, _ROOT_FILES), "those of the system")
-            hint = f"set SSL_CERT_FILE (now {now}) to the certificates of your company's proxy, or "
+            hint = "set SSL_CERT_FILE to the certificates of your company's proxy, or "
             hint += f"to {roots} if this Python has no root certificates"
         reason = _printable(problem.verify_message, 120)
         return ConfigError(f"the certificate of {via} is not trusted ({reason}): {hint}")

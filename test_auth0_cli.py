@@ -9094,7 +9094,7 @@ class TestAttacks:
         domain = f"localhost:{tenant.port}"
         assert "is not trusted" in call("token", code=2, by=machine(domain)).err
         monkeypatch.setenv("SSL_CERT_FILE", auth0_cli.__file__)
-        assert "is not trusted" in call("token", code=2, by=machine(domain)).err
+        assert "no file with certificates" in call("token", code=2, by=machine(domain)).err
         assert tenant.requests == []
 
     def test_a_certificate_of_ones_own_is_trusted_for_its_name(
@@ -9127,7 +9127,7 @@ class TestAttacks:
     ):
         monkeypatch.setenv("SSL_CERT_FILE", value)
         err = call("token", code=2, by=machine(f"localhost:{tenant.port}")).err
-        assert f"set SSL_CERT_FILE (now {value[:13]}" in err
+        assert f"SSL_CERT_FILE={value[:13]}" in err
 
     def test_root_certificates_of_the_system_are_named(self, tenant, tls, call, monkeypatch):
         monkeypatch.setattr(auth0_cli, "_ROOT_FILES", ["/missing.crt", str(tls)])
