@@ -3,7 +3,7 @@
 # auth0_cli.py 1.0.0, from the repository auth0_cli by the auth0_cli authors
 # pyright: strict, reportPrivateUsage=false
 # In a project that copied this file, change nothing here: to update, replace the whole file by the
-# one of a newer release. Its session files are shared with, and safe beside, every other copy.
+# one of a newer release. All copies share their session files safely.
 """Secure a command-line program with Auth0: log in, get a token, stay logged in, log out.
 
 One file, the standard library only, Python 3.9 and later. As a program::
@@ -17,7 +17,7 @@ and as a library::
 
     headers = {"Authorization": f"Bearer {get_token(audience='https://api.example.com')}"}
 
-What it speaks: the authorization code with PKCE over a loopback listener (RFC 7636, RFC 8252),
+Protocols: the authorization code with PKCE over a loopback listener (RFC 7636, RFC 8252),
 the device authorization grant (RFC 8628), client credentials (RFC 6749 section 4.4), Auth0's
 password grants, refresh with rotation (RFC 9700), revocation (RFC 7009) and ID tokens (OpenID
 Connect Core 1.0).
@@ -34,12 +34,12 @@ Nothing that it has to read stands in the others:
 Errors::
 
     Auth0Error            exit code 1
-    +-- ConfigError       2   something is not set, or set wrongly
+    +-- ConfigError       2   a setting is missing or wrong
     +-- LoginRequired     3   nobody is logged in, or the session has ended
     +-- LoginFailed       4   denied, expired, timed out
     +-- InvalidToken      4   the ID token fails a check
     +-- OAuthError        4   Auth0 refused the request and said why
-    +-- NetworkError      5   Auth0 was not reached or is overloaded: worth trying again
+    +-- NetworkError      5   Auth0 was not reached or is overloaded: a retry may help
     +-- CacheError        1   a session file can't be used
 
 A value comes from the argument or flag, else from the environment (AUTH0_DOMAIN, ...), else from
@@ -52,7 +52,7 @@ import os
 import sys
 import time
 
-TYPE_CHECKING = False  # the typing module would cost as much as the rest of a start
+TYPE_CHECKING = False  # an import of typing would double the time of a start
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -62,16 +62,16 @@ if TYPE_CHECKING:
 
     from typing_extensions import TypeGuard, Unpack
 
-    Json = dict[str, Any]  # a JSON object, such as an answer or a prompt
+    Json = dict[str, Any]  # a JSON object, such as a response or a prompt
     Record = Json  # a session as its file holds it, or one of its tokens
-    Form = Mapping[str, Union[str, None]]  # parameters; one that is None is left out
+    Form = Mapping[str, Union[str, None]]  # parameters; None leaves one out
     Password = Union[str, Callable[[], str], None]
     Request = TypeVar("Request")
     Function = TypeVar("Function", bound=Callable[..., Any])
     CacheSetting = Union[str, os.PathLike[str], "Cache"]
 
     class AuthorizePrompt(TypedDict):
-        """The browser flow: `url` is to be opened on this machine; seconds."""
+        """The browser flow: the user opens `url` on this machine within `expires_in` seconds."""
 
         event: Literal["authorize"]
         url: str
@@ -79,7 +79,10 @@ if TYPE_CHECKING:
         expires_in: int
 
     class DevicePrompt(TypedDict):
-        """The device flow: the user opens a URL on any device, and compares the code; seconds."""
+        """The device flow: the user opens a URL on any device, and compares the code.
+
+        `expires_in` is in seconds.
+        """
 
         event: Literal["device_code"]
         user_code: str
@@ -90,7 +93,7 @@ if TYPE_CHECKING:
     Show = Union[Callable[[AuthorizePrompt | DevicePrompt], object], Callable[[Json], object]]
 
     class Cancel(Protocol):
-        """What `threading.Event` and the like can do."""
+        """An object like `threading.Event`."""
 
         def is_set(self) -> bool: ...
 
@@ -110,9 +113,9 @@ if TYPE_CHECKING:
         trace: Callable[[str], object] | None
 
     class Cache(Protocol):
-        """Where sessions are kept: `FileCache`, `MemoryCache` or your own.
+        """A store for sessions: `FileCache`, `MemoryCache` or your own.
 
-        A lock is of one key, and taken and released in one thread: the caller's or another.
+        `lock` guards one key; it is entered and left in the same thread.
         """
 
         def read(self, key: str) -> bytes | None: ...
@@ -140,46 +143,30 @@ PASSWORD_REALM = "http://auth0.com/oauth/grant-type/password-realm"
 JWT_BEARER = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 FLOWS = "auto browser device client-credentials password".split()
 SESSION_VERSION = 1
-MAX_BYTES = 1 << 20  # of an answer, and of a session file
+MAX_BYTES = 1 << 20  # of a response, and of a session file
 MAX_DEPTH = 100  # of nested arrays and objects in JSON
 REQUEST_SECONDS = 30.0  # for one request, retries included
-FALLBACK_SECONDS = 4.0  # for a request while there is a valid token at hand
-LOCK_SECONDS = 60.0  # as long as a refresh with a request for keys may take: twice the above
+FALLBACK_SECONDS = 4.0  # for a request while the stored token is still valid
+LOCK_SECONDS = 60.0  # a refresh may need two requests: the second one for keys
 CLOCK_MARGIN = 1.2  # clocks of virtual machines run fast, and a poll too early costs a slow_down
 LEEWAY = 60  # seconds that the clocks of this machine and of Auth0 may differ
-RECHECK_SECONDS = 1.0  # how long a token is used without a look at the session file
-MAX_WAIT = 3600  # seconds to wait at most before the next request, whatever the server asks for
+RECHECK_SECONDS = 1.0  # `get_token` repeats its result for so long without reading the file
+MAX_WAIT = 3600  # seconds: the limit for a Retry-After of the server
 MAX_LIFETIME = 366 * 86400  # Auth0 issues no token that lives longer than 30 days
 _SAFE = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._-")  # of a host and of a file name
-_VARIABLES = """\
-domain         AUTH0_DOMAIN
-client_id      AUTH0_CLIENT_ID
-client_secret  AUTH0_CLIENT_SECRET
-audience       AUTH0_AUDIENCE
-scope          AUTH0_SCOPE
-organization   AUTH0_ORGANIZATION
-profile        AUTH0_PROFILE
-cache          AUTH0_CLI_CACHE
-ports          AUTH0_CALLBACK_PORTS"""
-ENVIRONMENT = dict(map(str.split, _VARIABLES.splitlines()))
-OWN_PARAMETERS = (  # of /authorize: not for --param
-    "response_type response_mode client_id redirect_uri scope audience organization state nonce "
-    "code_challenge code_challenge_method client_secret request request_uri"
-).split()
-SECRET_PARAMETERS = (
-    "client_secret client_assertion code code_verifier device_code refresh_token token password "
-    "subject_token actor_token assertion mfa_token otp oob_code binding_code recovery_code"
-).split()
-_SESSION_NAME = (
-    "domain",
-    "client_id",
-    "profile",
-)  # which make the name of a session, in this order
-_TOKEN_PARAMETERS = ("audience", "organization", "scope")  # what a token is asked for
-_OF_APPLICATION = (
-    "client_secret",
-    *_TOKEN_PARAMETERS,
-)  # variables that count for one application only
+_NAMES = "domain client_id client_secret audience scope organization profile".split()
+ENVIRONMENT = {name: f"AUTH0_{name.upper()}" for name in _NAMES}
+ENVIRONMENT.update(cache="AUTH0_CLI_CACHE", ports="AUTH0_CALLBACK_PORTS")
+# The parameters of /authorize that --param can't set.
+OWN_PARAMETERS = """\
+response_type response_mode client_id redirect_uri scope audience organization state nonce
+code_challenge code_challenge_method client_secret request request_uri""".split()
+SECRET_PARAMETERS = """\
+client_secret client_assertion code code_verifier device_code refresh_token token password
+subject_token actor_token assertion mfa_token otp oob_code binding_code recovery_code""".split()
+_SESSION_NAME = ("domain", "client_id", "profile")  # the parts of a session's name, in order
+_TOKEN_PARAMETERS = ("audience", "organization", "scope")
+_OF_APPLICATION = ("client_secret", *_TOKEN_PARAMETERS)  # variables for one application only
 
 # ---- Errors --------------------------------------------------------------------------------------
 
@@ -189,8 +176,8 @@ class Auth0Error(Exception):
 
     Attributes:
         reason, hint: the two halves of the message; a hint may be "".
-        error: the error code of the OAuth answer where there is one, such as `access_denied`.
-        exit_code: what the command line exits with.
+        error: the error code of the OAuth response where there is one, such as `access_denied`.
+        exit_code: the exit status of the command line.
         retryable: whether the same call may succeed later.
         retry_after: seconds to wait first, where the server asks for that.
     """
@@ -205,26 +192,22 @@ class Auth0Error(Exception):
 
     @property
     def reason(self) -> str:
-        """What happened."""
-        return self._halves()[0]
-
-    @property
-    def hint(self) -> str:
-        """What to do next."""
-        return self._halves()[1]
-
-    def _halves(self) -> tuple[str, str]:
-        """The message has the form `reason: hint`; a colon within parentheses does not count."""
+        """What happened: the message up to its first `: ` that is not within parentheses."""
         text, depth = str(self), 0
         for place, character in enumerate(text):
             depth += (character == "(") - (character == ")")
             if depth == 0 and text.startswith(": ", place):
-                return text[:place], text[place + 2 :]
-        return text, ""
+                return text[:place]
+        return text
+
+    @property
+    def hint(self) -> str:
+        """What to do next: the rest of the message."""
+        return str(self)[len(self.reason) + 2 :]
 
 
 class ConfigError(Auth0Error):
-    """Something that the call needs is not set, or is set to what can't work."""
+    """A setting that the call needs is missing or wrong."""
 
     exit_code = 2
 
@@ -265,7 +248,7 @@ class OAuthError(Auth0Error):
 
 
 class NetworkError(Auth0Error):
-    """Auth0 was not reached, or did not give an answer that makes sense: worth trying again."""
+    """Auth0 was not reached, or sent no valid response: a retry may help."""
 
     exit_code = 5
     retryable = True
@@ -279,17 +262,17 @@ class CacheError(Auth0Error):
 
 
 def _printable(value: object, limit: int = 300) -> str:
-    """Outside text as one line that can't move a cursor, reverse the reading or flood a screen."""
+    """Untrusted text as one printable line of at most `limit` characters (no control, no bidi)."""
     text = "".join(c if c.isprintable() else " " for c in str(value)[: 4 * limit])
     text = " ".join(text.split())
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
-_running_commands: list[str] = []  # of our own command line: it tells all on stderr
+_running_commands: list[str] = []  # while a command runs, warnings go to stderr
 
 
 def _is_terminal(stream: Any) -> bool:
-    """Whether a person reads or types there: Windows calls NUL a terminal too, but opens a file."""
+    """Whether a stream is a terminal (to Windows, NUL is one too; Python opens that as a file)."""
     try:
         raw = getattr(getattr(stream, "buffer", None), "raw", None)
         return bool(stream.isatty()) and (os.name != "nt" or type(raw).__name__ != "FileIO")
@@ -298,7 +281,7 @@ def _is_terminal(stream: Any) -> bool:
 
 
 def _print_err(text: str, end: str = "\n") -> None:
-    """A line for the person at the terminal; a closed stderr is no reason to fail."""
+    """Prints a line to stderr, if it is open."""
     try:
         sys.stderr.write(text + end)
         sys.stderr.flush()
@@ -317,7 +300,7 @@ def _warn(message: str) -> None:
 
 
 def _say_waiting(for_what: str) -> None:
-    """Tells a person at a terminal why nothing happens; a log or a program needs no such line."""
+    """Says at a terminal why nothing happens; logs and programs need no such line."""
     if _running_commands and _is_terminal(sys.stderr):
         _print_err(f"waiting for {for_what}")
 
@@ -353,7 +336,7 @@ def _b64url_decode(text: str) -> bytes:
 
 
 def _json_object(members: list[tuple[str, Any]]) -> Json:
-    """The members as a dict; ValueError if a name occurs twice, which readers take differently."""
+    """The members as a dict; ValueError if a name occurs twice (parsers differ in which counts)."""
     result = dict(members)
     if len(result) != len(members):
         raise ValueError("a name occurs twice in a JSON object")
@@ -361,7 +344,7 @@ def _json_object(members: list[tuple[str, Any]]) -> Json:
 
 
 class _JsonRules:
-    """What the json module's decoder tells its scanner: no name twice, no NaN."""
+    """Settings for json's C scanner: refuse duplicate names and NaN."""
 
     strict = True
     object_hook = None
@@ -372,7 +355,7 @@ class _JsonRules:
 
 
 def _json_scanner() -> Callable[[str, int], tuple[Any, int]]:
-    """The json module's scanner, without the module if possible: that costs a third of a start."""
+    """The C scanner of json without that module: its import costs a third of a start (8 ms)."""
     try:
         from _json import make_scanner
 
@@ -412,13 +395,9 @@ def _is_array(value: object) -> TypeGuard[list[Any]]:
 
 def _is_token(value: object) -> bool:
     """Whether it can be a token: visible ASCII (RFC 6749 appendix A.12), so also one line."""
-    return (
-        type(value) is str
-        and 0 < len(value) < 1 << 17
-        and value.isascii()
-        and value.isprintable()
-        and " " not in value
-    )
+    if type(value) is not str or not 0 < len(value) < 1 << 17:
+        return False
+    return value.isascii() and value.isprintable() and " " not in value
 
 
 def _is_number(value: object) -> bool:
@@ -432,11 +411,9 @@ def _is_number(value: object) -> bool:
 def _is_loopback(host: str) -> bool:
     """Whether a host (no port) names this machine: localhost, [::1] or 127.0.0.0/8."""
     octets = host.split(".")
-    # Some resolvers read an octet with a leading zero as octal, others look it up in the DNS.
-    numbers = all(
-        o.isdecimal() and len(o) < 4 and str(int(o)) == o and int(o) < 256 for o in octets
-    )
-    return (numbers and len(octets) == 4 and octets[0] == "127") or host in ("localhost", "[::1]")
+    numbers = set(map(str, range(256)))  # no leading zero: some resolvers read it as octal
+    is_ipv4 = len(octets) == 4 and octets[0] == "127" and numbers.issuperset(octets)
+    return is_ipv4 or host in ("localhost", "[::1]")
 
 
 def _split_port(netloc: str) -> tuple[str, str]:
@@ -480,7 +457,7 @@ def _parse_ports(value: str | int | Iterable[int]) -> tuple[int, ...]:
     """The loopback ports of `18484,18485`, 18484 or [18484, 18485]; 0 means any free one."""
     try:
         items = value.split(",") if isinstance(value, str) else value
-        ports = (items,) if isinstance(items, int) else tuple(int(item) for item in items)
+        ports = (items,) if isinstance(items, int) else tuple(map(int, items))
     except (ValueError, TypeError):
         ports = ()
     if not ports or not all(0 <= port < 65536 for port in ports):
@@ -492,7 +469,7 @@ def _parse_ports(value: str | int | Iterable[int]) -> tuple[int, ...]:
 
 
 def _check_params(params: Form) -> dict[str, str]:
-    """The further parameters of /authorize, none of which the client itself owns."""
+    """The user's own parameters of /authorize; the login itself sets the others."""
     given = {str(name): str(value) for name, value in params.items() if value is not None}
     for name in given:
         if name.partition("[")[0].strip().lower() in OWN_PARAMETERS:  # also State, scope[]
@@ -507,7 +484,7 @@ def _check_params(params: Form) -> dict[str, str]:
 
 
 def _check_text(name: str, value: object) -> None:
-    """ConfigError unless it is a text that can be shown and sent, or None."""
+    """Raises ConfigError unless the value is a printable text or None."""
     if value is not None and not (isinstance(value, str) and value.isprintable()):
         raise ConfigError(f"{name} is not a printable text: correct it")
 
@@ -523,14 +500,13 @@ def _from_environment(name: str) -> str | None:
 
 
 def _callback_urls(ports: Iterable[int]) -> str:
-    """The line to paste under Allowed Callback URLs."""
+    """The line for Allowed Callback URLs in the Dashboard."""
     return ", ".join(f"http://127.0.0.1:{port or 'PORT'}/callback" for port in ports)
 
 
 def _state_directory() -> str:
     """The platform's directory for the sessions of this program; "" without a home directory."""
     home = os.path.expanduser("~") if os.environ.get("HOME", "unset") else ""  # else "/"
-    base = ""
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or os.path.join(home, "AppData", "Local")
     elif sys.platform == "darwin":
@@ -559,7 +535,7 @@ def _program_name() -> str:
 # ---- Locks ---------------------------------------------------------------------------------------
 
 _posix: Any = os  # for what the os module lacks on Windows
-_held_locks: dict[str, Any] = {}  # name -> weak reference to the `_Lock` that holds it
+_held_locks: dict[str, Any] = {}  # name -> weak reference to the `_Lock` that has it
 _refreshing: set[object] = set()  # refreshes of threads other than the main one
 
 
@@ -567,6 +543,16 @@ def _open(path: str, flags: int) -> int:
     """Opens or creates a file for its owner alone; follows no link, and waits for no FIFO."""
     flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     return os.open(path, flags, 0o600)
+
+
+def _touch(file: Any) -> None:
+    """Keeps a lock file young, so that cleaners of old files leave it, and open to its owner."""
+    try:
+        if hasattr(os, "fchmod"):
+            _posix.fchmod(file.fileno(), 0o600)
+        os.utime(file.fileno() if os.utime in os.supports_fd else file.name)
+    except OSError:
+        pass
 
 
 def _try_file_lock(fd: int, lock: bool) -> bool:
@@ -581,38 +567,35 @@ def _try_file_lock(fd: int, lock: bool) -> bool:
             import fcntl
 
             fcntl.flock(fd, (fcntl.LOCK_EX | fcntl.LOCK_NB) if lock else fcntl.LOCK_UN)
-    except (BlockingIOError, PermissionError):
-        return False
     except OSError as problem:
         if problem.errno is None:  # a signal handler raised it, such as a TimeoutError
             raise
-        if lock:
+        if lock and not isinstance(problem, (BlockingIOError, PermissionError)):
             raise CacheError(
                 f"this file system has no locks ({problem.strerror}): give a directory of another "
                 "one with --cache or AUTH0_CLI_CACHE"
             ) from problem
+        return False
     return True
 
 
 class _Lock:
-    """Excludes the other threads of this process and, with a path, all other processes.
+    """Excludes the other threads of this process and, with paths, all other processes.
 
-    It is held until it is left, or until this object is gone: an exception at any point, such as
-    one of a signal handler, leaves nothing locked. The lock file is never deleted, and the
+    The lock ends when its block ends, or when this object is gone: so an exception at any point,
+    such as one of a signal handler, leaves nothing locked. A lock file is never deleted, and the
     operating system's lock on it ends with the process.
 
     Args:
-        name: of what is locked; threads need it where one process gets the same lock twice (NFS).
+        name: of the lock, for threads (on NFS, one process gets the same file lock twice).
         timeout: seconds; then entering raises NetworkError.
-        path: of the lock file.
-        session_path: of the session file, which is locked as well while it exists. So two
-            processes exclude each other also if a cleaner of old files removes the lock file.
+        paths: of the lock file, then of the session file, which is locked as well while it
+            exists. So two processes exclude each other also if a cleaner of old files removes the
+            lock file.
     """
 
-    def __init__(self, name: str, timeout: float, path: str = "", session_path: str = "") -> None:
-        self._name = name
-        self._timeout = timeout
-        self._paths = [p for p in (path, session_path) if p]
+    def __init__(self, name: str, timeout: float, *paths: str) -> None:
+        self._name, self._timeout, self._paths = name, timeout, paths
         self._files: list[Any] = []
 
     def __enter__(self) -> None:
@@ -636,70 +619,56 @@ class _Lock:
 
     def __exit__(self, *exc: object) -> None:
         try:
-            for file in self._files:
-                if not file.closed:  # in a forked child it is: the lock is the parent's
-                    _try_file_lock(file.fileno(), False)  # a child may have a copy
+            for file in self._files:  # a forked child may have a copy of its descriptor
+                _try_file_lock(file.fileno(), False)
         finally:
             self.close_files()
-            if self._has_name():
-                _held_locks.pop(self._name, None)
+            reference = _held_locks.get(self._name)
+            if reference and reference() is self:
+                del _held_locks[self._name]
 
     def close_files(self) -> None:
         """Closes the files. The operating system's lock ends with the last copy of each."""
         for file in self._files:
             file.close()
-
-    def _has_name(self) -> bool:
-        reference = _held_locks.get(self._name)
-        return reference is not None and reference() is self
+        self._files = []
 
     def _take_name(self) -> bool:
-        """Excludes threads. Each call here is atomic; so nothing is left if one is the last."""
+        """Excludes threads. Both calls are atomic, and an exception between them leaves nothing."""
         from _weakref import _remove_dead_weakref, ref  # type: ignore[attr-defined]
 
         _remove_dead_weakref(_held_locks, self._name)
-        _held_locks.setdefault(self._name, ref(self))
-        return self._has_name()
+        return _held_locks.setdefault(self._name, ref(self))() is self
 
     def _take_files(self) -> bool:
         """Excludes processes, as far as there are files."""
         self.close_files()
-        self._files = []
-        for number, path in enumerate(self._paths):
+        for path in self._paths:
+            is_session = path != self._paths[0]
             try:
-                flags = os.O_RDWR | (0 if number else os.O_CREAT)
-                file = open(path, "r+b", buffering=0, opener=lambda p, _, f=flags: _open(p, f))  # type: ignore[misc]  # noqa: SIM115
-            except OSError:
-                if number:  # there is no session yet, or one that its reader will refuse
-                    break
+                mode = "r+b" if is_session else "ab"  # only the lock file is created
+                file = open(path, mode, buffering=0, opener=_open)  # noqa: SIM115
+            except OSError as problem:
+                if is_session and problem.errno is not None:
+                    break  # there is no session yet, or one that its reader will refuse
                 raise
             self._files.append(file)
             if not _try_file_lock(file.fileno(), True):
                 return False
-            if number == 0:
-                self._touch(file.fileno())
+            if not is_session:
+                _touch(file)
             try:
                 if not os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
-                    return False  # the file was replaced or removed meanwhile
+                    return False  # the file was replaced meanwhile
             except FileNotFoundError:
                 return False
         return True
 
-    def _touch(self, fd: int) -> None:
-        """Keeps the lock file young, so that cleaners of old files leave it alone."""
-        try:
-            if hasattr(os, "fchmod"):
-                _posix.fchmod(fd, 0o600)  # whatever the umask left of it
-            os.utime(fd if os.utime in os.supports_fd else self._paths[0])
-        except OSError:
-            pass
-
 
 def _after_fork() -> None:
     """In a forked child: forget what the parent's other threads do, and close their lock files."""
-    for reference in list(_held_locks.values()):
-        lock = reference()
-        if lock is not None:
+    for lock in [reference() for reference in _held_locks.values()]:
+        if lock:
             lock.close_files()
     _held_locks.clear()
     _refreshing.clear()
@@ -712,9 +681,9 @@ if hasattr(os, "register_at_fork"):
 
 
 def _make_private(path: str) -> None:
-    """Makes a directory and what is missing above it, whatever the umask, for the owner alone."""
-    above = os.path.dirname(path)
+    """Makes a directory and the missing ones above it, for the owner alone, whatever the umask."""
     if not os.path.isdir(path):
+        above = os.path.dirname(path)
         if above != path:
             _make_private(above)
         try:
@@ -722,16 +691,15 @@ def _make_private(path: str) -> None:
             if os.name == "posix" and ~os.stat(path).st_mode & 0o700:
                 os.chmod(path, 0o700)  # the umask took a permission of the owner
         except FileExistsError:
-            if os.path.islink(path) and not os.path.isdir(path):  # such as an unmounted volume
-                raise
+            pass  # another process was faster, or it is no directory: `_check` refuses that
 
 
-def _retry_on_windows(call: Callable[..., Any], *args: Any) -> Any:
+def _retry_on_windows(call: Callable[..., Any], *args: Any, **options: Any) -> Any:
     """Windows refuses a file for the moment in which another process reads or replaces it."""
     deadline = time.monotonic() + 2
     while True:
         try:
-            return call(*args)
+            return call(*args, **options)
         except PermissionError:
             if os.name != "nt" or time.monotonic() > deadline:
                 raise
@@ -778,9 +746,11 @@ class FileCache:
             raise CacheError("the current directory is gone: give --cache from the root") from None
 
     def path(self, key: str, suffix: str = "") -> str:
-        """The file of a session; what is kept beside one (`KEY~NAME`) is no `.json` file."""
-        suffix = suffix or (".json" if key.count("~") < 3 else ".state")
-        if len(key) > 220 or os.path.basename(key) != key or key.startswith("."):
+        """The file of a session, or that of a note beside it (`KEY~NAME`), which ends in .state."""
+        parts = key.split("~")
+        suffix = suffix or (".json" if len(parts) < 4 else ".state")
+        too_long = len("~".join(parts[:3])) > 208  # file systems take 255, with all that follows
+        if too_long or os.path.basename(key) != key or key.startswith("."):
             raise CacheError("the session's name is too long for a file: give a shorter --profile")
         if not self.directory:
             raise CacheError(
@@ -794,19 +764,17 @@ class FileCache:
         path = self.path(key)
         try:
             self._check(self.directory)
-            with open(
-                path, "rb", opener=lambda name, flags: _retry_on_windows(_open, name, flags)
-            ) as file:
+            with _retry_on_windows(open, path, "rb", opener=_open) as file:
                 self._check(path, file.fileno())
-                return file.read(MAX_BYTES + 1)
+                return bytes(file.read(MAX_BYTES + 1))
         except (FileNotFoundError, NotADirectoryError):
             return None
 
     def write(self, key: str, data: bytes) -> None:
         """Replaces the file by one with these bytes: afterwards it is the old or the new one.
 
-        The caller holds the lock. So a temporary file of this session is the leftover of a killed
-        process, and is removed.
+        The caller has the lock. So a temporary file of this session was left by a killed process,
+        and is removed.
         """
         self._make_directory()
         self._remove(key, ".tmp-")
@@ -828,22 +796,19 @@ class FileCache:
         self._flush_directory()
 
     def list(self) -> list[str]:
-        """The keys of all sessions."""
-        try:
-            names = os.listdir(os.path.dirname(self.path("x")))
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        return [os.path.splitext(name)[0] for name in names if name.endswith((".json", ".state"))]
+        """The keys of all sessions and notes."""
+        return [os.path.splitext(n)[0] for n in self._names() if n.endswith((".json", ".state"))]
 
     def lock(self, key: str, timeout: float) -> AbstractContextManager[object]:
         """Excludes other processes and threads from one session.
 
-        Entering it raises NetworkError if it was not to be had within `timeout` seconds.
+        Entering it raises NetworkError if another one has it for `timeout` seconds.
         """
         self._make_directory()
-        path = self.path(key, ".lock")
-        # Windows locks are mandatory: a locked session file could not be read.
-        return _Lock(path, timeout, path, self.path(key) if os.name == "posix" else "")
+        paths = [self.path(key, ".lock")]
+        if os.name == "posix":  # a locked file can't be read on Windows
+            paths.append(self.path(key))
+        return _Lock(paths[0], timeout, *paths)
 
     def set_aside(self, key: str) -> str:
         """Keeps a damaged file under another name, and returns that."""
@@ -857,7 +822,7 @@ class FileCache:
         try:
             with open(temporary, "xb", opener=_open) as file:
                 if hasattr(os, "fchmod"):
-                    _posix.fchmod(file.fileno(), 0o600)  # whatever the umask left of it
+                    _posix.fchmod(file.fileno(), 0o600)  # the umask may have taken a permission
                 file.write(data)
                 file.flush()
                 _flush(file.fileno())
@@ -866,14 +831,17 @@ class FileCache:
         finally:
             _unlink(temporary)
 
+    def _names(self) -> Sequence[str]:
+        """The names of all files in the directory."""
+        try:
+            return os.listdir(os.path.dirname(self.path("x")))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
     def _remove(self, key: str, *suffixes: str) -> None:
         """Removes the files of a session whose names go on with one of these."""
         starts = tuple(key + suffix for suffix in suffixes)
-        try:
-            names = os.listdir(self.directory)
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        for name in names:
+        for name in self._names():
             if name.startswith(starts):
                 _unlink(os.path.join(self.directory, name))
 
@@ -893,58 +861,42 @@ class FileCache:
         except OSError:
             pass
 
-    def _keeps_modes(self) -> bool:
-        """False on a file system without permissions, such as exFAT or a mounted Windows drive."""
-        try:
-            with open(self.path(f"modes-{time.time_ns()}", ".tmp"), "xb", opener=_open) as file:
-                mode = os.fstat(file.fileno()).st_mode
-            os.unlink(file.name)
-        except OSError:
-            return True
-        return not mode & 0o077
-
     def _check(self, path: str, fd: int | None = None) -> None:
-        """Refuses a path that others could have written; closes one that they can read."""
+        """Refuses a directory, or a file (with `fd`), that others own or could have written.
+
+        One that they can only read is closed to them.
+        """
         from stat import S_ISDIR, S_ISREG
 
-        at = path if fd is None else fd
+        is_directory, at = fd is None, path if fd is None else fd
         info = os.stat(at)
         mode, shown = info.st_mode, _printable(path, 400)
-        if fd is None:
-            if not S_ISDIR(mode):
-                raise CacheError(f"{shown} is not a directory: give one with --cache")
-        elif not S_ISREG(mode):
-            raise CacheError(f"{shown} is not a regular file: move it away and log in again")
-        if os.name != "posix":
+        advice = "give a directory of your own with --cache"
+        refusal = ""
+        if not (S_ISDIR if is_directory else S_ISREG)(mode):
+            kind = "directory" if is_directory else "regular file"
+            refusal = f"is not a {kind}: move it away, or {advice}"
+        elif os.name != "posix":
             return  # a profile directory of Windows is private by its access-control list
-        me = _posix.geteuid()
-        if fd is None and os.lstat(path).st_uid not in (me, 0, info.st_uid):
-            raise CacheError(
-                f"{shown} is a link that belongs to another user, who chooses where it leads: "
-                "give a directory of your own with --cache"
+        elif info.st_uid != _posix.geteuid():
+            refusal = f"belongs to another user: {advice}"
+            if is_directory and os.access(path, os.W_OK | os.X_OK):
+                refusal += f", such as {os.path.join(shown, 'auth0_cli')}"
+        elif is_directory and os.lstat(path).st_uid not in (0, info.st_uid):
+            refusal = f"is a link of another user, who chooses where it leads: {advice}"
+        elif not is_directory and info.st_nlink > 1:
+            refusal = "has a second name (a hard link): remove it and log in again"
+        elif mode & 0o022:
+            refusal = (
+                "can be written by other users, who may have changed it (or its file system keeps "
+                "no permissions): check it and remove their permission, or give another directory "
+                "with --cache or AUTH0_CLI_CACHE"
             )
-        if info.st_uid != me:
-            within = os.path.join(shown, "auth0_cli")
-            usable = fd is None and os.access(path, os.W_OK | os.X_OK)
-            advice = "a directory of your own with --cache"
-            if usable:
-                advice = f"a directory within it, as in --cache {within}"
-            raise CacheError(f"{shown} belongs to another user: give {advice}")
-        if fd is not None and info.st_nlink > 1:
-            raise CacheError(f"{shown} has a second name (a hard link): remove it and log in again")
-        if mode & 0o022 and not self._keeps_modes():
-            raise CacheError(
-                f"the file system of {shown} keeps no permissions, so others could read and write "
-                "there: give a directory of another one with --cache or AUTH0_CLI_CACHE"
-            )
-        if mode & 0o022:
-            raise CacheError(
-                f"{shown} can be written by other users, who may have changed it: check it, then "
-                "take their permission away (chmod go-rwx)"
-            )
+        elif mode & 0o077 and not self.repairs:
+            refusal = "can be read by other users: the next command closes it"
+        if refusal:
+            raise CacheError(f"{shown} {refusal}")
         if mode & 0o077:
-            if not self.repairs:
-                raise CacheError(f"{shown} can be read by other users: the next command closes it")
             try:
                 os.chmod(at, mode & 0o700)
                 _warn(f"{shown} could be read by other users: closed to them now")
@@ -953,7 +905,7 @@ class FileCache:
 
 
 class MemoryCache:
-    """Sessions of this process only, for tests and for programs that must leave no trace."""
+    """Sessions in memory, for tests and for programs that must write no file."""
 
     def __init__(self) -> None:
         self._data: dict[str, bytes] = {}
@@ -971,7 +923,7 @@ class MemoryCache:
         self._data.pop(key, None)
 
     def list(self) -> list[str]:
-        """The keys of all sessions."""
+        """The keys of all sessions and notes."""
         return list(self._data)
 
     def lock(self, key: str, timeout: float) -> AbstractContextManager[object]:
@@ -1012,23 +964,19 @@ def _new_record(domain: str = "", client_id: str = "", profile: str = "") -> Rec
     domain, client_id, profile: the name of the session.
     id_token: the last ID token, as Auth0 has sent it, or null.
     refresh_token: null where Auth0 gave none, or has refused the last one.
-    organization, audience, scope: what the login asked for, or null.
+    organization, audience, scope: the parameters of the login, or null.
     tokens: the access tokens, see `_new_entry`.
     jwks: the tenant's signing keys (RFC 7517), as far as this program can use them.
     jwks_refetched_at: epoch seconds of the last request for them because of an unknown key.
-    user: `sub`, `name`, `email` of who logged in; `sub` is "" if the login did not ask for
-        `openid`; the whole object is empty for a machine (see `_is_machine_session`).
+    user: `sub`, `name`, `email` of the user; `sub` is "" if the login did not request `openid`;
+        the whole object is empty for a machine (see `_is_machine_session`).
     """
     return {
         "version": SESSION_VERSION,
         "domain": domain,
         "client_id": client_id,
         "profile": profile,
-        "id_token": None,
-        "refresh_token": None,
-        "organization": None,
-        "audience": None,
-        "scope": None,
+        **dict.fromkeys(("id_token", "refresh_token", *_TOKEN_PARAMETERS)),
         "tokens": [],
         "jwks": [],
         "user": {},
@@ -1037,27 +985,27 @@ def _new_record(domain: str = "", client_id: str = "", profile: str = "") -> Rec
 
 
 def _new_entry(
-    reply: Mapping[str, Any],
+    response: Mapping[str, Any],
     audience: str | None = None,
     organization: str | None = None,
     scope: str | None = None,
 ) -> Record:
     """The access token of a token response as a session keeps it.
 
-    audience, organization, requested: what the request asked for, or null.
-    scope: what was granted. A response without `scope` means: what was requested (RFC 6749
+    audience, organization, requested: the parameters of the request, or null.
+    scope: the granted one. A response without `scope` means: the requested one (RFC 6749
         section 5.1).
     obtained_at, expires_at: epoch seconds, counted from before the request was sent.
-    default: whether a call that names no scope gets this token.
+    default: whether a call without a scope gets this token.
     """
-    granted = scope if reply.get("scope") is None else reply["scope"]
+    granted = scope if response.get("scope") is None else response["scope"]
     return {
         "audience": audience,
         "organization": organization,
         "requested": scope,
-        "expires_at": reply.get("expires_at", 0),
-        "obtained_at": reply.get("obtained_at", 0),
-        "access_token": reply["access_token"],
+        "expires_at": response.get("expires_at", 0),
+        "obtained_at": response.get("obtained_at", 0),
+        "access_token": response["access_token"],
         "token_type": "Bearer",
         "default": False,
         "scope": _printable(granted or "", 8000),
@@ -1071,17 +1019,15 @@ def _is_machine_session(record: Record) -> bool:
 
 def _matches(value: object, schema: Record) -> bool:
     """Whether it has each member of the schema, of its type; None stands for a text or null."""
-    if not _is_object(value):
-        return False
-    for name, example in schema.items():
-        found = value.get(name, ...)
+
+    def has_type_of(example: object, found: object) -> bool:
         if type(example) is int:
-            matches = _is_number(found)
-        else:
-            matches = type(found) is type(example) or (example is None and type(found) is str)
-        if not matches:
-            return False
-    return True
+            return _is_number(found)
+        return type(found) is type(example) or (example is None and type(found) is str)
+
+    return _is_object(value) and all(
+        has_type_of(example, value.get(name, ...)) for name, example in schema.items()
+    )
 
 
 class _NewerSession(CacheError):
@@ -1104,27 +1050,27 @@ def _parse_record(data: bytes, key: str) -> Record:
             "the stored session was written by a newer version of auth0_cli and is left alone: "
             "update this copy, or give another directory with --cache"
         )
-    entry = _new_entry(dict.fromkeys(("access_token", "scope"), ""))
+    schema = _new_entry({"access_token": ""})
     sound = (
         version == SESSION_VERSION
         and _matches(record, _new_record())
-        and all(_matches(t, entry) and _is_token(t["access_token"]) for t in record["tokens"])
+        and all(_matches(t, schema) and _is_token(t["access_token"]) for t in record["tokens"])
         and (record["refresh_token"] is None or _is_token(record["refresh_token"]))
         and (not record["user"] or type(record["user"].get("sub")) is str)
-        and key == _session_key(record["domain"], record["client_id"], record["profile"])
+        and key == _session_key(*(record[name] for name in _SESSION_NAME))
     )
     if not sound:
         raise ValueError("not this session")
     return record
 
 
-def _is_usable(entry: Record, min_ttl: float) -> bool:
+def _is_usable(token: Record, min_ttl: float) -> bool:
     """Whether a token has more than `min_ttl` seconds left, or never had that many.
 
     One that was obtained in the future is not trusted: the clock has been set back since.
     """
     now = time.time()
-    obtained_at, expires_at = entry["obtained_at"], entry["expires_at"]
+    obtained_at, expires_at = token["obtained_at"], token["expires_at"]
     if obtained_at > now + LEEWAY or expires_at <= now:
         return False
     return bool(expires_at - now > min_ttl or expires_at - obtained_at <= min_ttl)
@@ -1133,31 +1079,31 @@ def _is_usable(entry: Record, min_ttl: float) -> bool:
 def _find_token(
     record: Record, audience: str | None, organization: str | None, scope: str | None
 ) -> Record | None:
-    """The token of a session for an API that was granted, or at least asked for, every scope.
+    """The token of a session for an API that was granted, or at least requested with, each scope.
 
-    Asked for, because Auth0 drops scopes silently and would drop them again at each refresh.
+    Requested, because Auth0 drops scopes silently and would drop them again at each refresh.
     """
 
-    def matches(entry: Record) -> bool:
-        if (entry["audience"], entry["organization"]) != (audience, organization):
+    def matches(token: Record) -> bool:
+        if (token["audience"], token["organization"]) != (audience, organization):
             return False
-        has = f"{entry['scope']} {entry['requested'] or ''}".split()
-        return set(scope.split()) <= set(has) if scope else entry["default"]
+        has = f"{token['scope']} {token['requested'] or ''}".split()
+        return set(scope.split()) <= set(has) if scope else token["default"]
 
     found = filter(matches, record["tokens"])
-    return max(found, key=lambda entry: entry["expires_at"], default=None)
+    return max(found, key=lambda token: token["expires_at"], default=None)
 
 
-def _replace_token(record: Record, entry: Record, default: bool) -> None:
-    """Adds a token to a session, in the place of the one that it renews and of what has expired."""
-    entry["default"] = default
+def _replace_token(record: Record, token: Record, default: bool) -> None:
+    """Adds a token to a session; the one that it renews and the expired ones are removed."""
+    token["default"] = default
     same = ("audience", "organization", "requested", "default")
     record["tokens"] = [
         old
         for old in record["tokens"]
-        if old["expires_at"] > time.time() and any(old[name] != entry[name] for name in same)
+        if old["expires_at"] > time.time() and any(old[name] != token[name] for name in same)
     ]
-    record["tokens"].append(entry)
+    record["tokens"].append(token)
 
 
 def _audiences_of(access_token: str) -> list[Any]:
@@ -1166,33 +1112,33 @@ def _audiences_of(access_token: str) -> list[Any]:
     return aud if _is_array(aud) else [aud]
 
 
-def _token_summary(entry: Record) -> Json:
+def _token_summary(token: Record) -> Json:
     """A stored token without the token itself.
 
     Without an audience in the request, `audience` is that of the token if it is a JWT: the
     tenant's Default Audience. It is shown only, nothing relies on it.
     """
-    audience = entry["audience"]
+    audience = token["audience"]
     if not audience:
-        named = [a for a in _audiences_of(entry["access_token"]) if isinstance(a, str)]
+        named = [a for a in _audiences_of(token["access_token"]) if isinstance(a, str)]
         audience = next((a for a in named if not a.endswith("/userinfo")), None)
     return {
         "audience": audience,
-        "scope": entry["scope"],
-        "expires_at": int(entry["expires_at"]),
-        "expires_in": max(0, int(entry["expires_at"] - time.time())),
+        "scope": token["scope"],
+        "expires_at": int(token["expires_at"]),
+        "expires_in": max(0, int(token["expires_at"] - time.time())),
     }
 
 
 class Session:
-    """Who is logged in, to what and until when; it holds no token.
+    """The user or machine that is logged in, its access tokens and their expiry; no token itself.
 
     Attributes:
         domain: the tenant's domain.
         client_id: the application.
         profile: the name of the session among several of one application.
         user: `sub`, `name` and `email` as far as known; None for a machine, and for a login
-            that did not ask for `openid`.
+            that did not request `openid`.
         refreshable: whether there is a refresh token.
         organization: that the login was for, or None.
         tokens: for each access token `audience`, `scope`, `expires_at` (epoch seconds) and
@@ -1208,13 +1154,13 @@ class Session:
         self.user = dict(user) if user.get("sub") else None
         self.refreshable = record["refresh_token"] is not None
         self.organization: str | None = record["organization"]
-        self.tokens = [_token_summary(entry) for entry in record["tokens"]]
+        self.tokens = [_token_summary(token) for token in record["tokens"]]
 
     def __repr__(self) -> str:
         return f"<Session of {self.who()} at {self.domain}, profile {self.profile}>"
 
     def who(self) -> str:
-        """The user as one would say it: a name and an address, else the subject or the client."""
+        """The user in words: a name and an address, else the subject or the client."""
         if self._is_machine:
             return f"client {_printable(self.client_id, 80)}"
         name, email, sub = map((self.user or {}).get, ("name", "email", "sub"))
@@ -1222,7 +1168,7 @@ class Session:
         return _printable(both or sub or "an unnamed user", 120)
 
     def to_dict(self) -> Json:
-        """What `status --json` prints."""
+        """The object that `status --json` prints."""
         names = (*_SESSION_NAME, "user", "refreshable", "tokens")
         return {name: getattr(self, name) for name in names}
 
@@ -1239,8 +1185,9 @@ def _is_from_signal_handler(problem: BaseException) -> bool:
     while trace and trace.tb_next:  # the caller's frame is first: its locals would keep `problem`
         interrupted, trace = trace.tb_frame, trace.tb_next
         for value in trace.tb_frame.f_locals.values():
-            # A handler is called with the frame that it has interrupted, as an own argument or *_.
-            if any(v is interrupted for v in (value if type(value) is tuple else (value,))):
+            # The interrupted frame is an argument of the handler, by itself or within *args.
+            is_tuple = type(value).__name__ == "tuple"  # `type(value) is tuple` confuses pyright
+            if any(argument is interrupted for argument in (value if is_tuple else (value,))):
                 return True
     return False
 
@@ -1256,19 +1203,23 @@ def _call_cache(cache: Cache, method: str, *args: object, lock: Any = None) -> A
             raise
         strerror, path = (getattr(problem, name, None) for name in ("strerror", "filename"))
         reason = _printable(strerror or type(problem).__name__)
-        if not isinstance(cache, FileCache):
-            name = method.strip("_")
-            raise CacheError(f"the program's cache failed ({name}: {reason})") from problem
-        raise CacheError(
-            f"sessions can't be kept in {_printable(path or cache.directory, 500)} ({reason}): "
-            "correct that, or give another directory with --cache or AUTH0_CLI_CACHE"
-        ) from problem
+        if isinstance(cache, FileCache):
+            text = (
+                f"sessions can't be kept in {_printable(path or cache.directory, 500)} ({reason}): "
+                "correct that, or give another directory with --cache or AUTH0_CLI_CACHE"
+            )
+        else:
+            text = f"the program's cache failed ({method.strip('_')}: {reason})"
+        raise CacheError(text) from problem
 
 
 class _SessionLock:
     """The lock of a stored session, as a context manager.
 
     Args:
+        cache: that gives the lock.
+        key: of the session.
+        timeout: seconds; then entering raises NetworkError.
         required: False goes on where the cache can't lock, with this process's threads excluded.
     """
 
@@ -1294,7 +1245,7 @@ class _SessionLock:
     def __exit__(self, *exc: object) -> None:
         try:
             _call_cache(self._cache, "__exit__", None, None, None, lock=self._lock)
-        except CacheError as problem:  # it costs nobody the result
+        except CacheError as problem:  # the result of the block is good all the same
             _warn(str(problem))
 
 
@@ -1303,31 +1254,30 @@ class _StoredSession:
 
     Attributes:
         domain, client_id, profile: the name.
-        key: the same as the cache knows it.
+        key: the name for the cache.
     """
 
     def __init__(self, cache: Cache, domain: str, client_id: str, profile: str) -> None:
         self.cache = cache
         self.domain, self.client_id, self.profile = domain, client_id, profile
         self.key = _session_key(domain, client_id, profile)
-        is_file = isinstance(cache, FileCache)
-        self._place = (cache.directory if is_file else id(cache), self.key)  # type: ignore[attr-defined]
+        self._place = (cache.directory if isinstance(cache, FileCache) else id(cache), self.key)
         self._data: bytes | None = None  # as last read or written
-        self._failures = 0.0  # in a row
+        self._failures = 0.0  # failed requests in a row
 
     def flags(self, preset: Iterable[str] = ()) -> str:
         """The command line's flags that name it, but for those that a host program has set."""
         from shlex import quote
 
-        names = [name for name in _SESSION_NAME if name not in preset]
-        values = {name: getattr(self, name) for name in names}
-        if self.profile == "default":
-            values.pop("profile", None)
-        flags = (f"--{name.replace('_', '-')} {quote(value)}" for name, value in values.items())
+        flags = [
+            f"--{name.replace('_', '-')} {quote(getattr(self, name))}"
+            for name in _SESSION_NAME
+            if name not in preset and (name, self.profile) != ("profile", "default")
+        ]
         return _printable(" ".join(flags))
 
     def file(self) -> str | None:
-        """Where it is, if it is in a file."""
+        """The path of its file, if the cache has files."""
         return self.cache.path(self.key) if isinstance(self.cache, FileCache) else None
 
     def lock(
@@ -1345,22 +1295,22 @@ class _StoredSession:
     def read(self) -> bytes | None:
         """The stored bytes, or None."""
         data = _call_cache(self.cache, "read", self.key)
-        if type(data) not in (bytes, type(None)):
+        if data is not None and type(data) is not bytes:
             raise CacheError(f"the cache gave {type(data).__name__}, not bytes: correct it")
-        return data  # type: ignore[no-any-return]
+        return data
 
     def load(self, locked: bool = False) -> Record | None:
         """The session, or None. A damaged one is set aside under its lock, with a warning."""
-        record, replaced, _ = _unsaved.get(self._place, (None, None, None))
+        unsaved, replaced, _ = _unsaved.get(self._place, (None, None, None))
         try:
             self._data = data = self.read()
         except CacheError:
-            if record:
-                return record
-            raise
-        if record and data == replaced:
-            return record
-        if locked:  # somebody has written since, so this process's record is out of date
+            if not unsaved:
+                raise
+            return unsaved
+        if unsaved and data == replaced:
+            return unsaved
+        if locked:  # another process has written since, so this process's record is out of date
             _unsaved.pop(self._place, None)
         if data is None:
             return None
@@ -1372,24 +1322,23 @@ class _StoredSession:
                     return self.load(True)
         kept = ""
         if isinstance(self.cache, FileCache):
-            kept = (
-                f": it is kept as {_printable(_call_cache(self.cache, 'set_aside', self.key), 400)}"
-            )
+            path = _printable(_call_cache(self.cache, "set_aside", self.key), 400)
+            kept = f": it is kept as {path}"
         _warn(f"a stored session was damaged{kept}")
         return None
 
     def check_writable(self) -> None:
-        """Raises CacheError if the next session can't be saved. The lock is held."""
+        """Raises CacheError if the next session can't be saved. The caller has the lock."""
         size = len(self._data or b"") + (1 << 15)
         if isinstance(self.cache, FileCache):
             _call_cache(self.cache, "check_space", self.key, size)
         else:
-            data = b"{}" + b" " * size  # as good as a session also for a cache that keeps JSON
+            data = b"{}" + b" " * size  # a cache that keeps JSON takes this for a session, too
             _call_cache(self.cache, "write", self.key + "~check", data)
             _call_cache(self.cache, "delete", self.key + "~check")
 
     def save(self, record: Record, old: Record | None = None) -> None:
-        """Writes the session. The lock is held, and the session was loaded under it.
+        """Writes the session. The caller has the lock, and has loaded the session under it.
 
         With `old` only while that session's refresh token is the stored one: a session that was
         removed or replaced meanwhile stays so.
@@ -1417,7 +1366,7 @@ class _StoredSession:
         _unsaved.pop(self._place, None)
 
     def delete(self) -> None:
-        """Removes the session, and what is kept beside it."""
+        """Removes the session and its notes."""
         _unsaved.pop(self._place, None)
         _call_cache(self.cache, "delete", self.key)
         for name in ("failure", "pending", "application"):
@@ -1426,10 +1375,10 @@ class _StoredSession:
     # Notes are small JSON objects beside the session: a failed request, a pending login.
 
     def read_note(self, name: str) -> Json | None:
-        """A note, or None if there is none, or one that is no JSON."""
+        """A note, or None if there is none that can be read."""
         try:
             return _parse_json(_call_cache(self.cache, "read", f"{self.key}~{name}") or b"")
-        except ValueError:
+        except (CacheError, ValueError):
             return None
 
     def write_note(self, name: str, note: Json) -> None:
@@ -1439,7 +1388,7 @@ class _StoredSession:
         _call_cache(self.cache, "write", f"{self.key}~{name}", json.dumps(note).encode())
 
     def keep_note(self, name: str, note: Json) -> None:
-        """The same for a note that nobody misses where it can't be written."""
+        """Writes a note if that is possible."""
         try:
             self.write_note(name, note)
         except CacheError:
@@ -1456,17 +1405,14 @@ class _StoredSession:
         Args:
             since: epoch seconds at which the caller began to wait for the lock.
         """
-        try:
-            failure = self.read_note("failure") or {}
-            names = ("at", "until", "count")
-            at, until, self._failures = (float(failure[name]) for name in names)
-            problem = NetworkError(_printable(failure["message"], 600), failure["error"])
-        except (CacheError, ValueError, KeyError, TypeError, OverflowError):
+        failure = self.read_note("failure") or {}
+        if not _matches(failure, {"at": 0, "until": 0, "count": 0, "message": "", "error": None}):
             return
         now = time.time()
-        if at < now - MAX_WAIT:
-            self._failures = 0.0
+        at, until = failure["at"], failure["until"]
+        self._failures = failure["count"] if at >= now - MAX_WAIT else 0
         if at <= now and (at > since or now < until):
+            problem = NetworkError(_printable(failure["message"], 600), failure["error"])
             problem.retry_after = max(0.0, until - now)
             raise problem
 
@@ -1480,14 +1426,8 @@ class _StoredSession:
         wait = problem.retry_after or 0.0
         if not wait and self._failures > 1:
             wait = 2.0 ** min(self._failures - 2, 5)
-        failure = {
-            "at": now,
-            "until": now + min(wait, MAX_WAIT),
-            "count": self._failures + 1,
-            "message": str(problem),
-            "error": problem.error,
-        }
-        self.keep_note("failure", failure)
+        times = {"at": now, "until": now + min(wait, MAX_WAIT), "count": self._failures + 1}
+        self.keep_note("failure", {**times, "message": str(problem), "error": problem.error})
 
     def delete_failure(self) -> None:
         """Removes the failure after a success."""
