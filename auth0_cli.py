@@ -573,7 +573,14 @@ def _try_file_lock(fd: int, lock: bool) -> bool:
             import fcntl
 
             fcntl.flock(fd, (fcntl.LOCK_EX | fcntl.LOCK_NB) if lock else fcntl.LOCK_UN)
-    except (BlockingIOError, PermissionError):
+    except OSError as problem:
+        if problem.errno is None:  # a signal handler raised it, such as a TimeoutError
+            raise
+        if lock and not isinstance(problem, (BlockingIOError, PermissionError)):
+            raise CacheError(
+                f"this file system has no locks ({problem.strerror}): give a directory of another "
+                "one with --cache or AUTH0_CLI_CACHE"
+            ) from problem
         return False
     return True
 
