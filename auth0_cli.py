@@ -1897,7 +1897,7 @@ class _Tenant:
         finally:
             request.abandon()
         took = (time.monotonic() - started) * 1000
-        line = f"{method} {path} {request.status or 'no response'} {took:.0f} ms"
+        line = f"{method} {path.partition('?')[0]} {request.status or 'no response'} {took:.0f} ms"
         try:
             if "logging" in sys.modules:  # else nobody listens
                 sys.modules["logging"].getLogger("auth0_cli").debug(line)
@@ -1906,6 +1906,10 @@ class _Tenant:
         except Exception:  # noqa: BLE001 - the response may contain a rotated refresh token
             pass
         return request
+
+    def probe(self, path: str) -> _HttpRequest:
+        """GETs any response: a page, or a redirect, which is not followed."""
+        return self._send_with_retries(path, None, "always")
 
     def _authenticate(self, form: dict[str, str]) -> None:
         if self._assertion:
@@ -3305,18 +3309,24 @@ class _Logins(_Settings):
 # ---- Auth0 ---------------------------------------------------------------------------------------
 
 
+def _places_of(problem: BaseException) -> list[str]:
+    """The places in the code that an error has passed, outermost first."""
+    places: list[str] = []
+    trace = problem.__traceback__
+    while trace:
+        code = trace.tb_frame.f_code
+        places.append(_printable(f"{code.co_filename}:{trace.tb_lineno} ({code.co_name})"))
+        trace = trace.tb_next
+    return places + getattr(problem, "auth0_cli_places", [])
+
+
 def _drop_frames(problem: BaseException) -> BaseException:
     """Takes the inner frames off an error, since their locals hold secrets.
 
     Of an error that is none of ours it keeps the places, which hold no values.
     """
-    places: list[str] = []
-    trace = problem.__traceback__
-    while trace:
-        places.append(f"{trace.tb_frame.f_code.co_name}:{trace.tb_lineno}")
-        trace = trace.tb_next
     if isinstance(problem, Exception) and not isinstance(problem, Auth0Error):
-        problem.__dict__.setdefault("auth0_cli_places", places)
+        problem.__dict__["auth0_cli_places"] = _places_of(problem)
     links = [problem]
     for link in links:  # this list grows: causes and members of groups have frames, too
         link.__traceback__ = link.__context__ = None
@@ -4145,6 +4155,20 @@ def _qr_text(data: str, colour: bool) -> str:
 
 # ---- Doctor --------------------------------------------------------------------------------------
 
+_RENEWS = "renews automatically"
+_NO_REFRESH_TOKEN = (
+    "request the scope offline_access, and allow it in the Dashboard on the API (Allow Offline "
+    "Access) and the application (grant Refresh Token)"
+)
+_NO_API = "https://unknown.invalid/doctor"  # no host has such a name (RFC 2606)
+# The checks, each with those that have to pass first: else it would repeat their problem.
+_CHECKS = (
+    "directory settings network:settings tenant:network clock:network secret:tenant:machine "
+    "keys:tenant:user browser_flow:tenant:user callbacks:browser_flow api:callbacks:login_page "
+    "device_flow:browser_flow refresh_token:browser_flow ports:settings:user "
+    "browser:settings:user versions:settings:directory session:versions"
+)
+
 
 class _Advice(Auth0Error):
     """A finding of `doctor` that stops nothing."""
@@ -4153,22 +4177,49 @@ class _Advice(Auth0Error):
 
 
 class _Doctor:
-    """The checks of `doctor`: each method says what is fine, or raises what is not."""
+    """The checks of `doctor`: each method returns what is right, or raises what is not.
 
-    checks = "settings network tenant keys clock device_flow ports browser directory session"
+    Attributes:
+        passed: the checks that found no problem, and what they found: a `user` or a `machine`,
+            a `login_page`.
+    """
 
     def __init__(self, auth0: Auth0) -> None:
-        self._auth0 = Auth0(**auth0._arguments)
+        self.passed: set[str] = set()
+        self._auth0 = auth0
         cache = auth0._cache()
         if type(cache) is FileCache:  # too loose permissions are reported here, and not changed
+            auth0._arguments["cache"] = cache = FileCache(cache.directory)
             cache.repairs = False
-            self._auth0._arguments["cache"] = cache
+
+    def directory(self) -> str:
+        """Whether sessions can be kept: written, locked, and read by nobody else."""
+        cache = self._auth0._cache()
+        probe = _StoredSession(cache, "doctor", "probe", str(time.time_ns()))
+        probe.read()  # refuses a directory that others could have written
+        with probe.lock():
+            probe.check_writable()
+        if not isinstance(cache, FileCache):
+            return "a cache of the program's own"
+        _unlink(cache.path(probe.key, ".lock"))
+        return os.path.realpath(cache.directory)
 
     def settings(self) -> str:
-        """Domain and client."""
-        self._stored = self._auth0._find(new=True)
-        self._server = self._auth0._tenant(self._stored)
-        return f"{self._stored.domain}, application {_printable(self._stored.client_id, 80)}"
+        """Domain and client, and whether a user or a machine uses them."""
+        auth0 = self._auth0
+        if "directory" not in self.passed:  # the other checks go on without it
+            auth0._arguments["cache"] = MemoryCache()
+        self._stored = stored = auth0._find(new=True)
+        self._server = auth0._tenant(stored)
+        try:
+            record = self._record(auth0._find_stored())
+        except Auth0Error:  # `session` reports it
+            record = None
+        machine = _is_machine_session(record) if record else auth0._has_secret(stored)
+        self.passed.add("machine" if machine else "user")
+        record = record or _new_record()
+        self._parameters = auth0._authorization_parameters(stored, record, None, None)
+        return f"{stored.domain}, application {_printable(stored.client_id, 80)}"
 
     def network(self) -> str:
         """Name, connection, certificate, proxy."""
@@ -4192,13 +4243,6 @@ class _Doctor:
             )
         return f"its issuer is {issuer}"
 
-    def keys(self) -> str:
-        """The keys that sign ID tokens."""
-        keys = self._server.keys()
-        if not keys:
-            raise ConfigError("it shows no RSA key for RS256: choose RS256 for the application")
-        return f"{len(keys)} for RS256"
-
     def clock(self) -> str:
         """This machine's clock against the server's Date."""
         from email.utils import parsedate_to_datetime
@@ -4213,24 +4257,97 @@ class _Doctor:
             raise ConfigError(f"this clock is {_duration(abs(ahead))} {side}: set it")
         return "agrees with the server's"
 
-    def device_flow(self) -> str:
-        """Whether the grant is on: asks for a code that nobody will use."""
-        if self._auth0._has_secret(self._stored):
-            return "not asked for a machine, nor a token, since each counts against the quota"
-        form = {"scope": DEFAULT_SCOPE, "audience": self._auth0._setting("audience", self._stored)}
+    def secret(self) -> str:
+        """A machine's secret: requests a token for an API that does not exist."""
+        self._auth0._choose_flow("client-credentials", self._stored, {})  # is there a secret?
+        form = {"grant_type": "client_credentials", "audience": _NO_API}
         try:
-            self._server.post("/oauth/device/code", form, "never")
+            self._server.post("/oauth/token", form, "never")
         except OAuthError as problem:
-            refused = _device_error(problem)
-            raise _Advice(str(refused)) if _is_grant_off(problem) else refused from None
+            if _NO_API not in problem.description and problem.error != "invalid_target":
+                raise
+        return "is right; no token was requested, since each counts against the quota"
+
+    def keys(self) -> str:
+        """The keys that sign ID tokens."""
+        keys = self._server.keys()
+        if not keys:
+            raise ConfigError("it shows no RSA key for RS256: choose RS256 for the application")
+        return f"{len(keys)} for RS256"
+
+    def _grant(self, form: Form, path: str = "/oauth/token") -> str:
+        """Whether a grant is enabled: then a made-up code or token is refused as invalid."""
+        try:
+            self._server.post(path, form, "never")
+        except OAuthError as problem:
+            if problem.error != "invalid_grant":
+                unclear = _is_grant_off(problem) or problem.error == "invalid_request"
+                error = problem if "grant_type" in form else _device_error(problem)
+                raise _Advice(str(error)) if unclear else error from None
         return "is enabled"
+
+    def browser_flow(self) -> str:
+        """The grant of the browser flow."""
+        form = {
+            "grant_type": "authorization_code",
+            "redirect_uri": _callback_urls(DEFAULT_PORTS[:1]),
+        }
+        return self._grant({**form, "code": "doctor", "code_verifier": "doctor" * 8})
+
+    def callbacks(self) -> str:
+        """The callback URLs: /authorize goes to a login page, or back to a registered URL."""
+        from secrets import token_urlsafe
+        from urllib.parse import parse_qsl
+
+        ports, unseen, seen = self._auth0._ports(), list[int](), set[str]()
+        query = {name: value for name, value in self._parameters.items() if value}
+        query.update(dict.fromkeys("state nonce code_challenge".split(), token_urlsafe(32)))
+        query.update(response_type="code", code_challenge_method="S256")
+        query["client_id"] = self._stored.client_id
+        for port in ports:
+            query["redirect_uri"] = _callback_urls([port or 65535])
+            response = self._server.probe(f"/authorize?{_form_encode(query).decode('ascii')}")
+            url, _, rest = response.headers.get("location", "/").partition("?")
+            error = dict(parse_qsl(rest))
+            here = url.startswith(("/", self._server.issuer)) and not url.startswith("//")
+            known = response.status in (200, 302, 303) and (here or url == query["redirect_uri"])
+            if not known or "callback" in error.get("error_description", "").lower():
+                unseen.append(port)
+                seen.add(f"status {response.status}")
+            elif error.get("error") != "unauthorized_client":  # which `browser_flow` reports
+                self._refused = error
+                self.passed.add("login_page")
+        if unseen:
+            raise _Advice(
+                f"{_callback_urls(unseen)} not seen to be registered ({', '.join(sorted(seen))}): "
+                "add this line to the Allowed Callback URLs (Dashboard > the application > "
+                f"Settings): {_callback_urls(ports)}"
+            )
+        return f"registered: {_callback_urls(ports)}"
+
+    def api(self) -> str:
+        """The API that a login requests."""
+        code, said = (_printable(self._refused.get(n, "")) for n in ("error", "error_description"))
+        if code:
+            what = _with_hint(code, said, "correct --audience, or what else the login requests")
+            raise OAuthError(f"Auth0 refused {what}", code, said)
+        audience = self._parameters["audience"]
+        none = "none is named, so that a token is good for /userinfo only"
+        return f"{_printable(audience, 120)} exists" if audience else none
+
+    def device_flow(self) -> str:
+        """The grant of the device flow: requests a code that nobody will use."""
+        audience = None if "login_page" in self.passed else self._parameters["audience"]
+        return self._grant({"scope": DEFAULT_SCOPE, "audience": audience}, "/oauth/device/code")
+
+    def refresh_token(self) -> str:
+        """The grant that renews a session."""
+        return self._grant({"grant_type": "refresh_token", "refresh_token": "doctor"})
 
     def ports(self) -> str:
         """The callback ports."""
-        ports = self._auth0._ports()
-        with _Listener(ports) as listener:
-            free = listener.redirect_uri
-        return f"{free} can be opened; to register: {_callback_urls(ports)}"
+        with _Listener(self._auth0._ports()) as listener:
+            return f"{listener.redirect_uri} can be opened"
 
     def browser(self) -> str:
         """What `--flow auto` would take."""
@@ -4239,55 +4356,61 @@ class _Doctor:
             raise _Advice("none that you would see from here: a device code is used")
         return f"{_printable(browsers[0][0], 80)} would be opened"
 
-    def directory(self) -> str:
-        """Whether sessions can be kept: written, locked, and read by nobody else."""
-        cache = self._auth0._cache()
-        probe = _StoredSession(cache, "doctor", "probe", str(time.time_ns()))
-        probe.read()  # refuses a directory that others could have written
-        with probe.lock():
-            probe.check_writable()
-        if not isinstance(cache, FileCache):
-            return "a cache of the program's own"
-        _unlink(cache.path(probe.key, ".lock"))
-        return os.path.realpath(cache.directory)
+    def _record(self, stored: _StoredSession | None) -> Record | None:
+        """A stored session. Unlike `load` this sets no damaged one aside."""
+        data = stored.read() if stored else None
+        try:
+            return _parse_record(data, stored.key) if stored and data is not None else None
+        except ValueError:
+            raise CacheError("it is damaged: the next command sets it aside, then log in") from None
+
+    def versions(self) -> str:
+        """Sessions that a newer version of this file has written."""
+        newer: dict[str, str] = {}
+        for stored in self._auth0._matching(any_profile=True):
+            try:
+                self._record(stored)
+            except CacheError as problem:  # `session` reports any other
+                if isinstance(problem, _NewerSession):
+                    newer[stored.key] = stored.flags()
+        if newer:
+            kind = CacheError if self._stored.key in newer else _Advice
+            names = ", ".join(newer.values())
+            raise kind(f"a newer version of auth0_cli wrote the session {names}: update this copy")
+        return "no session is of a newer version"
 
     def session(self) -> str:
         """Who is logged in, and whether that lasts."""
-        stored = self._auth0._find_stored()
-        data = stored.read() if stored else None
-        if stored is None or data is None:
-            raise _Advice("nobody is logged in yet")
-        try:
-            session = Session(_parse_record(data, stored.key))
-        except ValueError:
-            raise CacheError("it is damaged: the next command sets it aside, then log in") from None
+        record = self._record(self._auth0._find_stored())
+        if record is None and "machine" in self.passed:
+            return "none is stored, and a machine needs no login"
+        if record is None:
+            login = self._auth0._login_command()
+            empty = os.environ.get(ENVIRONMENT["client_secret"], "x").strip() == ""
+            why = " (AUTH0_CLIENT_SECRET is set but empty)" * empty
+            raise _Advice(f"nobody is logged in yet{why}: run {login}")
+        session = Session(record)
         if not session._is_machine and not session.refreshable:
-            raise _Advice(
-                f"{session.who()}, but without a refresh token: it was revoked, or the login did "
-                "not ask for the scope offline_access, or the API or application does not allow it"
-            )
-        return f"{session.who()}, renews automatically"
+            who = f"{session.who()}, but without a refresh token (revoked, or never issued)"
+            raise _Advice(f"{who}: {_NO_REFRESH_TOKEN}")
+        return f"{session.who()}, {_RENEWS}"
 
 
 # ---- Commands ------------------------------------------------------------------------------------
 
 
-class _Terminated(BaseException):
-    """SIGTERM or SIGHUP as an exception, so that files and locks are closed on the way out."""
-
-
-def _write(text: str) -> None:
+def _print_out(text: str, end: str = "\n") -> None:
     """Writes the result to stdout; Auth0Error if that fails."""
     out = sys.stdout
     try:
         if os.name == "nt" and hasattr(out, "buffer"):  # as text \n is \r\n: $(...) keeps the \r
             out.flush()
-            out.buffer.write(text.encode(out.encoding, out.errors or "strict"))
+            out.buffer.write((text + end).encode(out.encoding, out.errors or "strict"))
         else:
-            out.write(text)
+            out.write(text + end)
         out.flush()
     except UnicodeEncodeError:
-        _write(text.encode("ascii", "backslashreplace").decode("ascii"))
+        _print_out(text.encode("ascii", "backslashreplace").decode("ascii"), end)
     except (OSError, ValueError, AttributeError) as problem:
         try:  # else the interpreter fails again at its end, when it flushes the buffer
             os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
@@ -4295,10 +4418,6 @@ def _write(text: str) -> None:
             pass
         reason = getattr(problem, "strerror", None) or "it is closed"
         raise Auth0Error(f"the result could not be written to stdout: {reason}") from None
-
-
-def _print_out(line: str) -> None:
-    _write(line + "\n")
 
 
 def _print_json(value: object) -> None:
@@ -4324,16 +4443,32 @@ def _read_secret_file(path: str) -> str:
     return text
 
 
+# Of several commands: another one lacks some of them, or a host program has set them.
+_COMMON_OPTIONS = (
+    "domain client_id audience organization profile cache ports client_secret_file param scope"
+).split()
+
+
+def _hide_dashboard(problem: Auth0Error, prog: str | None) -> None:
+    """Replaces advice for the Dashboard, which the users of a host program do not have."""
+    if prog and "Dashboard" in problem.hint:
+        problem.args = (f"{problem.reason}: ask the developers of {prog.split()[0]}",)
+
+
+def _preset(defaults: Auth0 | None) -> set[str]:
+    """The settings that a host program has made: its users get neither option nor advice."""
+    given = defaults._arguments if defaults else {}
+    return {name for name, value in given.items() if value is not None}
+
+
 def _auth0_from(args: Namespace, prog: str | None, defaults: Auth0 | None) -> Auth0:
     """The options that are given, on top of the host program's defaults."""
     given = dict(defaults._arguments) if defaults else {}
-    preset = {name for name, value in given.items() if value is not None}
-    options = vars(args)  # of this command; another one may have fewer
-    names = "domain client_id audience organization profile cache ports".split()
-    given.update((name, options[name]) for name in names if options.get(name))
-    if options.get("client_secret_file"):
+    for name in _COMMON_OPTIONS[:7]:
+        given[name] = getattr(args, name) or given.get(name)
+    if args.client_secret_file:
         given["client_secret"] = _read_secret_file(args.client_secret_file)
-    if options.get("param"):
+    if args.param:
         if not all("=" in item[1:] for item in args.param):
             raise ConfigError("--param takes KEY=VALUE, as in --param connection=github")
         params = dict(item.split("=", 1) for item in args.param)
@@ -4343,14 +4478,13 @@ def _auth0_from(args: Namespace, prog: str | None, defaults: Auth0 | None) -> Au
     if prog:
         given["login_command"] = f"{prog} login"
     auth0 = Auth0(**given)
-    auth0._preset = preset if given.get("login_command") else set()
+    auth0._preset = _preset(defaults) if given.get("login_command") else set()
     auth0._command = f"{prog or _program_name()} {args.command}"
     return auth0
 
 
 def _command_login(auth0: Auth0, args: Namespace) -> None:
-    scope = vars(args).get("scope")  # a host program may have set it
-    auth0._arguments["scope"] = scope or auth0._arguments["scope"]
+    auth0._arguments["scope"] = args.scope or auth0._arguments["scope"]
     if args.no_wait:
         if args.flow not in ("auto", "device"):
             raise ConfigError(f"--no-wait is for the device flow: leave out --flow {args.flow}")
@@ -4377,11 +4511,9 @@ def _command_login(auth0: Auth0, args: Namespace) -> None:
     for token in session.tokens:
         _print_err("  " + _describe_token(token))
     if not session._is_machine and not session.refreshable:
-        _print_err(
-            "There is no refresh token, so this login ends when the access token expires: request "
-            "the scope offline_access, and allow it on the API (Allow Offline Access) and the "
-            "application (grant Refresh Token)."
-        )
+        notice = _Advice(f"There is no refresh token, so this login will end: {_NO_REFRESH_TOKEN}")
+        _hide_dashboard(notice, args.prog)
+        _print_err(f"{notice}.")
 
 
 def _read_password() -> str:
@@ -4398,34 +4530,32 @@ def _read_password() -> str:
 
 def _exec_api_version() -> str:
     """The apiVersion that kubectl asks for: it accepts no other."""
-    group = "client.authentication.k8s.io/"
+    known = ["client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1"]
     try:
         version = _parse_json(os.environ["KUBERNETES_EXEC_INFO"].encode())["apiVersion"]
     except (KeyError, ValueError):  # unset or unreadable
-        version = f"{group}v1"
-    if version not in (f"{group}v1", f"{group}v1beta1"):
-        raise ConfigError(
-            f"kubectl wants {_printable(version, 80)}: set {group}v1 in its kubeconfig"
-        )
+        return known[0]
+    if version not in known:
+        name = _printable(version, 80)
+        raise ConfigError(f"kubectl wants {name}: set {known[0]} in its kubeconfig")
     return str(version)
 
 
 def _command_token(auth0: Auth0, args: Namespace) -> None:
     api_version = args.exec_credential and _exec_api_version()
-    scope = vars(args).get("scope")  # a host program may have set it
-    session = auth0.session() if api_version else None
-    if session or not api_version:
-        machine = session is not None and session._is_machine
-    else:
-        machine = auth0._has_secret(auth0._find(new=True))
-    if args.id_token or (api_version and not machine):
+    wants_id_token = args.id_token
+    if api_version and not wants_id_token:  # for kubectl a user's ID token
+        session = auth0.session()
+        machine = session._is_machine if session else auth0._has_secret(auth0._find(new=True))
+        wants_id_token = not machine
+    if wants_id_token:
         if args.login:
-            auth0._token_entry(None, scope, args.min_ttl, True, False)
+            auth0._token_entry(None, args.scope, args.min_ttl, True, False)
         token = auth0.get_id_token(min_ttl=args.min_ttl, force_refresh=args.force_refresh)
         expires_at = _decode_claims(token)["exp"]
         shown: Json = {"id_token": token}
     else:
-        entry = auth0._token_entry(None, scope, args.min_ttl, args.login, args.force_refresh)
+        entry = auth0._token_entry(None, args.scope, args.min_ttl, args.login, args.force_refresh)
         token, expires_at = entry["access_token"], entry["expires_at"]
         names = "access_token token_type expires_at expires_in audience scope".split()
         values = {**entry, **_token_summary(entry)}
@@ -4448,22 +4578,19 @@ def _describe_token(token: Json) -> str:
     return f"{api}: {until}, scope {_printable(token['scope'] or 'none')}"
 
 
-def _describe(session: Session, file: str | None) -> str:
-    """A session as the lines of `status`."""
+def _print_session(session: Session, file: str | None) -> None:
+    """Prints a session as `status` shows it."""
     colour = _can_rewrite(sys.stdout) and not os.environ.get("NO_COLOR")
-    bold, plain = ("\x1b[1m", "\x1b[0m") if colour else ("", "")
+    who = f"\x1b[1m{session.who()}\x1b[0m" if colour else session.who()
+    client, profile = _printable(session.client_id, 80), _printable(session.profile, 80)
     renews = session.refreshable or session._is_machine
-    client = _printable(session.client_id, 80)
-    lasts = "renews automatically" if renews else "ends when the access token expires"
-    lines = [
-        f"{bold}{session.who()}{plain} at {session.domain}",
-        f"  application  {client}, profile {_printable(session.profile, 80)}",
-        f"  session      {lasts}",
-        *(f"  token        {_describe_token(token)}" for token in session.tokens),
-        # Python of the Windows store keeps its files elsewhere than it is asked to.
-        *([f"  file         {_printable(os.path.realpath(file), 400)}"] if file else []),
-    ]
-    return "\n".join(lines)
+    _print_out(f"{who} at {session.domain}")
+    _print_out(f"  application  {client}, profile {profile}")
+    _print_out(f"  session      {_RENEWS if renews else 'ends when the access token expires'}")
+    for token in session.tokens:
+        _print_out(f"  token        {_describe_token(token)}")
+    if file:  # Python of the Windows store redirects the files to another directory
+        _print_out(f"  file         {_printable(os.path.realpath(file), 400)}")
 
 
 def _command_status(auth0: Auth0, args: Namespace) -> None:
@@ -4471,8 +4598,7 @@ def _command_status(auth0: Auth0, args: Namespace) -> None:
     problem: CacheError | None = None
     for stored in auth0._matching():
         try:
-            record = stored.load()
-            if record:
+            if record := stored.load():
                 found.append((Session(record), stored.file()))
         except CacheError as unread:  # it hides none of the others
             problem = problem or CacheError(f"{stored.flags()}: {unread}")
@@ -4480,35 +4606,36 @@ def _command_status(auth0: Auth0, args: Namespace) -> None:
         _print_json([session.to_dict() for session, _ in found])
     else:
         for session, file in found:
-            _print_out(_describe(session, file))
+            _print_session(session, file)
     if problem:
         raise problem
     if not found:
         raise LoginRequired(f"nobody is logged in: run {auth0._login_command()}")
 
 
-def _command_doctor(auth0: Auth0, args: Namespace) -> None:
+def _command_doctor(auth0: Auth0, args: Namespace) -> int:
     doctor = _Doctor(auth0)
-    checks = doctor.checks.split()
     findings: list[dict[str, str]] = []
-    worst: Auth0Error = _Advice("")
-    while checks:
-        check = checks.pop(0)
-        status = "ok"
+    exit_code = 0
+    for check, *needs in (item.split(":") for item in _CHECKS.split()):
+        if not doctor.passed.issuperset(needs):
+            continue
+        status, message, hint = "ok", "", ""
         try:
             message = getattr(doctor, check)()
         except Auth0Error as problem:
-            status, message = "problem" if problem.exit_code else "advice", str(problem)
-            worst = max(worst, problem, key=lambda either: either.exit_code)
-            if check in ("settings", "network"):  # the next ones need the tenant
-                checks = checks[checks.index("ports") :]
-        findings.append({"check": check, "status": status, "message": message})
+            _hide_dashboard(problem, args.prog)
+            status, message, hint = "advice", str(problem), problem.hint
+            if problem.exit_code:
+                status, exit_code = "problem", max(exit_code, problem.exit_code)
+        if status != "problem":
+            doctor.passed.add(check)
+        findings.append({"check": check, "status": status, "message": message, "hint": hint})
         if not args.json:
-            _print_out(f"{status:<8} {check.replace('_', ' '):<12} {message}")
+            _print_out(f"{status:<8} {check.replace('_', ' '):<14} {message}")
     if args.json:
         _print_json(findings)
-    if worst.exit_code:
-        raise worst
+    return exit_code
 
 
 def _command_logout(auth0: Auth0, args: Namespace) -> None:
@@ -4522,14 +4649,13 @@ def _command_logout(auth0: Auth0, args: Namespace) -> None:
     done = False
     last: Auth0Error | None = None
     for stored in found:
+        client = f", client {_printable(stored.client_id, 80)}" if several else ""
+        name = f"{stored.domain}{client}, profile {_printable(stored.profile, 80)}"
         try:
             if auth0._log_out(stored, args.local, args.browser, remember=not args.all):
-                client = f", client {_printable(stored.client_id, 80)}" if several else ""
-                profile = _printable(stored.profile, 80)
-                _print_err(f"Logged out of {stored.domain}{client}, profile {profile}.")
+                _print_err(f"Logged out of {name}.")
                 done = True
         except Auth0Error as problem:
-            done = True
             if args.all:
                 _print_err(f"{stored.flags()}: {problem}")
             last = problem
@@ -4555,13 +4681,15 @@ _EPILOGS = {
   {prog} login --domain acme.eu.auth0.com --client-id CLIENT_ID
   {prog} login --flow device --audience https://api.example.com
 
-For the browser flow, add this line to the Allowed Callback URLs of the application:
-  {urls}""",
+For agents, which can't keep a command waiting for the user, in two commands:
+  {prog} login --no-wait
+  {prog} login --resume""",
     "token": "examples:\n  {prog} token --json\n  {prog} token --header | curl -H @- URL",
     "status": "examples:\n  {prog} status\n  {prog} status --json",
     "doctor": "examples:\n  {prog} doctor\n  {prog} doctor --json",
     "logout": "examples:\n  {prog} logout\n  {prog} logout --all",
 }
+_REGISTER = "For the browser flow, add this line to the application's Allowed Callback URLs:"
 # The commands that take an option (login, token, status, doctor, logout): names METAVAR  help
 _FLAGS = f"""\
 l.... --flow FLOW          {", ".join(FLOWS)}; default auto
@@ -4606,70 +4734,55 @@ _FLAG_OPTIONS: dict[str, dict[str, Any]] = {  # for add_argument
 }
 
 
-def _until_terminated(run: Callable[[], int | None]) -> int | None:
-    """Runs a command with SIGTERM and SIGHUP as exceptions, if they would end the process."""
-    signal: Any = __import__("_signal")  # the core of signal: the interpreter has loaded it
-
-    def terminate(number: int, _: object) -> NoReturn:
-        raise _Terminated(128 + number)
-
-    caught: list[int] = []
-    try:
-        for number in map(vars(signal).get, ("SIGTERM", "SIGHUP")):  # Windows has no SIGHUP
-            # Under nohup SIGHUP is ignored, and a host program may have its own handler.
-            if number and signal.getsignal(number) == signal.SIG_DFL:
-                try:
-                    signal.signal(number, terminate)
-                    caught.append(number)
-                except ValueError:  # not the main thread: the host program handles signals
-                    break
-        return run()
-    finally:
-        for number in caught:
-            signal.signal(number, signal.SIG_DFL)
-
-
 def _unexpected(problem: Exception, verbose: bool) -> str:
     """Describes an error that is no Auth0Error, without its values: they may be secrets."""
-    trace, places = problem.__traceback__, [""]
-    while trace:
-        code, line = trace.tb_frame.f_code, trace.tb_lineno
-        places.append(_printable(f"{code.co_filename}:{line} ({code.co_name})"))
-        trace = trace.tb_next
+    places = _places_of(problem)
     text = f"unexpected {type(problem).__name__} at {places[-1]}: please report it"
     if isinstance(problem, (ImportError, AttributeError, SyntaxError)):
         quoted = str(problem).split("'")[1::2] or [""]  # "module 'x' has no ...", "... from 'x'"
         name = quoted[0 if isinstance(problem, AttributeError) else -1]
         file = getattr(sys.modules.get(name), "__file__", "") or getattr(problem, "filename", "")
         text = f"{_printable(file)} hides a module of Python: rename that file" if file else text
-    return text + "\n  ".join(places if verbose else [])
+    return "\n  ".join([text, *places] if verbose else [text])
+
+
+def _terminate(number: int, _: object) -> NoReturn:
+    """A signal handler that ends a command as Ctrl-C does: it closes files and frees locks."""
+    raise KeyboardInterrupt(128 + number)
 
 
 def _guarded(prog: str | None, run: Callable[[], int | None], verbose: bool) -> int:
     """Runs a command, reports its errors, returns the exit code."""
+    signal: Any = __import__("_signal")  # the core of signal: the interpreter has loaded it
     program = (prog or "auth0_cli").split()[0]
     _running_commands.append(program)
+    caught: list[int] = []
     try:
-        return _until_terminated(run) or 0
+        for number in (getattr(signal, name, 0) for name in ("SIGTERM", "SIGHUP")):
+            # Windows has no SIGHUP, nohup ignores it, and a host program may have its own handler.
+            if number and signal.getsignal(number) == signal.SIG_DFL:
+                try:
+                    signal.signal(number, _terminate)
+                    caught.append(number)
+                except ValueError:  # not the main thread: the host program handles signals
+                    break
+        return run() or 0
     except Auth0Error as problem:
-        text = str(problem)
-        if prog and "Dashboard" in problem.hint:  # which its users do not have
-            text = f"{problem.reason}: ask the developers of {program}"
-        _print_err(f"{program}: {text}")
+        _print_err(f"{program}: {problem}")
         return problem.exit_code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         _print_err("")
-        return 130
-    except _Terminated as signal:
-        return int(signal.args[0])
+        return next((code for code in interrupt.args if type(code) is int), 130)
     except Exception as problem:  # noqa: BLE001 - a traceback may show a secret
         _print_err(f"{program}: {_unexpected(problem, verbose)}")
         return 1
     finally:
+        for number in caught:
+            signal.signal(number, signal.SIG_DFL)
         _running_commands.pop()
 
 
-_COMMANDS = {
+_COMMANDS: dict[str, tuple[Callable[[Auth0, Namespace], int | None], str]] = {
     "login": (_command_login, "log in with a browser, or with a code on another device"),
     "token": (_command_token, "print a valid access token, after a refresh if needed"),
     "status": (_command_status, "show the sessions: users, tenants, APIs, scopes and expiry"),
@@ -4684,26 +4797,23 @@ def _error_event(error: Auth0Error) -> Json:
 
     name = re.sub("(?<=[a-z0-9])(?=[A-Z])", "_", type(error).__name__).lower()
     event: Json = {"event": "error", "error": error.error or name, "message": str(error)}
-    event["hint"] = error.hint
-    if error.retry_after:
-        event["retry_after"] = error.retry_after
-    return event
+    retry = {"retry_after": error.retry_after} if error.retry_after else {}
+    return {**event, "hint": error.hint, **retry}
 
 
-def _run(
-    command: Callable[[Auth0, Namespace], None],
-    prog: str | None,
-    defaults: Auth0 | None,
-    args: Namespace,
-) -> int:
+def _run(command: str, prog: str | None, defaults: Auth0 | None, args: Namespace) -> int:
     """Runs a command for `args.run(args)`, in our own argparse or in a host program's."""
+    from argparse import Namespace
 
-    def run_command() -> None:
+    given = {name[6:]: value for name, value in vars(args).items() if name[:6] == "auth0_"}
+    args = Namespace(command=command, prog=prog, **{**dict.fromkeys(_COMMON_OPTIONS), **given})
+
+    def run_command() -> int | None:
         try:
-            command(_auth0_from(args, prog, defaults), args)
+            return _COMMANDS[command][0](_auth0_from(args, prog, defaults), args)
         except Auth0Error as error:
-            # The driving program reads stdout only.
-            if command is _command_login and (args.json or args.no_wait):
+            _hide_dashboard(error, prog)
+            if command == "login" and (args.json or args.no_wait):  # its caller reads stdout only
                 _print_json(_error_event(error))
             raise
 
@@ -4725,8 +4835,8 @@ def _help_formatter() -> Any:
             return wrap(text, width, break_long_words=False, break_on_hyphens=False)
 
         def format_help(self) -> str:
-            lines = super().format_help().split("\n")
             wrap = self._split_lines
+            lines = super().format_help().split("\n")
             return "\n".join(x if x[:1] == " " else "\n".join(wrap(x, width)) for x in lines)
 
     return partial(Formatter, width=width)
@@ -4736,6 +4846,16 @@ def _options_of(command: str) -> list[str]:
     """The lines of the options that this command takes."""
     column = list(_COMMANDS).index(command)
     return [line[6:] for line in _FLAGS if line[column] != "."]
+
+
+def _examples(text: str, prog: str | None, defaults: Auth0 | None) -> str:
+    """A help text, without the options that a host program has set."""
+    import re
+
+    flags = "|".join(_preset(defaults)).replace("_", "-")
+    variables = ", ".join(ENVIRONMENT.values())
+    text = text.format(prog=prog or _program_name(), variables=variables)
+    return re.sub(f" --({flags}) \\S+", "", text)
 
 
 def add_commands(
@@ -4752,31 +4872,36 @@ def add_commands(
     """
     from functools import partial
 
-    preset = {name for name, value in vars(defaults or Auth0())["_arguments"].items() if value}
+    preset = _preset(defaults) - {"params"}
+    formatter = _help_formatter()
     try:
-        ports = (defaults or Auth0())._ports()
+        urls = _callback_urls((defaults or Auth0())._ports())
     except ConfigError:  # the login reports it
-        ports = DEFAULT_PORTS
-    for name, (function, purpose) in _COMMANDS.items():
-        examples = _EPILOGS[name].format(prog=prog or _program_name(), urls=_callback_urls(ports))
+        urls = _callback_urls(DEFAULT_PORTS)
+    for name, (_, purpose) in _COMMANDS.items():
+        text = _examples(_EPILOGS[name], prog, defaults)
+        if name == "login" and not prog:  # the users of a host program register nothing
+            text += f"\n\n{_REGISTER}\n  {urls}"
         command = subparsers.add_parser(
             name,
             usage="%(prog)s [options]",
             help=purpose,
-            description=f"{purpose[0].upper()}{purpose[1:]}.\n\n{examples}",
-            formatter_class=_help_formatter(),
+            description=f"{purpose[0].upper()}{purpose[1:]}.\n\n{text}",
+            formatter_class=formatter,
             allow_abbrev=False,
         )
-        for flag in _options_of(name):
-            usage, _, text = flag.partition("  ")
+        for line in _options_of(name):
+            usage, _, explanation = line.partition("  ")
             words = usage.split()
-            setting = words[0][2:].replace("-", "_").removesuffix("_file")
-            if {setting, setting + "s"} & preset - {"params"}:
-                continue  # the host program has chosen the value
             kind = {"action": "store_true"} if words[-1][0] == "-" else {"metavar": words.pop()}
-            options = {**kind, **_FLAG_OPTIONS.get(words[0], {})}
-            command.add_argument(*words, help=text.strip(), **options)
-        command.set_defaults(run=partial(_run, function, prog, defaults), command=name)
+            setting = words[-1][2:].replace("-", "_")
+            if {setting.removesuffix("_file"), f"{setting}s"} & preset:
+                continue  # the host program has chosen the value
+            # The prefix keeps them apart from the host program's own options.
+            options = {"dest": setting, **kind, **_FLAG_OPTIONS.get(words[0], {})}
+            options["dest"] = f"auth0_{options['dest']}"
+            command.add_argument(*words, help=explanation.strip(), **options)
+        command.set_defaults(run=partial(_run, name, prog, defaults))
 
 
 def _parser(prog: str | None, defaults: Auth0 | None) -> ArgumentParser:
@@ -4792,7 +4917,7 @@ def _parser(prog: str | None, defaults: Auth0 | None) -> ArgumentParser:
     parser = Parser(
         prog=name,
         description="Secure a command-line program with Auth0.",
-        epilog=_EXAMPLES.format(prog=name, variables=", ".join(ENVIRONMENT.values())),
+        epilog=_examples(_EXAMPLES, prog, defaults),
         formatter_class=_help_formatter(),
     )
     parser.add_argument("--version", action="version", version=f"auth0_cli {__version__}")
@@ -4803,10 +4928,9 @@ def _parser(prog: str | None, defaults: Auth0 | None) -> ArgumentParser:
 def _explain_unknown(command: str, arguments: list[str]) -> str:
     """The reason why a command does not take these arguments; their values may be secrets."""
     flag = next((x.partition("=")[0] for x in arguments if x[:2] == "--"), "such an argument")
-    owners = ", ".join(name for name in _COMMANDS if f"{flag} " in " ".join(_options_of(name)))
-    return f"{command} does not take {_printable(flag, 40)}" + f", an option of {owners}" * bool(
-        owners
-    )
+    owners = [name for name in _COMMANDS if f"{flag} " in " ".join(_options_of(name))]
+    owned = f", an option of {', '.join(owners)}" if owners else ""
+    return f"{command} does not take {_printable(flag, 40)}{owned}"
 
 
 def main(
@@ -4839,16 +4963,15 @@ def main(
             from difflib import get_close_matches
 
             near = get_close_matches(word, _COMMANDS, 1)
-            then = f"did you mean {near[0]}?" if near else f"see {parser.prog} -h"
+            hint = f"did you mean {near[0]}?" if near else f"see {parser.prog} -h"
+            shown = _printable(word, 40)
             if word.startswith("-"):
-                then = (
-                    f"options follow the command, as in {parser.prog} login {_printable(word, 40)}"
-                )
-            raise ConfigError(f"unknown command {_printable(word, 40)!r}: {then}")
+                hint = f"options follow the command, as in {parser.prog} login {shown}"
+            raise ConfigError(f"unknown command {shown!r}: {hint}")
         try:
             args, unknown = parser.parse_known_args(arguments)
         except SystemExit:  # after --help and --version
-            _write("")  # flushes their output
+            _print_out("", end="")  # flushes their output
             return 0
         if unknown:
             raise ConfigError(f"{_explain_unknown(word, unknown)}: see {parser.prog} {word} -h")

@@ -4781,34 +4781,181 @@ class TestMessages:
 
 
 class TestDoctor:
+    checks = "directory settings network tenant clock keys browser_flow callbacks api device_flow"
+    checks = f"{checks} refresh_token ports browser versions session".split()
+
     def findings(self, cli, exit=0, **env):  # noqa: A002
         before = sorted(path.name for path in cli.cache.rglob("*"))
-        found = json.loads(cli.run("doctor", "--json", env=env, exit=exit).out)
+        result = cli.run("doctor", "--json", env=env, exit=exit)
+        found = json.loads(result.out)
         assert sorted(path.name for path in cli.cache.rglob("*")) == before
+        assert result.err == ""
+        for one in found:
+            assert list(one) == ["check", "status", "message", "hint"]
+            assert one["message"].endswith(one["hint"])
+            assert one["hint"] or one["status"] == "ok" or one["check"] in ("browser", "secret")
         return {one["check"]: (one["status"], one["message"]) for one in found}
 
     def test_of_a_healthy_set_up_finds_nothing(self, logged_in, tenant):
         found = self.findings(logged_in)
+        assert list(found) == self.checks
         advice = {check for check, (status, _) in found.items() if status != "ok"}
         assert advice <= {"browser"}
-        assert {"network", "tenant", "keys", "clock", "device_flow", "ports"} <= set(found)
         assert "Alice Liddell" in found["session"][1]
-        assert ", ".join(tenant.clients["practice-native"].callbacks) in found["ports"][1]
+        assert ", ".join(tenant.clients["practice-native"].callbacks) in found["callbacks"][1]
+        assert found["api"][1] == f"{API} exists"
         text = logged_in.run("doctor").out
         assert text.count("\n") == len(found)
+
+    def test_of_a_healthy_machine_speaks_of_no_user_and_takes_no_token(self, cli, tenant):
+        found = self.findings(cli, **machine_environment(tenant))
+        assert {status for status, _ in found.values()} == {"ok"}
+        checks = "directory settings network tenant clock secret versions session"
+        assert list(found) == checks.split()
+        assert tenant.access_tokens == {}
+        paths = [request.path for request in tenant.requests]
+        assert paths == ["/.well-known/openid-configuration", "/oauth/token"]
 
     def test_tells_what_is_not_set(self, cli):
         found = self.findings(cli, 2, AUTH0_DOMAIN=None)
         assert "AUTH0_DOMAIN" in found["settings"][1]
-        assert "network" not in found
-        assert found["session"][0] == "advice"
+        assert set(found) == {"directory", "settings"}
 
     def test_tells_of_a_tenant_that_is_not_there(self, tenant, auth0, hurried, capsys):
         tenant.close()
         assert auth0_cli.main(["doctor", "--json"], defaults=auth0) == 5
         found = {one["check"]: one["status"] for one in json.loads(capsys.readouterr().out)}
         assert found["network"] == "problem"
-        assert "keys" not in found
+        local = {"directory", "settings", "network", "ports", "browser", "versions", "session"}
+        assert set(found) == local
+
+    def test_advises_the_callback_urls_that_are_not_registered(self, cli, tenant):
+        client = tenant.clients["practice-native"]
+        first, *others = client.callbacks
+        client.callbacks = [first]
+        status, message = self.findings(cli)["callbacks"]
+        assert status == "advice"
+        assert message.startswith(f"{', '.join(others)} not seen to be registered (status 403): ")
+        assert message.endswith(", ".join([first, *others]))
+        client.callbacks = []
+        found = self.findings(cli, AUTH0_CALLBACK_PORTS="0")
+        assert "PORT" in found["callbacks"][1]
+        assert "api" not in found  # its page was not reached
+        tenant.any_loopback_port = True
+        assert self.findings(cli, AUTH0_CALLBACK_PORTS="0")["callbacks"][0] == "ok"
+
+    @pytest.mark.parametrize(
+        ("status", "location", "finding"),
+        [
+            (302, "/u/login?state=s", "ok"),
+            (302, "{callback}?error=access_denied&error_description=Blocked", "ok"),
+            (302, "{callback}?error=x&error_description=Callback+URL+mismatch", "advice"),
+            (302, "/error?error_description=Callback%20URL%20mismatch.", "advice"),
+            (302, "https://other.example/{callback}", "advice"),
+            (302, "{callback}.example/", "advice"),
+            (302, "//other.example/u/login", "advice"),
+            (400, None, "advice"),
+            (429, None, "advice"),
+            (503, None, "advice"),
+        ],
+    )
+    def test_follows_no_redirect_of_the_login(
+        self, auth0, tenant, capsys, hurried, status, location, finding
+    ):
+        auth0._arguments["ports"] = 18484
+        callback = "http://127.0.0.1:18484/callback"
+        headers = {"Location": location and location.format(callback=callback)}
+        tenant.break_all("/authorize", status=status, body="<p>", headers=headers)
+        auth0_cli.main(["doctor", "--json"], defaults=auth0)
+        found = {one["check"]: one for one in json.loads(capsys.readouterr().out)}
+        assert found["callbacks"]["status"] == finding
+        assert (f"status {status}" in found["callbacks"]["message"]) is (finding == "advice")
+        asked = [request for request in tenant.requests if request.path == "/authorize"]
+        assert {len(asked[0].params[name]) for name in ("state", "code_challenge")} == {43}
+        assert tenant.count("/u/login") == 0
+
+    def test_shows_no_query_of_its_requests(self, cli, tenant):
+        err = cli.run("doctor", "-v", env={"AUTH0_ORGANIZATION": "org_1"}).err
+        assert "GET /authorize 200 " in err
+        assert "org_1" not in err
+        (organization,) = {
+            request.params.get("organization")
+            for request in tenant.requests
+            if request.path == "/authorize"
+        }
+        assert organization == "org_1"
+
+    @pytest.mark.parametrize(
+        ("grant_type", "check"),
+        [
+            ("authorization_code", "browser_flow"),
+            ("refresh_token", "refresh_token"),
+            ("device_code", "device_flow"),
+        ],
+    )
+    def test_advises_a_grant_that_is_off(self, cli, tenant, grant_type, check):
+        tenant.clients["practice-native"].grants.remove(grant_type)
+        found = self.findings(cli)
+        assert {check, "session"} <= {c for c, (status, _) in found.items() if status == "advice"}
+        assert found[check][0] == "advice"
+        assert "Grant Types" in found[check][1]
+        others = {"browser_flow", "refresh_token", "device_flow", "callbacks"} - {check}
+        assert {found[other][0] for other in others} == {"ok"}
+
+    @pytest.mark.parametrize(
+        ("how", "code", "words"),
+        [
+            ("wrong", 4, "check the client id and secret"),
+            ("off", 4, "enable the grant"),
+            ("gone", 2, "AUTH0_CLIENT_SECRET"),
+        ],
+    )
+    def test_tells_of_a_machine_that_gets_no_token(self, cli, tenant, how, code, words):
+        env = machine_environment(tenant)
+        if how == "wrong":
+            env["AUTH0_CLIENT_SECRET"] = "another"
+        elif how == "off":
+            tenant.clients["practice-machine"].grants.clear()
+        else:
+            cli.run("token", env=env)
+            del env["AUTH0_CLIENT_SECRET"]
+        found = self.findings(cli, code, **env)
+        assert found["secret"][0] == "problem"
+        assert words in found["secret"][1]
+        assert [check for check, (status, _) in found.items() if status != "ok"] == ["secret"]
+
+    def test_says_that_a_secret_is_set_but_empty(self, cli):
+        found = self.findings(cli, AUTH0_CLIENT_SECRET=" ")
+        assert "AUTH0_CLIENT_SECRET is set but empty" in found["session"][1]
+
+    def test_names_the_sessions_of_a_newer_version(self, logged_in, tenant):
+        logged_in.login("--profile", "other")
+        for path in logged_in.cache.glob("*other.json"):
+            path.write_text(path.read_text().replace('"version": 1', '"version": 9'))
+        status, message = self.findings(logged_in)["versions"]
+        assert status == "advice"
+        assert "--profile other: update this copy" in message
+        found = self.findings(logged_in, 1, AUTH0_PROFILE="other")
+        assert found["versions"][0] == "problem"
+        assert "session" not in found
+
+    @needs_modes
+    def test_tells_once_of_a_directory_that_can_not_be_used(self, logged_in):
+        logged_in.cache.chmod(0o777)
+        found = self.findings(logged_in, 1)
+        assert "can be written by other users" in found["directory"][1]
+        assert [check for check, (status, _) in found.items() if status == "problem"] == [
+            "directory"
+        ]
+        assert set(self.checks) - set(found) == {"versions", "session"}
+
+    def test_changes_no_cache_of_a_host_program(self, tenant, cli):
+        cache = FileCache(cli.cache)
+        auth0 = client(tenant, cache)
+        before = dict(auth0._arguments)
+        assert auth0_cli.main(["doctor"], defaults=auth0) == 0
+        assert cache.repairs
+        assert auth0._arguments == before
 
     def test_tells_of_a_clock_that_is_off(self, cli, tenant):
         date = email.utils.formatdate(time.time() - 7200, usegmt=True)
@@ -4826,11 +4973,6 @@ class TestDoctor:
         tenant.break_all("/.well-known/jwks.json", status=200, body={"keys": []})
         assert "RS256" in self.findings(cli, 2)["keys"][1]
 
-    def test_advises_the_grant_that_is_off(self, cli):
-        found = self.findings(cli, AUTH0_CLIENT_ID="practice-nodevice")
-        assert found["device_flow"][0] == "advice"
-        assert "Device Code" in found["device_flow"][1]
-
     def test_tells_of_ports_that_are_taken(self, cli):
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
@@ -4838,11 +4980,6 @@ class TestDoctor:
             port = taken.getsockname()[1]
             found = self.findings(cli, 2, AUTH0_CALLBACK_PORTS=str(port))
         assert f"http://127.0.0.1:{port}/callback" in found["ports"][1]
-
-    @needs_modes
-    def test_tells_of_a_directory_that_others_can_write(self, logged_in):
-        logged_in.cache.chmod(0o777)
-        assert "can be written by other users" in self.findings(logged_in, 1)["directory"][1]
 
     @needs_modes
     def test_repairs_nothing(self, logged_in):
@@ -4855,12 +4992,19 @@ class TestDoctor:
 
     def test_tells_of_a_client_that_is_not_known(self, cli):
         found = self.findings(cli, 4, AUTH0_CLIENT_ID="nobody")
-        assert found["device_flow"][0] == "problem"
-        assert "check the client id" in found["device_flow"][1]
+        assert [check for check, (status, _) in found.items() if status == "problem"] == [
+            "browser_flow"
+        ]
+        assert "check the client id" in found["browser_flow"][1]
+        assert not {"callbacks", "api", "device_flow", "refresh_token"} & set(found)
 
-    def test_tells_of_an_api_that_is_not_known(self, cli):
+    @pytest.mark.parametrize("check", ["api", "device_flow"])
+    def test_tells_once_of_an_api_that_is_not_known(self, cli, tenant, check):
+        if check == "device_flow":  # with which the API is tested where no callback is registered
+            tenant.clients["practice-native"].callbacks.clear()
         found = self.findings(cli, 4, AUTH0_AUDIENCE="https://nowhere.example/")
-        assert "--audience" in found["device_flow"][1]
+        assert [check for check, (status, _) in found.items() if status == "problem"] == [check]
+        assert "create an API" in found[check][1]
 
     def test_shows_no_secret(self, logged_in):
         self.findings(logged_in)
@@ -5072,7 +5216,116 @@ class TestCopies:
         assert "run mytool auth login" in said
         with pytest.raises(SystemExit):
             parser.parse_args(["auth", "login", "-h"])
-        assert "mytool auth login --domain" in capsys.readouterr().out
+        assert "  mytool auth login\n" in capsys.readouterr().out
+
+    @pytest.mark.parametrize("command", ["", *auth0_cli._COMMANDS])
+    def test_a_mounted_help_shows_nothing_that_the_program_has_set(self, capsys, command):
+        settings = {"client_secret": "s3cret-s3cret", "ports": 9000, "params": {"prompt": "login"}}
+        auth0 = Auth0("acme.eu.auth0.com", "ID", audience="https://a.example/", **settings)
+        arguments = [*command.split(), "-h"]
+        assert auth0_cli.main(arguments, prog="mytool auth", defaults=auth0) == 0
+        text = capsys.readouterr().out
+        options = set(re.findall("--([a-z-]+)", text))
+        assert not options & {"domain", "client-id", "client-secret-file", "audience", "port"}
+        assert "Allowed Callback" not in text
+        assert "acme" not in text
+        assert "s3cret" not in text
+        if command:
+            assert {"profile", "cache"} <= options
+            assert f"\n  mytool auth {command}" in text
+        if command in ("login", "token"):
+            assert {"param", "scope"} <= options
+
+    @pytest.mark.parametrize("prog", ["mytool auth", None])
+    def test_a_mistake_points_to_the_help_of_the_mounted_command(self, auth0, capsys, prog):
+        name = prog or "python -m auth0_cli"
+        for arguments, words in {
+            "logout --port 1": f"see {name} logout -h\n",
+            "login --timeout x": f"see {name} login -h\n",
+            "x": f"see {name} -h\n",
+            "--json": f"as in {name} login --json\n",
+        }.items():
+            assert auth0_cli.main(arguments.split(), prog=prog, defaults=auth0) == 2
+            err = capsys.readouterr().err
+            assert err.startswith("mytool: " if prog else "auth0_cli: ")
+            assert err.replace(os.path.basename(sys.executable), "python").endswith(words)
+
+    def test_a_mounted_command_gives_no_advice_for_the_dashboard(self, auth0, tenant, capsys):
+        tenant.clients["practice-native"].grants -= {"device_code", "authorization_code"}
+        tenant.clients["practice-native"].callbacks.clear()
+        login = ["login", "--flow", "device"]
+        assert auth0_cli.main(login, prog="mytool auth", defaults=auth0) == 4
+        said = capsys.readouterr().err
+        assert re.fullmatch(r"mytool: .+\): ask the developers of mytool\n", said)
+        assert auth0_cli.main([*login, "--json"], prog="mytool auth", defaults=auth0) == 4
+        event = json.loads(capsys.readouterr().out)
+        assert f"mytool: {event['message']}\n" == said
+        assert event["hint"] == "ask the developers of mytool"
+        assert auth0_cli.main(["doctor", "--json"], prog="mytool auth", defaults=auth0) == 0
+        found = json.loads(capsys.readouterr().out)
+        hints = {one["check"]: one["hint"] for one in found}
+        for check in ("browser_flow", "device_flow", "callbacks"):
+            assert hints[check] == "ask the developers of mytool"
+        assert "Dashboard" not in str(found)
+
+    @pytest.mark.parametrize("prog", ["mytool auth", None])
+    def test_a_mounted_command_changes_nothing_of_the_program_s_and_uses_its_cache(
+        self, tenant, capsys, tmp_path, monkeypatch, desk, prog
+    ):
+        monkeypatch.chdir(tmp_path)
+        cache, params = DictCache(), {"ui_locales": "de"}
+        auth0 = Auth0(tenant.domain, "practice-native", audience=API, cache=cache, params=params)
+        before = {name: copy.copy(value) for name, value in vars(auth0).items()}
+        for command in (
+            *("login --param prompt=login --scope openid", "token", "token --json", "status"),
+            *("doctor", "logout --all", "login --no-wait", "logout"),
+        ):
+            assert auth0_cli.main(command.split(), prog=prog, defaults=auth0) == 0, command
+            assert bool(cache.list()) is not command.startswith("logout")
+            assert vars(auth0) == before
+            assert params == {"ui_locales": "de"}
+        assert list(tmp_path.rglob("*")) == [tmp_path / "home"]
+
+    def test_a_program_s_own_options_are_not_those_of_the_mounted_commands(
+        self, auth0, tenant, capsys
+    ):
+        log_in(auth0, tenant)
+        parser = argparse.ArgumentParser(prog="mytool")
+        for name in ("domain", "cache", "scope", "command"):
+            parser.add_argument(f"--{name}", default=f"the program's {name}")
+        parser.add_argument("-v", "--verbose", action="count", default=0)
+        auth = parser.add_subparsers().add_parser("auth").add_subparsers()
+        auth0_cli.add_commands(auth, prog="mytool auth", defaults=auth0)
+        args = parser.parse_args(["-vv", "auth", "token", "--json"])
+        assert args.run(args) == 0
+        out, err = capsys.readouterr()
+        assert json.loads(out)["access_token"] in tenant.access_tokens
+        assert err == ""
+        assert (args.domain, args.verbose) == ("the program's domain", 2)
+
+    @pytest.mark.parametrize("command", ["login --flow password --username alice", "token"])
+    def test_an_error_that_nobody_expects_names_its_place_in_a_public_method(
+        self, cli, auth0, monkeypatch, capsys, command
+    ):
+        def mistaken(*_, **__):
+            hunter2 = "hunter2"
+            raise RuntimeError(hunter2)
+
+        monkeypatch.setattr(sys, "stdin", io.StringIO("wonderland-1\n"))
+        monkeypatch.setattr(Auth0, "_create_session", mistaken)
+        monkeypatch.setattr(auth0_cli._TokenRequest, "obtain", mistaken)
+        place = r"\S+test_auth0_cli\.py:\d+ \(mistaken\)"
+        said = f"auth0_cli: unexpected RuntimeError at {place}: please report it\n"
+        assert auth0_cli.main(command.split(), defaults=auth0) == 1
+        assert re.fullmatch(rf"(warning: .+\n)?{said}", capsys.readouterr().err)
+        monkeypatch.setattr(sys, "stdin", io.StringIO("wonderland-1\n"))
+        assert auth0_cli.main([*command.split(), "-v"], defaults=auth0) == 1
+        err = capsys.readouterr().err
+        assert "hunter2" not in err
+        assert re.search(rf"{said}(  \S+:\d+ \(\w+\)\n)+\Z", err)
+        for function in ("run_command", command.split()[0].replace("token", "_token_entry")):
+            assert re.search(rf"^  \S+auth0_cli\.py:\d+ \({function}\)$", err, re.MULTILINE)
+        assert re.search(rf"  {place}\n\Z", err)
 
     def test_a_program_s_own_signals_stay_its_own(self, auth0, capsys):
         def own(*_):
@@ -6236,7 +6489,7 @@ class TestLibrary:
         auth0.get_token(force_refresh=True)
         for command in ("login", "token --force-refresh", "doctor", "logout"):
             assert auth0_cli.main(command.split(), defaults=auth0) == 0, capsys.readouterr().err
-        assert tenant.count("refresh_token") == 2
+        assert tenant.count("refresh_token") == 3  # one of them by the doctor
         assert tenant.count("/oauth/revoke") == 1
         for request in tenant.requests:
             values = set(request.params.values())
