@@ -5693,87 +5693,296 @@ class TestOtherPlatforms:
             assert not listener._server.allow_reuse_address
 
 
+class RedisStandIn:
+    """As much of a client of Redis as the README uses."""
+
+    def __init__(self):
+        self.stored, self.locks = {}, {}
+
+    def get(self, key):
+        return self.stored.get(key)
+
+    def set(self, key, value):
+        self.stored[key] = value
+
+    def delete(self, key):
+        self.stored.pop(key, None)
+
+    def scan_iter(self, pattern):
+        return [key.encode() for key in self.stored]
+
+    def lock(self, key, timeout, blocking_timeout):
+        return self.locks.setdefault(key, threading.Lock())
+
+
+class FernetStandIn:
+    """No encryption, but it takes back only what was made with the same key."""
+
+    def __init__(self, key):
+        self.key = key.encode()
+
+    @staticmethod
+    def generate_key():
+        return os.urandom(8).hex().encode()
+
+    def encrypt(self, data):
+        return self.key + data[::-1]
+
+    def decrypt(self, data):
+        if not data.startswith(self.key):
+            raise ZeroDivisionError
+        return data[len(self.key) :][::-1]
+
+
+def ask(request):
+    """Return the status of what is asked with urllib."""
+    try:
+        with direct_opener().open(request) as response:
+            return response.status
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+
+
+def exit_of(call, *args):
+    with pytest.raises(SystemExit) as ended:
+        call(*args)
+    return ended.value.code
+
+
+def run_argparse_recipe(code, names, tenant):
+    for argv, status in (("auth token", 0), ("auth token --profile nobody", 3)):
+        sys.argv = ["mytool", *argv.split()]
+        assert exit_of(exec, code, names) == status
+
+
+def run_click_recipe(code, names, tenant):
+    decorator = lambda *_, **__: lambda function: function  # noqa: E731
+    names.update(cli=SimpleNamespace(command=decorator), click=SimpleNamespace(argument=decorator))
+    exec(code, names)
+    for arguments, status in (("token",), 0), (("token", "--profile", "nobody"), 3), ((), 2):
+        assert exit_of(names["auth"], arguments) == status
+
+
+def run_recipe_for_401(code, names, tenant):
+    def get(url, auth):
+        return SimpleNamespace(status_code=ask(auth(urllib.request.Request(url))))
+
+    exec(code, names)
+    for refreshes in (0, 1):
+        response = names["get"](SimpleNamespace(get=get), tenant.issuer + "userinfo")
+        assert (response.status_code, tenant.count("refresh_token")) == (200, refreshes)
+        post(tenant.issuer + "practice/expire")
+
+
+def run_asyncio_recipe(code, names, tenant):
+    async def with_httpx():
+        request = urllib.request.Request(tenant.issuer + "userinfo")
+        flow = names["Bearer"]().async_auth_flow(request)
+        await flow.__anext__()
+        statuses = [ask(request)]
+        with contextlib.suppress(StopAsyncIteration):
+            await flow.asend(SimpleNamespace(status_code=statuses[0]))
+            statuses.append(ask(request))
+        return statuses
+
+    async def with_aiohttp():
+        async def handle(request):
+            return SimpleNamespace(status=ask(request), release=lambda: None)
+
+        request = urllib.request.Request(tenant.issuer + "userinfo")
+        return (await names["bearer"](request, handle)).status
+
+    async def run():
+        assert await with_httpx() == [200]
+        post(tenant.issuer + "practice/expire")
+        assert await with_httpx() == [401, 200]
+        post(tenant.issuer + "practice/expire")
+        assert await with_aiohttp() == 200
+        assert tenant.count("refresh_token") == 2
+        expire_token(names["auth0"])
+        assert await asyncio.gather(*(with_aiohttp() for _ in range(20))) == [200] * 20
+        assert tenant.count("refresh_token") == 3
+
+    names.update(asyncio=asyncio, httpx=SimpleNamespace(Auth=object))
+    exec(code, names)
+    asyncio.run(run())
+
+
+def expire_token(auth0):
+    """Let the stored tokens be over."""
+    stored = auth0._find()
+    record = stored.load()
+    for entry in record["tokens"]:
+        entry["expires_at"] = time.time() - 1
+    stored.save(record)
+    auth0._recent.clear()
+
+
+def run_web_service_recipe(code, names, tenant):
+    tenant.device_interval = 1
+    names["Auth0"] = functools.partial(client, tenant, MemoryCache())
+    exec(code, names)
+    start, finish = names["start"], names["finish"]
+    assert finish("0a") == (403, "no login is pending")
+    user_code = re.search("[A-Z]{4}-[A-Z]{4}", start("0a"))[0]
+    assert finish("0a") == (202, "nobody has approved the login yet")
+    tenant.approve(user_code)
+    while (answer := finish("0a"))[0] == 202:
+        pass
+    assert answer == (200, "Alice Liddell <alice@example.test>")
+    assert finish("0b") == (403, "no login is pending")
+
+
+def run_cache_recipe(code, names, tenant):
+    ring = {}
+    names["keyring"] = SimpleNamespace(
+        get_password=lambda *name: ring.get(name),
+        set_password=lambda service, name, text: ring.update({(service, name): text}),
+    )
+    fernet = SimpleNamespace(InvalidToken=ZeroDivisionError)
+    names.update(Fernet=FernetStandIn, cryptography=SimpleNamespace(fernet=fernet))
+    exec(code, names)
+    redis, directory = RedisStandIn(), f"{names['auth0']._arguments['cache']}-encrypted"
+    for cache in (names["RedisCache"](redis), names["EncryptedCache"](directory)):
+        auth0 = client(tenant, cache)
+        log_in(auth0, tenant)
+        assert auth0.get_token(force_refresh=True) in tenant.access_tokens
+        for command in ("status", "doctor"):
+            assert auth0_cli.main([command], defaults=auth0) == 0
+        if not ring:
+            auth0.logout()
+            assert redis.stored == {}
+    (path,) = Path(directory).glob("*.json")
+    assert path.read_bytes().startswith(ring["auth0_cli", "key"].encode())
+    ring.clear()  # the key is lost
+    with pytest.raises(LoginRequired):
+        client(tenant, cache).get_token()
+    assert list(Path(directory).glob("*.damaged-*"))
+    log_in(auth0, tenant)
+    assert auth0.get_token() in tenant.access_tokens
+    auth0.logout()
+    assert not [path for path in Path(directory).iterdir() if path.suffix != ".lock"]
+
+
+RECIPES = {  # by the beginning of their titles
+    "argparse": run_argparse_recipe,
+    "click": run_click_recipe,
+    "requests or httpx.Client": run_recipe_for_401,
+    "httpx.AsyncClient": run_asyncio_recipe,
+    "a web service": run_web_service_recipe,
+    "caches": run_cache_recipe,
+}
+
+
 class TestReadme:
     readme = (Demo.program.parent / "README.md").read_text("utf-8")
 
-    def blocks(self, language):
-        return re.findall(rf"```{language}\n(.*?)```", self.readme, re.DOTALL)
+    def blocks(self, language, tenant=None):
+        text = self.readme
+        if tenant:
+            text = text.replace("acme.eu.auth0.com", tenant.domain).replace(
+                "CLIENT_ID", "practice-native"
+            )
+            text = text.replace("https://api.example.com", API)
+        return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+    def section(self, title):
+        return re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", self.readme, re.MULTILINE | re.DOTALL)[
+            1
+        ]
+
+    def recipes(self):
+        """Return the code of each recipe by its title."""
+        parts = re.split(r"^# ---- (.+)\n", self.blocks("python")[-1], flags=re.MULTILINE)
+        return dict(zip(parts[1::2], parts[2::2]))
 
     def test_its_commands_do_what_it_says(self, cli, tenant):
-        values = {
-            "acme.eu.auth0.com": tenant.domain,
-            "https://api.example.com": API,
-            "CLIENT_ID": "practice-native",
-        }
-        lines = [line for block in self.blocks("sh") for line in block.splitlines()]
-        commands = [
-            re.sub("|".join(values), lambda match: values[match[0]], match[1]).split()
-            for line in lines
-            for match in [re.search(r"python auth0_cli\.py ([^|)\n]+)", line)]
-            if match
-        ]
-        assert {command[0] for command in commands} >= {"login", "token"}
-        for command in sorted(commands, key=lambda command: command[0] != "login"):
-            if command[0] == "login":
-                cli.login(*command[1:])
-            else:
-                assert cli.run(*command).out
+        (block,) = self.blocks("console", tenant)
+        commands = re.findall(r"^\$ python3 auth0_cli\.py ([^|\n]+)", block, re.MULTILINE)
+        commands = [command.split() for command in commands]
+        assert [command[0] for command in commands] == ["login", "token"]
+        cli.login(*commands[0][1:])
+        assert cli.run(*commands[1]).out
 
-    def test_its_python_runs(self, tenant, cli, monkeypatch):
-        first, second, redis, keyring = self.blocks("python")
-        compile(first, "README.md", "exec")
-        names = {"argparse": argparse, "Auth0": Auth0, "add_commands": auth0_cli.add_commands}
-        monkeypatch.setattr(sys, "argv", ["mytool", "auth", "status", "--profile", "nobody"])
-        with pytest.raises(SystemExit) as ended:
-            exec(second, names)
-        assert ended.value.code == 3
-        stored = {}
-
-        class Redis:
-            def get(self, key):
-                return stored.get(key)
-
-            def set(self, key, value):
-                stored[key] = value
-
-            def delete(self, key):
-                stored.pop(key, None)
-
-            def scan_iter(self, pattern):
-                return [key.encode() for key in stored]
-
-            def lock(self, key, timeout, blocking_timeout):
-                return threading.Lock()
-
+    def test_its_python_runs(self, cli, tenant, desk, capsys, monkeypatch):
+        monkeypatch.setenv("AUTH0_CLI_CACHE", str(cli.cache))
+        first, second, _ = self.blocks("python", tenant)
         names = {}
-        exec(redis, names)
-        ring = SimpleNamespace(
-            get_password=lambda _, key: stored.get(key),
-            set_password=lambda _, key, text: stored.update({key: text}),
-            delete_password=lambda _, key: stored.pop(key),
-        )
-        exec(keyring, {"FileCache": FileCache, "keyring": ring}, names)
-        for cache in (names["RedisCache"](Redis()), names["KeyringCache"](cli.cache)):
-            auth0 = Auth0(tenant.domain, "practice-native", cache=cache)
-            log_in(auth0, tenant)
-            assert auth0.get_token(force_refresh=True) in tenant.access_tokens
-            (path,) = list(cli.cache.glob("*.json")) or [None]
-            assert path is None or path.read_text() == "in the keyring"
-            assert auth0_cli.main(["doctor"], defaults=auth0) == 0
-            auth0.logout()
-            assert stored == {}
+        exec(second, names)
+        shown = capsys.readouterr().out
+        assert "nobody is logged in\nrun mytool auth login" in shown
+        assert "<Session of Alice Liddell" in shown
+        exec(second, names)
+        assert names["token"] in tenant.access_tokens
+        exec(first, names)
+        assert names["headers"]["Authorization"][7:] in tenant.access_tokens
 
-    def test_it_names_every_command_flag_and_variable(self):
+    @pytest.mark.parametrize("title", RECIPES)
+    def test_its_recipes_run(self, auth0, tenant, monkeypatch, title):
+        (code,) = (code for name, code in self.recipes().items() if name.startswith(title))
+        log_in(auth0, tenant)
+        monkeypatch.setattr(sys, "argv", ["mytool"])
+        names = {name: getattr(auth0_cli, name) for name in auth0_cli.__all__}
+        RECIPES[title](code, {**names, "argparse": argparse, "auth0": auth0}, tenant)
+
+    def test_no_recipe_of_it_is_left_out(self):
+        assert len(self.recipes()) == len(RECIPES)
+
+    def test_it_names_every_variable_and_callback_url(self):
         for name in auth0_cli.ENVIRONMENT.values():
             assert f"`{name}`" in self.readme
-        for command in auth0_cli._COMMANDS:
-            assert f"| `{command}` |" in self.readme
-            for flag in auth0_cli._options_of(command):
-                assert f"`{flag.split()[0]}" in self.readme
+        assert f"`{auth0_cli._callback_urls(auth0_cli.DEFAULT_PORTS)}`" in self.readme
 
-    def test_its_diagrams_hold_no_sign_that_ends_a_line(self):
-        assert len(self.blocks("mermaid")) == 3
-        assert ";" not in "".join(self.blocks("mermaid"))
+    def test_it_names_the_options_of_each_command(self):
+        text, commands = self.section("Commands"), set(auth0_cli._COMMANDS)
+        rows = re.findall(r"^\| `(\w+)` \| .+ \| (.+) \|$", text, re.MULTILINE)
+        said = {command: set(re.findall("`(-.+?)`", options)) for command, options in rows}
+        for part in re.search(r"Every command takes .+?\.", text, re.DOTALL)[0].split(";"):
+            who, options = re.split(r"\stakes?\s", part)
+            names = set(re.findall(r"`(\w+)`", who)) or commands
+            for command in commands - names if "all but" in who else names:
+                said[command] |= set(re.findall("`(-.+?)`", options))
+        for command in commands:
+            options = auth0_cli._options_of(command)
+            assert said[command] == {option.split()[0] for option in options}
+        assert set(said) == commands
+
+    def test_it_says_which_errors_to_try_again(self):
+        rows = re.findall(
+            r"^\| (\d+) \| (.+) \| .+ \| (\w+)", self.section("Commands"), re.MULTILINE
+        )
+        said = {
+            name: (int(status), again == "yes")
+            for status, names, again in rows
+            for name in re.findall(r"`(\w+)`", names)
+        }
+        errors = auth0_cli.Auth0Error.__subclasses__()
+        errors = [error for error in errors if error.__name__ in auth0_cli.__all__]
+        assert said == {error.__name__: (error.exit_code, error.retryable) for error in errors}
+
+    def test_it_names_the_keys_of_each_event(self, cli, auth0, tenant):
+        text = " ".join(self.section("Python").split())
+        events = []
+        tenant.device_interval = 1
+        log_in(auth0, tenant)
+        running = cli.start("login", "--flow", "device", "--json")
+        events.append(running.event())
+        tenant.approve(events[0]["user_code"])
+        events.append(event_of(running.finish()))
+        events[-1].update(events[-1]["user"])
+        running = cli.start("login", "--flow", "browser", "--no-browser", "--json")
+        events.append(running.event())
+        refusal = {"status": 429, "headers": {"Retry-After": "900"}}
+        tenant.break_all("/oauth/device/code", **refusal)
+        events.append(event_of(cli.run("login", "--flow", "device", "--json", exit=5)))
+        for event in events:
+            keys = re.search(rf"`{event.pop('event')}` \(with (.+?)\)", text)[1]
+            assert set(re.findall(r"`(\w+)`", keys)) == set(event)
+
+    def test_its_diagram_holds_no_sign_that_ends_a_line(self):
+        (diagram,) = self.blocks("mermaid")
+        assert ";" not in diagram
 
     def test_its_demo_runs(self, cli):
         command = [sys.executable, __file__, "demo", "--device"]
@@ -5782,9 +5991,11 @@ class TestReadme:
         assert "4. Log out" in done.stdout
 
     def test_its_table_of_messages_is_what_is_said(self, cli, tenant, monkeypatch):
-        rows = re.findall(r"^\| `(.+?)` \| .+ \| .+ \|$", self.readme, re.MULTILINE)
-        messages = rows[rows.index("no response came from the browser") :]
-        assert set(messages) == set(SAID)
+        rows = re.findall(
+            r"^\| .+? \| (`.+?) \| .+ \|$", self.section("Troubleshooting"), re.MULTILINE
+        )
+        messages = [message for row in rows for message in re.findall("`(.+?)`", row)]
+        assert sorted(messages) == sorted(SAID)
         for message in messages:
             if SAID[message]:
                 assert message in SAID[message](cli, tenant), message
@@ -5873,6 +6084,7 @@ SAID = {  # of the README's table; what other tests hold is None
     "every callback port is in use": said_with_busy_ports,
     "open this page in a browser on any device": said_by(*DEVICE, "--timeout", "0.1"),
     "nobody is logged in": said_by("token", "--profile", "nobody", exit=3),
+    "is set but empty": said_by("token", "--profile", "nobody", exit=3, AUTH0_CLIENT_SECRET=""),
     "the session has expired or was revoked": said_after(
         lambda tenant: tenant.revoke_sessions("alice"), "token", "--force-refresh", exit=3
     ),
@@ -7304,7 +7516,7 @@ class TestPracticeTenant:
     def test_the_fixture_of_the_readme_runs(self, cli, tmp_path):
         (block,) = re.findall(r"```py\n(.*?)```", TestReadme.readme, re.DOTALL)
         imports = "import json, subprocess, sys, urllib.request, pytest\n"
-        imports += "from auth0_cli import Auth0, get_token\n"
+        imports += "from auth0_cli import Auth0, MemoryCache, main\n"
         (tmp_path / "test_program.py").write_text(imports + block)
         shutil.copy(__file__, tmp_path / "practice_tenant.py")
         env = {**cli.env, "PYTHONPATH": str(Demo.program.parent)}
@@ -7313,7 +7525,7 @@ class TestPracticeTenant:
             command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stdout
-        assert "1 passed" in done.stdout
+        assert "2 passed" in done.stdout
 
     def test_a_refusal_at_the_device_can_be_played(self, cli, tenant):
         tenant.device_interval = 1
