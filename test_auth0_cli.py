@@ -38,7 +38,7 @@ import time
 import urllib.error
 import urllib.request
 import webbrowser
-from http.client import HTTPException
+from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -885,6 +885,12 @@ def control_requests(tenant):
 # ---- Practice tenant: HTTP -----------------------------------------------------------------------
 
 
+def reset_at_close(connection):
+    """Let no closed connection wait for late packets: the program looks through all there are."""
+    now = b"\1\0\0\0\0\0\0\0" if os.name == "posix" else b"\1\0\0\0"
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, now)
+
+
 class Server(ThreadingHTTPServer):
     """Serves one tenant; knows its connections, so that closing it leaves none open."""
 
@@ -908,9 +914,14 @@ class Server(ThreadingHTTPServer):
         super().process_request(request, client_address)
 
     def shutdown_request(self, request):
-        """Forget the connection."""
+        """Forget the connection, and leave no trace of it in the system's tables if possible."""
         self.connections.discard(request)
-        super().shutdown_request(request)
+        with contextlib.suppress(OSError):
+            request.settimeout(0.5)
+            if not request.recv(1):  # the client has closed it, and has the whole answer
+                reset_at_close(request)
+                return self.close_request(request)
+        return super().shutdown_request(request)
 
     def handle_error(self, request, client_address):
         """Report a bug of the tenant, not a client that went away."""
@@ -954,19 +965,19 @@ class Handler(BaseHTTPRequestHandler):
 
     do_POST = do_GET  # noqa: N815
 
-    def transmit(self, parts, close=None, drip=None, **_):
+    def transmit(self, parts, close=None, drip=None, headers=None, **_):
         """Send the answer, as badly as the fault wants it."""
         head, body = parts
         data = head + body
         if close:
-            self.close_connection = True
             data = head + body[: len(body) // 2] if close == "middle" else b""
-        if not drip:
-            self.wfile.write(data)
-            return
-        for byte in data:
-            self.wfile.write(bytes([byte]))
-            time.sleep(drip)
+        for part in (bytes([byte]) for byte in data) if drip else [data]:
+            self.wfile.write(part)
+            if drip:
+                time.sleep(drip)
+        if close or headers:  # which may not tell where the answer ends
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_WR)
 
     def log_message(self, *_):
         """Stay silent: `tenant.requests` is the log."""
@@ -1335,10 +1346,28 @@ class LoopbackRedirects(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
+class Connection(HTTPConnection):
+    """A connection of the played browser."""
+
+    def connect(self):
+        """Connect."""
+        super().connect()
+        reset_at_close(self.sock)
+
+
+class HTTPHandler(urllib.request.HTTPHandler):
+    """Opens such connections."""
+
+    def http_open(self, req):
+        """Open a URL."""
+        return self.do_open(Connection, req)
+
+
 @functools.cache
 def direct_opener():
     """Make the opener once: from Python 3.12 on it reads all certificates each time."""
-    return urllib.request.build_opener(urllib.request.ProxyHandler({}), LoopbackRedirects())
+    handlers = (urllib.request.ProxyHandler({}), HTTPHandler(), LoopbackRedirects())
+    return urllib.request.build_opener(*handlers)
 
 
 def fetch(url, fields=None):
@@ -8306,6 +8335,7 @@ def receive(connection):
     with connection, contextlib.suppress(ConnectionError):
         while part := connection.recv(65536):
             data += part
+        reset_at_close(connection)
     head, _, body = data.partition(b"\r\n\r\n")
     line, _, fields = head.partition(b"\r\n")
     answer = SimpleNamespace(status=None, headers={}, text=body.decode("utf-8", "replace"))
@@ -8597,8 +8627,7 @@ class TestLoopbackListener(Shared):
         ):
             connection = socket.create_connection(("127.0.0.1", waiting.port), timeout=10)
             connection.sendall(data)
-            linger = b"\1\0\0\0\0\0\0\0" if os.name == "posix" else b"\1\0\0\0"
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            reset_at_close(connection)
             connection.close()
         waiting.succeed()
 
@@ -8818,8 +8847,7 @@ class TestLoopbackListener(Shared):
             connection = socket.create_connection(("127.0.0.1", waiting.port), timeout=10)
             connection.sendall(waiting.request("/x")[:-2])
             time.sleep(0.05)  # until its thread reads
-            linger = b"\1\0\0\0\0\0\0\0" if os.name == "posix" else b"\1\0\0\0"
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            reset_at_close(connection)
             connection.close()
         waiting.succeed()
         assert capsys.readouterr().err == ""
@@ -8891,8 +8919,7 @@ class TestOtherAccounts(Shared):
                 error = f"/callback?error=access_denied&state={waiting.state}"
                 with connect(waiting.request(error)) as connection:
                     if ending == "reset":
-                        linger = struct.pack("ii", 1, 0)
-                        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                        reset_at_close(connection)
             assert receive(connect(waiting.request("/x"))).status == 403
         waiting.succeed()
 
