@@ -1048,7 +1048,8 @@ class Tenant:
         self.secrets = {user.password for user in self.users.values()}
         self.secrets.update(c.client_secret for c in self.clients.values() if c.client_secret)
         self._offset, self._rotations, self._once, self._always = 0, 0, [], []
-        self._changed = threading.Condition()
+        self._changed, self._gate = threading.Condition(), threading.Event()
+        self._gate.set()
 
     def start(self):
         """Serve, on the same port again after `close`."""
@@ -1059,6 +1060,7 @@ class Tenant:
 
     def close(self):
         """Refuse connections from now on."""
+        self.release()
         if self._server:
             self._server.close()
             self._server = None
@@ -1133,6 +1135,7 @@ class Tenant:
             fault, reply = self._with_fault(request, problem)
         if request.path == "/oauth/token":
             time.sleep(self.token_delay)
+            self._gate.wait(20)
         with self._changed:
             request.status = 0 if fault.get("close") in ("before", "after") else reply.status
             if isinstance(reply.body, dict):
@@ -1292,6 +1295,14 @@ class Tenant:
             raise TypeError(f"no such fault: {set(how) - FAULTS}")
         with self._changed:
             faults.append((path, how))
+
+    def hold(self):
+        """Process requests for tokens, but answer them only after `release`."""
+        self._gate.clear()
+
+    def release(self):
+        """Send the answers that are held back, and the next ones at once."""
+        self._gate.set()
 
     def mend(self):
         """Forget all faults."""
@@ -2036,6 +2047,7 @@ def send_signal(process, number):
         process.send_signal(number)
     else:
         os.write(process.stdin.fileno(), b"\n")
+        time.sleep(0.3)  # until it is heard
 
 
 class Command:
@@ -2502,6 +2514,9 @@ class TestLoginWithBrowser:
 
     @posix_only
     def test_a_browser_that_keeps_running_is_open(self, tmp_path, monkeypatch):
+        wait = subprocess.Popen.wait
+        impatient = lambda process, seconds=None: wait(process, seconds and seconds / 5)  # noqa: E731
+        monkeypatch.setattr(subprocess.Popen, "wait", impatient)
         os.mkfifo(tmp_path / "end")
         browser = command_of(tmp_path / "browser", f"read end <'{tmp_path}/end'")
         monkeypatch.setenv("BROWSER", f"{browser}:false")
@@ -2714,11 +2729,15 @@ class TestLoginWithDeviceCode:
 class TestLoginInTwoSteps:
     """A device login that one process starts and another finishes."""
 
-    @pytest.fixture(autouse=True)
-    def quick(self, tenant):
-        tenant.device_interval = 1
+    def pass_interval(self, cli, tenant):
+        """Let the next poll be due, of whichever process."""
+        (path,) = cli.cache.glob("*pending.state")
+        with FileCache(cli.cache).lock(path.stem, 5):
+            pending = json.loads(path.read_text())
+            path.write_text(json.dumps({**pending, "polled_at": pending["polled_at"] - 10}))
+            tenant.advance(10)
 
-    def test_is_kept_until_it_is_approved(self, auth0, tenant, cli):
+    def test_is_kept_until_it_is_approved(self, auth0, tenant, hurried):
         event = auth0.start_login(scope="read:things")
         assert event["user_code"] in event["message"]
         assert "login --resume" in event["next"]
@@ -2737,31 +2756,28 @@ class TestLoginInTwoSteps:
         assert os.name != "posix" or stat.S_IMODE(path.stat().st_mode) == 0o600
         assert cli.status() == []
 
-    def test_a_second_start_replaces_the_first(self, auth0, tenant):
+    def test_a_second_start_replaces_the_first(self, auth0, tenant, hurried):
         first, second = auth0.start_login(), auth0.start_login()
         tenant.approve(second["user_code"])
         assert first["user_code"] != second["user_code"]
         assert auth0.finish_login(timeout=20).user
 
     def test_two_that_finish_it_make_one_session_and_no_slow_down(self, auth0, tenant, cli):
-        event, sessions = auth0.start_login(), []
-
-        def finish():
-            sessions.append(client(tenant, cli.cache).finish_login(timeout=30))
-
-        threads = [threading.Thread(target=finish) for _ in range(2)]
-        for thread in threads:
-            thread.start()
-        tenant.wait_for(lambda: tenant.count("device_code"))
-        tenant.approve(event["user_code"])
-        for thread in threads:
-            thread.join()
-        assert [session.user["sub"] for session in sessions] == ["auth0|alice"] * 2
+        event = auth0.start_login()
+        with ThreadPoolExecutor() as pool:
+            finish = client(tenant, cli.cache).finish_login
+            calls = [pool.submit(finish, timeout=30) for _ in range(2)]
+            self.pass_interval(cli, tenant)
+            tenant.wait_for(lambda: tenant.count("device_code"))
+            tenant.approve(event["user_code"])
+            self.pass_interval(cli, tenant)
+        assert [call.result().user["sub"] for call in calls] == ["auth0|alice"] * 2
         assert len(tenant.sessions) == 1
         errors = [getattr(request, "error", None) for request in tenant.requests]
         assert "slow_down" not in errors
+        assert tenant.count("device_code") == 2
 
-    def test_a_denial_ends_it(self, auth0, tenant):
+    def test_a_denial_ends_it(self, auth0, tenant, hurried):
         event = auth0.start_login()
         tenant.deny(event["user_code"])
         with pytest.raises(auth0_cli.LoginFailed):
@@ -2798,15 +2814,16 @@ class TestLoginInTwoSteps:
         cli.env["CI"] = "true"
         event = json.loads(cli.run("login", "--no-wait").out)
         assert event["event"] == "device_code"
-        assert event["interval"] == 1
+        assert event["interval"] == 5
         assert time.time() < event["expires_at"] <= time.time() + event["expires_in"]
         resume = ["login", "--resume", "--timeout"]
         assert "login --resume" in event["next"]
         waiting = cli.run(*resume, "0.1", "--json", exit=5)
         error = json.loads(waiting.out)
         assert (error["event"], error["error"]) == ("error", "authorization_pending")
-        assert error["retry_after"] == 1
+        assert error["retry_after"] == 5
         tenant.approve(event["user_code"])
+        self.pass_interval(cli, tenant)
         done = json.loads(cli.run(*resume, "20", "--json").out)
         assert (done["event"], done["user"]["name"]) == ("logged_in", "Alice Liddell")
         assert cli.token() in tenant.access_tokens
@@ -2815,6 +2832,7 @@ class TestLoginInTwoSteps:
     def test_it_is_found_without_the_name_of_the_application(self, cli, tenant):
         event = json.loads(cli.run("login", "--no-wait").out)
         tenant.approve(event["user_code"])
+        self.pass_interval(cli, tenant)
         nameless = {"AUTH0_DOMAIN": None, "AUTH0_CLIENT_ID": None}
         cli.run("login", "--resume", env=nameless)
         assert cli.status()[0]["user"]["name"] == "Alice Liddell"
@@ -3163,10 +3181,11 @@ class TestGetToken:
         newer = session.read_bytes()
         session.write_bytes(refused)
         tenant.revoke_sessions("alice")
-        tenant.token_delay = 0.3
+        tenant.hold()
         running = logged_in.start("token", "--force-refresh")
         tenant.wait_for(lambda: tenant.count("refresh_token"))
         session.write_bytes(newer)
+        tenant.release()
         access = tenant.access_tokens[running.finish().out.strip()]
         assert access[0].sub == "auth0|bob"
 
@@ -3421,7 +3440,7 @@ class TestGetToken:
     @pytest.mark.parametrize("early", [0, 0.1])
     @pytest.mark.parametrize("who", ["user", "machine"])
     def test_a_busy_lock_of_a_cache_of_its_own_is_worth_another_try(
-        self, tenant, monkeypatch, who, early
+        self, tenant, hurried, who, early
     ):
         class LockError(Exception):
             """As that of a Redis lock, which gives up a little before its time."""
@@ -3432,7 +3451,7 @@ class TestGetToken:
             @contextlib.contextmanager
             def lock(self, key, timeout):
                 if self.busy:
-                    time.sleep(max(0, timeout - early))
+                    hurried.sleep(timeout - early)
                     raise LockError
                 yield
 
@@ -3447,8 +3466,6 @@ class TestGetToken:
         expire_in(30)(record)
         cache.data[key] = json.dumps(record).encode()
         cache.busy = True
-        monkeypatch.setattr(auth0_cli, "FALLBACK_SECONDS", 1)
-        monkeypatch.setattr(auth0_cli, "LOCK_SECONDS", 1)
         before = len(tenant.requests)
         assert auth0.get_token() == token
         expire_in(-5)(record)
@@ -3507,7 +3524,7 @@ class TestManyProcesses:
     @needs_fork
     def test_a_fork_amid_a_refresh_waits_for_it(self, logged_in, tenant):
         logged_in.expire()
-        tenant.token_delay = 0.5
+        tenant.hold()
         script = """if True:
             import os, sys, threading
             from auth0_cli import Auth0
@@ -3517,6 +3534,8 @@ class TestManyProcesses:
             print("started", flush=True)
             sys.stdin.readline()
             child = os.fork()
+            if child:
+                print("forked", flush=True)
             print(auth0.get_token(), flush=True)
             if child == 0:
                 os._exit(0)
@@ -3528,7 +3547,11 @@ class TestManyProcesses:
         with subprocess.Popen(command, **options) as process:
             process.stdout.readline()
             tenant.wait_for(lambda: tenant.count("refresh_token"))
-            out, _ = process.communicate("now\n", timeout=20)
+            process.stdin.write("now\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == "forked\n"
+            tenant.release()
+            out, _ = process.communicate(timeout=20)
         assert process.returncode == 0
         first, second = out.split()
         assert first == second
@@ -3537,33 +3560,42 @@ class TestManyProcesses:
     @pytest.mark.parametrize("how", ["logout", "unlink"])
     def test_a_refresh_in_flight_does_not_undo_a_logout(self, logged_in, tenant, how):
         session = logged_in.session_file
-        tenant.token_delay = 0.3
+        tenant.hold()
         running = logged_in.start("token", "--force-refresh")
         tenant.wait_for(lambda: tenant.count("refresh_token"))
         if how == "unlink":
             session.unlink()
+            tenant.release()
         else:
-            logged_in.run(how)
+            with ThreadPoolExecutor() as pool:
+                logout = pool.submit(client(tenant, logged_in.cache).logout)
+                tenant.release()
+                logout.result(20)
         running.finish()
         assert not session.exists()
         logged_in.run("token", exit=3)
 
     def test_a_refresh_in_flight_does_not_undo_a_login(self, logged_in, tenant, auth0):
-        tenant.token_delay = 0.2
+        tenant.hold()
         running = logged_in.start("token", "--force-refresh")
         tenant.wait_for(lambda: tenant.count("refresh_token"))
-        log_in(auth0, tenant, "bob")
+        with ThreadPoolExecutor() as pool:
+            login = pool.submit(log_in, auth0, tenant, "bob")
+            tenant.wait_for(lambda: tenant.count("password"))
+            tenant.release()
+            login.result(20)
         running.finish()
         assert auth0.session().user["sub"] == "auth0|bob"
-        tenant.token_delay = 0
         logged_in.token("--force-refresh")
 
     def test_what_a_killed_process_held_is_free(self, logged_in, tenant):
-        tenant.token_delay, tenant.leeway = 0.3, 60
+        tenant.leeway = 60
+        tenant.hold()
         running = logged_in.start("token", "--force-refresh")
         tenant.wait_for(lambda: tenant.count("refresh_token"))
         running.process.kill()
         running.finish(None)
+        tenant.release()
         assert logged_in.token("--force-refresh") in tenant.access_tokens
 
     def test_a_valid_token_and_the_status_wait_for_no_lock(self, logged_in):
@@ -3691,15 +3723,16 @@ class TestManyProcesses:
         logged_in.expire()
         (lock,) = logged_in.cache.glob("*.lock")
         os.utime(lock, (1, 1))
-        tenant.token_delay = 0.6
+        tenant.hold()
         first = logged_in.start("token")
         tenant.wait_for(lambda: tenant.count("refresh_token"))
         assert lock.stat().st_mtime > 1000  # cleaners of old files see that it is in use
         lock.unlink()
-        others = [logged_in.start("token") for _ in range(3)]
+        others = [logged_in.start("token", "-v") for _ in range(3)]
+        time.sleep(0.3)  # most of them have come to the lock, or whatever they take for it
+        tenant.release()
         assert len({running.finish().out for running in (first, *others)}) == 1
         assert tenant.count("refresh_token") == 1
-        tenant.token_delay = 0
         assert logged_in.token("--force-refresh") in tenant.access_tokens
 
     @posix_only
@@ -4337,8 +4370,6 @@ class TestTerminal:
     )
     @pytest.mark.parametrize("answer", ["address", "c"])
     def test_a_line_is_read_wherever_one_can_be_typed(self, cli, tenant, terminal, answer):
-        quick = {"interval": 1}
-        tenant.break_next("/oauth/device/code", change=lambda reply: overridden(reply, quick))
         screen = Screen(cli, *self.browser, "--timeout", "30", **terminal)
         url = screen.until(r"\n(http://127\.0\.0\.1:\d+/authorize\?\S+)\n")[1]
         screen.until("paste its address here, or type c")
@@ -4346,11 +4377,17 @@ class TestTerminal:
         screen.until("That is not the address")
         if answer == "address":
             screen.type(callback_of(tenant, url) + "\n")
+            screen.finish()
+            assert cli.status()
         else:
             screen.type("c\n")
-            tenant.approve(re.sub("\x1b.*?m", "", screen.until(r"enter the code  (\S+)\n")[1]))
-        screen.finish()
-        assert cli.status()
+            code = re.sub("\x1b.*?m", "", screen.until(r"enter the code  (\S+)\n")[1])
+            assert tenant.find_device(code)
+            if terminal.get("controls", True):
+                screen.type("\x03")
+            else:
+                screen.process.send_signal(signal.SIGINT)
+            screen.finish(130 if "through" not in terminal else 0)
         if terminal.get("controls", True):
             assert "\x1b" not in screen.raw
 
@@ -4367,7 +4404,7 @@ class TestTerminal:
         screen.finish(130 if ends == "\x03" else 0)
 
     def test_a_job_in_the_background_is_not_stopped_by_its_terminal(self, cli):
-        screen = Screen(cli, *self.browser, "--timeout", "1", in_background=True)
+        screen = Screen(cli, *self.browser, "--timeout", "0.3", in_background=True)
         status = int(screen.until(r"ended as (\d+)\n")[1])
         assert (os.WIFEXITED(status), os.WEXITSTATUS(status)) == (True, 4)
         screen.finish()
@@ -5471,13 +5508,18 @@ class TestOtherPlatforms:
             assert login.result(30).user["name"] == "Alice Liddell"
         assert console.modes == [7]
 
-    def test_windows_takes_a_c_for_a_code(self, console, auth0, tenant):
+    def test_windows_takes_a_c_for_a_code(self, console, auth0, tenant, hurried):
+        def approve(reply):
+            tenant.approve(reply["user_code"])
+            return reply
+
+        tenant.break_next("/oauth/device/code", change=approve)
         with ThreadPoolExecutor() as pool:
             login = pool.submit(auth0.login, flow="browser", open_browser=False, timeout=30)
             console.until("Waiting")
             console.keys += ["c", "\r"]
-            tenant.approve(console.until(r"enter the code  \S*?(\w{4}-\w{4})")[1])
             assert login.result(30)
+        assert console.until(r"enter the code  \S*?\w{4}-\w{4}")
 
     def test_a_windows_console_too_old_for_escape_sequences_gets_plain_lines(self, console, auth0):
         sys.modules["ctypes"].windll.kernel32.SetConsoleMode = lambda handle, mode: 0
@@ -7171,11 +7213,13 @@ class TestPracticeTenant:
         assert done.returncode == 0, done.stdout
         assert "1 passed" in done.stdout
 
-    def test_a_refusal_at_the_device_can_be_played(self, cli, tenant):
-        tenant.device_interval = 1
-        running = cli.start("login", "--flow", "device", "--json")
-        post(tenant.issuer + "practice/deny", {"user_code": running.event()["user_code"]})
-        assert event_of(running.finish(4))["error"] == "access_denied"
+    def test_a_refusal_at_the_device_can_be_played(self, auth0, tenant, hurried):
+        def deny(prompt):
+            post(tenant.issuer + "practice/deny", {"user_code": prompt["user_code"]})
+
+        with pytest.raises(LoginFailed) as caught:
+            auth0.login(flow="device", show=deny)
+        assert caught.value.error == "access_denied"
 
     def test_expires_access_tokens_for_an_api_and_no_others(self, tenant, tokens):
         def status(token):
@@ -10288,10 +10332,12 @@ class TestFaults:
         running = cli.start(*arguments, stdin=HEARS_CTRL_C)
         location = urlsplit(answer_of(tenant, running.event()["url"]))
         head = f"GET {location.path}?{location.query} HTTP/1.1\r\nHost: {location.netloc}\r\n\r\n"
-        with send(location.port, head.encode()):
-            tenant.wait_for(lambda: tenant.count("/oauth/token"))
-            send_signal(running.process, number)
-            result = running.finish(code)
+        browser = send(location.port, head.encode())
+        tenant.wait_for(lambda: tenant.count("/oauth/token"))
+        send_signal(running.process, number)
+        end = fetch(f"http://{location.netloc}{receive(browser).headers['Location']}")
+        assert "You are not logged in" in end.text
+        result = running.finish(code)
         assert "Traceback" not in result.err
         assert result.out.count("\n") == 1
         assert not cli.cache.exists() or not list(cli.cache.glob("*.json"))
@@ -10308,10 +10354,11 @@ class TestFaults:
         self, logged_in, tenant, arguments, number, code
     ):
         logged_in.expire()
-        tenant.token_delay = 0.2
+        tenant.hold()
         running = logged_in.start(*arguments, stdin=HEARS_CTRL_C)
         tenant.wait_for(lambda: tenant.count("refresh_token"))
         send_signal(running.process, number)
+        tenant.release()
         result = running.finish(code)
         assert (result.out, "Traceback" in result.err) == ("", False)
         assert list(logged_in.cache.glob("*.tmp")) == []
@@ -10360,13 +10407,14 @@ class TestFaults:
             "sys.stdin.read()"
         )
         logged_in.expire()
-        tenant.token_delay = 0.7
+        tenant.hold()
         command = [sys.executable, "-c", script if POSIX else HEARS_CTRL_C + script]
         streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         options = {"env": logged_in.env, "cwd": Demo.program.parent, "encoding": "utf-8", **streams}
         with subprocess.Popen(command, **options) as program:
             tenant.wait_for(lambda: tenant.count("refresh_token"))
             send_signal(program, signal.SIGINT)
+            tenant.release()
             assert program.stdout.readline() == "interrupted\n"
             assert logged_in.token() in tenant.access_tokens
             program.stdin.close()
@@ -11003,13 +11051,16 @@ class TestFaults:
             threading.Thread(target=auth0_cli.get_token, daemon=True).start()
             sys.stdin.readline()"""
         logged_in.expire()
-        tenant.token_delay = 0.5
+        tenant.hold()
         options = {"env": logged_in.env, "cwd": Demo.program.parent, "stdin": subprocess.PIPE}
         with subprocess.Popen([sys.executable, "-c", script], **options) as program:
             tenant.wait_for(lambda: tenant.count("refresh_token"))
-            program.communicate(b"end\n", timeout=20)
+            program.stdin.write(b"end\n")
+            program.stdin.close()
+            with pytest.raises(subprocess.TimeoutExpired):  # it waits for the thread
+                program.wait(0.3)
+            tenant.release()
         assert program.returncode == 0
-        tenant.token_delay = 0
         assert logged_in.token("--force-refresh") in tenant.access_tokens
         assert tenant.count("refresh_token") == 2
 
@@ -11164,15 +11215,21 @@ class TestFaults:
             if child == 0:
                 sys.exit()
             os.waitpid(child, 0)
-            print(thread.is_alive())"""
+            print(thread.is_alive(), flush=True)"""
         logged_in.expire()
-        tenant.token_delay = 3
+        tenant.hold()
         streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         options = {"env": logged_in.env, "cwd": Demo.program.parent, **streams}
         command = [sys.executable, "-W", "ignore", "-c", script]
         with subprocess.Popen(command, **options) as program:
             tenant.wait_for(lambda: tenant.count("refresh_token"))
-            assert program.communicate(b"now\n", timeout=20)[0] == b"True\n"
+            program.stdin.write(b"now\n")
+            program.stdin.flush()
+            end = threading.Timer(4, tenant.release)  # a child that waits would do so for 5 s
+            end.start()
+            assert program.stdout.readline() == b"True\n"
+            end.cancel()
+            tenant.release()
 
 
 def limited(cli, limit, *args, stdin="", prefix=()):
