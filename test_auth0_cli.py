@@ -64,6 +64,10 @@ class Key:
         self.kid, self.primes = kid, [int(prime, 16) for prime in primes]
         self.n, self.e = math.prod(self.primes), 65537
         self.d = pow(self.e, -1, math.prod(prime - 1 for prime in self.primes))
+        self.parts = []  # of the Chinese remainder theorem
+        for prime in self.primes:
+            rest = self.n // prime
+            self.parts.append((prime, self.d % (prime - 1), rest * pow(rest, -1, prime)))
 
     def jwk(self):
         """Return the public half as a member of a JWKS."""
@@ -74,11 +78,8 @@ class Key:
         """Return the RS256 signature (RFC 8017, sections 8.2.1 and 5.1.2)."""
         digest = SHA256_PREFIX + hashlib.sha256(message).digest()
         padded = b"\0\1" + b"\xff" * (253 - len(digest)) + b"\0" + digest
-        number, signature = int.from_bytes(padded, "big"), 0
-        for prime in self.primes:  # the Chinese remainder theorem
-            rest = self.n // prime
-            part = pow(number % prime, self.d % (prime - 1), prime)
-            signature += part * pow(rest, -1, prime) * rest
+        number = int.from_bytes(padded, "big")
+        signature = sum(pow(number, d, prime) * factor for prime, d, factor in self.parts)
         return (signature % self.n).to_bytes(256, "big")
 
 
@@ -3795,7 +3796,7 @@ class TestSoak:
         for _ in range(self.stampedes):
             logged_in.expire()
             before = tenant.count("refresh_token")
-            started = [logged_in.start("token") for _ in range(16)]
+            started = [logged_in.start("token") for _ in range(8)]
             assert len({running.finish().out for running in started}) == 1
             assert tenant.count("refresh_token") == before + 1
 
