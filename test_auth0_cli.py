@@ -2803,6 +2803,15 @@ class TestLoginInTwoSteps:
             auth0.finish_login(timeout=20)
         assert auth0.session().user["sub"] == "auth0|alice"
 
+    def test_one_with_a_wrong_id_token_is_not_pending_any_more(self, auth0, tenant):
+        tenant.approve(auth0.start_login()["user_code"])
+        forge(tenant, lambda claims: jwt(changed(claims, "iss", "https://elsewhere.test/")))
+        with pytest.raises(InvalidToken):
+            auth0.finish_login(timeout=20)
+        with pytest.raises(LoginRequired, match="no login is pending"):
+            auth0.finish_login(timeout=20)
+        assert auth0.session() is None
+
     def test_a_logout_drops_it(self, auth0, tenant):
         event = auth0.start_login()
         auth0.logout()
@@ -3204,6 +3213,30 @@ class TestGetToken:
             with pytest.raises(ConfigError, match=f"{name} is not a printable text"):
                 auth0.start_login(**{name: value})
         assert tenant.requests == []
+
+    def test_a_call_without_a_scope_does_not_get_the_token_of_one_with_a_scope(
+        self, logged_in, auth0, tenant
+    ):
+        tenant.mrrt = {OTHER_API: ["read:other"]}
+        narrow = auth0.get_token(audience=OTHER_API, scope="read:other")
+        whole = auth0.get_token(audience=OTHER_API)
+        assert tenant.access_tokens[narrow][1] == ["read:other"]
+        assert "openid" in tenant.access_tokens[whole][1]
+
+    def test_a_rotated_refresh_token_is_saved_before_keys_are_requested(self, logged_in, tenant):
+        def stored(reply=None):
+            seen.append(json.loads(logged_in.session_file.read_text())["refresh_token"])
+            return reply
+
+        seen = []
+        stored()
+        for _ in range(2):  # the stored keys hold the next one, too
+            tenant.rotate_keys()
+        tenant.break_next("/.well-known/jwks.json", change=stored)
+        logged_in.run("token", "--force-refresh")
+        stored()
+        before, during, after = seen
+        assert before != during == after
 
     def test_one_session_serves_several_apis(self, logged_in, tenant):
         tenant.mrrt = {OTHER_API: ["read:other"]}
