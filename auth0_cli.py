@@ -25,11 +25,12 @@ Connect Core 1.0).
 Contents; each part uses those above it. A security review reads these:
     Constants; Errors; Text; Configuration; Locks; Session files; Session records; Stored
     sessions; HTTP; Errors of Auth0; Tenant; ID token; Token requests; Loopback listener;
-    Browser flow; Device flow; Settings; Refresh and tokens of a session; Login and logout;
-    Auth0.
+    Browser flow; Device flow; Signals during a refresh; Errors that leave public methods;
+    Settings; Tokens of a session; Login and logout; Auth0.
 
 It can skip the others, which talk to the user:
-    Browsers; Prompts; QR code; Doctor; Commands; Command line.
+    Browsers; Prompts; QR code; Doctor; Input and output of a command; Commands; Options;
+    Command line.
 
 Errors::
 
@@ -585,6 +586,21 @@ def _try_file_lock(fd: int, lock: bool) -> bool:
     return True
 
 
+def _is_from_signal_handler(problem: BaseException) -> bool:
+    """Whether a signal handler raised it, such as that of a task queue's soft time limit."""
+    trace = problem.__traceback__
+    while trace and trace.tb_next:  # the caller's frame is first: its locals would keep `problem`
+        interrupted, trace = trace.tb_frame, trace.tb_next
+        if trace.tb_frame is interrupted:  # a tracer adds a frame twice (before Python 3.11.3)
+            continue
+        for value in trace.tb_frame.f_locals.values():
+            # The interrupted frame is an argument of the handler, by itself or within *args.
+            is_tuple = type(value).__name__ == "tuple"  # `type(value) is tuple` confuses pyright
+            if any(argument is interrupted for argument in (value if is_tuple else (value,))):
+                return True
+    return False
+
+
 class _Lock:
     """Excludes the other threads of this process and, with paths, all other processes.
 
@@ -786,9 +802,9 @@ class FileCache:
 
     def check_space(self, key: str, size: int) -> None:
         """Raises OSError or CacheError unless a file of `size` bytes can be written."""
-        self._write(key, bytes(size), lambda *_: None)
+        self._write(key, bytes(size), None)
 
-    def _write(self, key: str, data: bytes, replace: Callable[[str, str], None]) -> None:
+    def _write(self, key: str, data: bytes, replace: Callable[[str, str], None] | None) -> None:
         self._make_directory()
         self._remove(key, ".tmp-")
         # The name is unique: a second writer can exist where locks do not work.
@@ -800,7 +816,8 @@ class FileCache:
                 file.write(data)
                 file.flush()
                 _flush(file.fileno())
-            _retry_on_windows(replace, temporary, self.path(key))
+            if replace:
+                _retry_on_windows(replace, temporary, self.path(key))
         finally:
             _unlink(temporary)
         self._flush_directory()
@@ -1181,21 +1198,6 @@ class Session:
 
 # Sessions that could not be written: (cache, key) -> record, the bytes that it replaces, cache.
 _unsaved: dict[tuple[object, str], tuple[Record, bytes | None, Cache]] = {}
-
-
-def _is_from_signal_handler(problem: BaseException) -> bool:
-    """Whether a signal handler raised it, such as that of a task queue's soft time limit."""
-    trace = problem.__traceback__
-    while trace and trace.tb_next:  # the caller's frame is first: its locals would keep `problem`
-        interrupted, trace = trace.tb_frame, trace.tb_next
-        if trace.tb_frame is interrupted:  # a tracer adds a frame twice (before Python 3.11.3)
-            continue
-        for value in trace.tb_frame.f_locals.values():
-            # The interrupted frame is an argument of the handler, by itself or within *args.
-            is_tuple = type(value).__name__ == "tuple"  # `type(value) is tuple` confuses pyright
-            if any(argument is interrupted for argument in (value if is_tuple else (value,))):
-                return True
-    return False
 
 
 def _call_cache(cache: Cache, method: str, *args: object, lock: Any = None) -> Any:
@@ -2652,6 +2654,116 @@ def _device_login(tenant: _Tenant, parameters: Form, timeout: float, prompt: _Pr
             hint_shown = True
 
 
+# ---- Signals during a refresh --------------------------------------------------------------------
+
+
+def _wait_for_refreshes() -> None:
+    """At the end of the main thread: waits for refreshes of daemon threads, for up to 5 s."""
+    deadline = time.monotonic() + 5
+    while _refreshing and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+class _Shield:
+    """Holds signals back for as long as a rotated refresh token could be lost.
+
+    The second one of the same number takes effect at once. In a thread, where no signal arrives,
+    it is the end of the process that waits.
+    """
+
+    def __enter__(self) -> None:
+        import atexit
+        import signal
+
+        self._active = True
+        self._held: dict[int, bool] = {}  # number -> whether its handler is still to be called
+        self._handlers: dict[int, Any] = {}
+        try:
+            for number in signal.valid_signals():
+                handler = signal.getsignal(number)
+                if callable(handler):  # else it ends the process, is ignored, or is not of Python
+                    self._handlers[number] = handler
+                    signal.signal(number, self._hold)
+        except BaseException as problem:
+            if not isinstance(problem, ValueError) or _is_from_signal_handler(problem):
+                self.__exit__()
+                raise
+            self._handlers.clear()  # this is not the main thread
+        if not self._handlers:
+            atexit.unregister(_wait_for_refreshes)
+            atexit.register(_wait_for_refreshes)
+            _refreshing.add(self)
+
+    def _hold(self, number: int, frame: Any) -> None:
+        if self._active:
+            self._held[number] = number not in self._held
+            if self._held[number]:
+                return
+        self._handlers[number](number, frame)
+
+    def __exit__(self, *exc: object) -> None:
+        import signal
+
+        self._active = False  # from here on a signal is passed on at once
+        _refreshing.discard(self)
+        try:
+            for number, handler in self._handlers.items():
+                if signal.getsignal(number) == self._hold:
+                    signal.signal(number, handler)
+            for number, waits in self._held.items():
+                if waits:
+                    self._held[number] = False
+                    self._handlers[number](number, sys._getframe())
+        except BaseException:  # of a handler: the other ones have their turn, too
+            self.__exit__()
+            raise
+
+
+# ---- Errors that leave public methods ------------------------------------------------------------
+
+
+def _places_of(problem: BaseException) -> list[str]:
+    """The places in the code that an error has passed, outermost first."""
+    places: list[str] = []
+    trace = problem.__traceback__
+    while trace:
+        code = trace.tb_frame.f_code
+        places.append(_printable(f"{code.co_filename}:{trace.tb_lineno} ({code.co_name})"))
+        trace = trace.tb_next
+    return places + getattr(problem, "auth0_cli_places", [])
+
+
+def _drop_frames(problem: BaseException) -> BaseException:
+    """Takes the inner frames off an error, since their locals hold secrets.
+
+    Of an error that is none of ours it keeps the places, which hold no values.
+    """
+    if isinstance(problem, Exception) and not isinstance(problem, Auth0Error):
+        problem.__dict__["auth0_cli_places"] = _places_of(problem)
+    links = [problem]
+    for link in links:  # this list grows: causes and members of groups have frames, too
+        link.__traceback__ = link.__context__ = None
+        inner = (link.__cause__, *getattr(link, "exceptions", ()))
+        links += [e for e in inner if isinstance(e, BaseException) and e not in links]
+    return problem
+
+
+def _public(method: Function) -> Function:
+    """A public method whose errors carry no inner frames."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(*args, **kwargs)
+        except BaseException as problem:  # noqa: BLE001 - it is raised again
+            args, kwargs = (), {}  # this frame stays in the traceback
+            raise _drop_frames(problem)  # noqa: B904
+
+    for name in ("__module__", "__name__", "__qualname__", "__doc__", "__annotations__"):
+        setattr(call, name, getattr(method, name))
+    call.__wrapped__ = method  # type: ignore[attr-defined]
+    return call  # type: ignore[return-value]
+
+
 # ---- Settings ------------------------------------------------------------------------------------
 
 
@@ -2807,69 +2919,7 @@ class _Settings:
             return None
 
 
-# ---- Refresh and tokens of a session -------------------------------------------------------------
-
-
-def _wait_for_refreshes() -> None:
-    """At the end of the main thread: waits for refreshes of daemon threads, for up to 5 s."""
-    deadline = time.monotonic() + 5
-    while _refreshing and time.monotonic() < deadline:
-        time.sleep(0.01)
-
-
-class _Shield:
-    """Holds signals back for as long as a rotated refresh token could be lost.
-
-    The second one of the same number takes effect at once. In a thread, where no signal arrives,
-    it is the end of the process that waits.
-    """
-
-    def __enter__(self) -> None:
-        import atexit
-        import signal
-
-        self._active = True
-        self._held: dict[int, bool] = {}  # number -> whether its handler is still to be called
-        self._handlers: dict[int, Any] = {}
-        try:
-            for number in signal.valid_signals():
-                handler = signal.getsignal(number)
-                if callable(handler):  # else it ends the process, is ignored, or is not of Python
-                    self._handlers[number] = handler
-                    signal.signal(number, self._hold)
-        except BaseException as problem:
-            if not isinstance(problem, ValueError) or _is_from_signal_handler(problem):
-                self.__exit__()
-                raise
-            self._handlers.clear()  # this is not the main thread
-        if not self._handlers:
-            atexit.unregister(_wait_for_refreshes)
-            atexit.register(_wait_for_refreshes)
-            _refreshing.add(self)
-
-    def _hold(self, number: int, frame: Any) -> None:
-        if self._active:
-            self._held[number] = number not in self._held
-            if self._held[number]:
-                return
-        self._handlers[number](number, frame)
-
-    def __exit__(self, *exc: object) -> None:
-        import signal
-
-        self._active = False  # from here on a signal is passed on at once
-        _refreshing.discard(self)
-        try:
-            for number, handler in self._handlers.items():
-                if signal.getsignal(number) == self._hold:
-                    signal.signal(number, handler)
-            for number, waits in self._held.items():
-                if waits:
-                    self._held[number] = False
-                    self._handlers[number](number, sys._getframe())
-        except BaseException:  # of a handler: the other ones have their turn, too
-            self.__exit__()
-            raise
+# ---- Tokens of a session -------------------------------------------------------------------------
 
 
 class _TokenRequest:
@@ -3307,48 +3357,6 @@ class _Logins(_Settings):
 
 
 # ---- Auth0 ---------------------------------------------------------------------------------------
-
-
-def _places_of(problem: BaseException) -> list[str]:
-    """The places in the code that an error has passed, outermost first."""
-    places: list[str] = []
-    trace = problem.__traceback__
-    while trace:
-        code = trace.tb_frame.f_code
-        places.append(_printable(f"{code.co_filename}:{trace.tb_lineno} ({code.co_name})"))
-        trace = trace.tb_next
-    return places + getattr(problem, "auth0_cli_places", [])
-
-
-def _drop_frames(problem: BaseException) -> BaseException:
-    """Takes the inner frames off an error, since their locals hold secrets.
-
-    Of an error that is none of ours it keeps the places, which hold no values.
-    """
-    if isinstance(problem, Exception) and not isinstance(problem, Auth0Error):
-        problem.__dict__["auth0_cli_places"] = _places_of(problem)
-    links = [problem]
-    for link in links:  # this list grows: causes and members of groups have frames, too
-        link.__traceback__ = link.__context__ = None
-        inner = (link.__cause__, *getattr(link, "exceptions", ()))
-        links += [e for e in inner if isinstance(e, BaseException) and e not in links]
-    return problem
-
-
-def _public(method: Function) -> Function:
-    """A public method whose errors carry no inner frames."""
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return method(*args, **kwargs)
-        except BaseException as problem:  # noqa: BLE001 - it is raised again
-            args, kwargs = (), {}  # this frame stays in the traceback
-            raise _drop_frames(problem)  # noqa: B904
-
-    for name in ("__module__", "__name__", "__qualname__", "__doc__", "__annotations__"):
-        setattr(call, name, getattr(method, name))
-    call.__wrapped__ = method  # type: ignore[attr-defined]
-    return call  # type: ignore[return-value]
 
 
 class Auth0(_Logins):
@@ -4396,7 +4404,7 @@ class _Doctor:
         return f"{session.who()}, {_RENEWS}"
 
 
-# ---- Commands ------------------------------------------------------------------------------------
+# ---- Input and output of a command ---------------------------------------------------------------
 
 
 def _print_out(text: str, end: str = "\n") -> None:
@@ -4481,6 +4489,9 @@ def _auth0_from(args: Namespace, prog: str | None, defaults: Auth0 | None) -> Au
     auth0._preset = _preset(defaults) if given.get("login_command") else set()
     auth0._command = f"{prog or _program_name()} {args.command}"
     return auth0
+
+
+# ---- Commands ------------------------------------------------------------------------------------
 
 
 def _command_login(auth0: Auth0, args: Namespace) -> None:
@@ -4665,7 +4676,7 @@ def _command_logout(auth0: Auth0, args: Namespace) -> None:
         _print_err("Nobody was logged in.")
 
 
-# ---- Command line --------------------------------------------------------------------------------
+# ---- Options -------------------------------------------------------------------------------------
 
 # In help texts, indented lines (commands, addresses) stay whole; the others are wrapped.
 _EXAMPLES = """examples:
@@ -4732,6 +4743,31 @@ _FLAG_OPTIONS: dict[str, dict[str, Any]] = {  # for add_argument
     "--port": {"dest": "ports"},
     "--param": {"action": "append"},
 }
+
+
+def _help_formatter() -> Any:
+    """The formatter for argparse, with an explicit width: finding it would import shutil."""
+    from argparse import RawDescriptionHelpFormatter
+    from functools import partial
+
+    columns = os.environ.get("COLUMNS", "")
+    width = ((columns.isdecimal() and int(columns)) or _columns(sys.stdout)) - 2
+
+    class Formatter(RawDescriptionHelpFormatter):
+        def _split_lines(self, text: str, width: int) -> list[str]:
+            from textwrap import wrap
+
+            return wrap(text, width, break_long_words=False, break_on_hyphens=False)
+
+        def format_help(self) -> str:
+            wrap = self._split_lines
+            lines = super().format_help().split("\n")
+            return "\n".join(x if x[:1] == " " else "\n".join(wrap(x, width)) for x in lines)
+
+    return partial(Formatter, width=width)
+
+
+# ---- Command line --------------------------------------------------------------------------------
 
 
 def _unexpected(problem: Exception, verbose: bool) -> str:
@@ -4818,28 +4854,6 @@ def _run(command: str, prog: str | None, defaults: Auth0 | None, args: Namespace
             raise
 
     return _guarded(prog, run_command, args.verbose)
-
-
-def _help_formatter() -> Any:
-    """The formatter for argparse, with an explicit width: finding it would import shutil."""
-    from argparse import RawDescriptionHelpFormatter
-    from functools import partial
-
-    columns = os.environ.get("COLUMNS", "")
-    width = ((columns.isdecimal() and int(columns)) or _columns(sys.stdout)) - 2
-
-    class Formatter(RawDescriptionHelpFormatter):
-        def _split_lines(self, text: str, width: int) -> list[str]:
-            from textwrap import wrap
-
-            return wrap(text, width, break_long_words=False, break_on_hyphens=False)
-
-        def format_help(self) -> str:
-            wrap = self._split_lines
-            lines = super().format_help().split("\n")
-            return "\n".join(x if x[:1] == " " else "\n".join(wrap(x, width)) for x in lines)
-
-    return partial(Formatter, width=width)
 
 
 def _options_of(command: str) -> list[str]:
