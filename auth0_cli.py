@@ -22,7 +22,8 @@ the device authorization grant (RFC 8628), client credentials (RFC 6749 section 
 password grants, refresh with rotation (RFC 9700), revocation (RFC 7009) and ID tokens (OpenID
 Connect Core 1.0).
 
-Contents; each part uses those above it. A security review reads these:
+Contents. Most calls go to a part above; Login and logout also call Browsers and Prompts.
+A security review reads these:
     Constants; Errors; Text; Configuration; Locks; Session files; Session records; Stored
     sessions; HTTP; Errors of Auth0; Tenant; ID token; Token requests; Loopback listener;
     Browser flow; Device flow; Signals during a refresh; Errors that leave public methods;
@@ -137,7 +138,7 @@ __all__ += ["LoginRequired", "NetworkError", "OAuthError"]
 
 # ---- Constants -----------------------------------------------------------------------------------
 
-DEFAULT_PORTS = (18484, 18485, 18486, 18487, 18488)  # Auth0 compares the port: each is registered
+DEFAULT_PORTS = (18484, 18485, 18486, 18487, 18488)  # Auth0 compares ports: register all
 DEFAULT_SCOPE = "openid profile email offline_access"
 DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
 PASSWORD_REALM = "http://auth0.com/oauth/grant-type/password-realm"
@@ -148,13 +149,13 @@ MAX_BYTES = 1 << 20  # of a response, and of a session file
 MAX_DEPTH = 100  # of nested arrays and objects in JSON
 REQUEST_SECONDS = 30.0  # for one request, retries included
 FALLBACK_SECONDS = 4.0  # for a request while the stored token is still valid
-LOCK_SECONDS = 60.0  # a refresh may need two requests: the second one for keys
-CLOCK_MARGIN = 1.2  # clocks of virtual machines run fast, and a poll too early costs a slow_down
+LOCK_SECONDS = 60.0  # enough for two requests: a refresh, then the tenant's keys
+CLOCK_MARGIN = 1.2  # polls come this much later: a fast clock here must not cause a slow_down
 LEEWAY = 60  # seconds that the clocks of this machine and of Auth0 may differ
-RECHECK_SECONDS = 1.0  # `get_token` repeats its result for so long without reading the file
+RECHECK_SECONDS = 1.0  # for this time `get_token` repeats its result and reads no file
 MAX_WAIT = 3600  # seconds: the limit for a Retry-After of the server
-MAX_LIFETIME = 366 * 86400  # Auth0 issues no token that lives longer than 30 days
-_SAFE = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._-")  # of a host and of a file name
+MAX_LIFETIME = 366 * 86400  # for wrong responses: Auth0's own limit is 30 days
+_SAFE = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._-")  # in a host and in a file name
 _NAMES = "domain client_id client_secret audience scope organization profile".split()
 ENVIRONMENT = {name: f"AUTH0_{name.upper()}" for name in _NAMES}
 ENVIRONMENT.update(cache="AUTH0_CLI_CACHE", ports="AUTH0_CALLBACK_PORTS")
@@ -167,7 +168,8 @@ client_secret client_assertion code code_verifier device_code refresh_token toke
 subject_token actor_token assertion mfa_token otp oob_code binding_code recovery_code""".split()
 _SESSION_NAME = ("domain", "client_id", "profile")  # the parts of a session's name, in order
 _TOKEN_PARAMETERS = ("audience", "organization", "scope")
-_OF_APPLICATION = ("client_secret", *_TOKEN_PARAMETERS)  # variables for one application only
+# The environment variables of these settings are for one application, see `_environment_applies`.
+_APP_SETTINGS = ("client_secret", *_TOKEN_PARAMETERS)
 
 # ---- Errors --------------------------------------------------------------------------------------
 
@@ -273,7 +275,7 @@ _running_commands: list[str] = []  # while a command runs, warnings go to stderr
 
 
 def _is_terminal(stream: Any) -> bool:
-    """Whether a stream is a terminal (to Windows, NUL is one too; Python opens that as a file)."""
+    """Whether a stream is a terminal; Windows says yes for NUL, too, but Python opens a file."""
     try:
         raw = getattr(getattr(stream, "buffer", None), "raw", None)
         return bool(stream.isatty()) and (os.name != "nt" or type(raw).__name__ != "FileIO")
@@ -337,7 +339,7 @@ def _b64url_decode(text: str) -> bytes:
 
 
 def _json_object(members: list[tuple[str, Any]]) -> Json:
-    """The members as a dict; ValueError if a name occurs twice (parsers differ in which counts)."""
+    """The members as a dict; ValueError if a name occurs twice (parsers keep either)."""
     result = dict(members)
     if len(result) != len(members):
         raise ValueError("a name occurs twice in a JSON object")
@@ -352,7 +354,7 @@ class _JsonRules:
     object_pairs_hook = _json_object
     parse_float = float
     parse_int = int
-    parse_constant = int  # of "NaN", "Infinity" or "-Infinity": a ValueError
+    parse_constant = int  # int("NaN") is a ValueError, and so are the infinities
 
 
 def _json_scanner() -> Callable[[str, int], tuple[Any, int]]:
@@ -371,7 +373,7 @@ def _json_scanner() -> Callable[[str, int], tuple[Any, int]]:
 def _parse_json(data: bytes) -> Json:
     """The object of a JSON text (RFC 8259): UTF-8, no name twice, no NaN; ValueError otherwise."""
     text = data.decode("utf-8").strip(" \t\r\n")
-    if text.count("[") + text.count("{") > MAX_DEPTH:  # only then it can be nested so deeply
+    if text.count("[") + text.count("{") > MAX_DEPTH:  # fewer can't nest so deeply
         depth = 0
         for character in text:
             depth += (character in "[{") - (character in "]}")
@@ -379,7 +381,7 @@ def _parse_json(data: bytes) -> Json:
                 raise ValueError("nested too deeply")
     try:
         value, end = _json_scanner()(text, 0)
-    except (StopIteration, RecursionError, SystemError):  # the last: 3.10 without json.decoder
+    except (StopIteration, RecursionError, SystemError):  # the last: in 3.10
         raise ValueError("not JSON") from None
     if end != len(text) or not _is_object(value):
         raise ValueError("not one JSON object")
@@ -513,7 +515,7 @@ def _callback_urls(ports: Iterable[int]) -> str:
 
 def _state_directory() -> str:
     """The platform's directory for the sessions of this program; "" without a home directory."""
-    home = os.path.expanduser("~") if os.environ.get("HOME", "unset") else ""  # else "/"
+    home = os.path.expanduser("~") if os.environ.get("HOME", "unset") else ""  # not "/"
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or os.path.join(home, "AppData", "Local")
     elif sys.platform == "darwin":
@@ -2775,8 +2777,8 @@ class _Settings:
     _command: str
     _recent: dict[object, tuple[str, float, float]]
 
-    def _is_environments(self, stored: _StoredSession, name: str) -> bool:
-        """Whether the environment describes this application; a secret needs its client id."""
+    def _environment_applies(self, stored: _StoredSession, name: str) -> bool:
+        """Whether the environment is for this application; a secret needs a client id, too."""
         domain, client_id = _from_environment("domain"), _from_environment("client_id")
         if name == "client_secret" and not (client_id or self._arguments["client_id"]):
             return False
@@ -2792,7 +2794,7 @@ class _Settings:
                 audience, scope and organization of another one are not used.
         """
         value = self._arguments[name]
-        counts = name not in _OF_APPLICATION or (stored and self._is_environments(stored, name))
+        counts = name not in _APP_SETTINGS or (stored and self._environment_applies(stored, name))
         if value is None and name in ENVIRONMENT and counts:
             value = _from_environment(name)
         if name in _SESSION_NAME + _TOKEN_PARAMETERS:
