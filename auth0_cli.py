@@ -555,7 +555,7 @@ def _open(path: str, flags: int) -> int:
 
 
 def _touch(file: Any) -> None:
-    """Keeps a lock file young, so that cleaners of old files leave it, and open to its owner."""
+    """Sets the mode and the time of a lock file, so that cleaners of old files leave it alone."""
     try:
         if hasattr(os, "fchmod"):
             _posix.fchmod(file.fileno(), 0o600)
@@ -577,7 +577,7 @@ def _try_file_lock(fd: int, lock: bool) -> bool:
 
             fcntl.flock(fd, (fcntl.LOCK_EX | fcntl.LOCK_NB) if lock else fcntl.LOCK_UN)
     except OSError as problem:
-        if problem.errno is None:  # a signal handler raised it, such as a TimeoutError
+        if problem.errno is None:  # not the system's: a signal handler raised it
             raise
         if lock and not isinstance(problem, (BlockingIOError, PermissionError)):
             raise CacheError(
@@ -591,7 +591,8 @@ def _try_file_lock(fd: int, lock: bool) -> bool:
 def _is_from_signal_handler(problem: BaseException) -> bool:
     """Whether a signal handler raised it, such as that of a task queue's soft time limit."""
     trace = problem.__traceback__
-    while trace and trace.tb_next:  # the caller's frame is first: its locals would keep `problem`
+    # The first frame is the caller's. Its locals are not read: they would keep `problem` alive.
+    while trace and trace.tb_next:
         interrupted, trace = trace.tb_frame, trace.tb_next
         if trace.tb_frame is interrupted:  # a tracer adds a frame twice (before Python 3.11.3)
             continue
@@ -611,11 +612,11 @@ class _Lock:
     operating system's lock on it ends with the process.
 
     Args:
-        name: of the lock, for threads (on NFS, one process gets the same file lock twice).
+        name: the lock's name. It excludes threads, since NFS gives one process a file lock twice.
         timeout: seconds; then entering raises NetworkError.
         paths: of the lock file, then of the session file, which is locked as well while it
-            exists. So two processes exclude each other also if a cleaner of old files removes the
-            lock file.
+            exists. So two processes exclude each other even if a cleaner of old files removes
+            the lock file.
     """
 
     def __init__(self, name: str, timeout: float, *paths: str) -> None:
@@ -643,7 +644,7 @@ class _Lock:
 
     def __exit__(self, *exc: object) -> None:
         try:
-            for file in self._files:  # a forked child may have a copy of its descriptor
+            for file in self._files:  # to close it is not enough: a forked child may have a copy
                 _try_file_lock(file.fileno(), False)
         finally:
             self.close_files()
@@ -658,7 +659,7 @@ class _Lock:
         self._files = []
 
     def _take_name(self) -> bool:
-        """Excludes threads. Both calls are atomic, and an exception between them leaves nothing."""
+        """Excludes threads. Both calls are atomic, and an exception between them locks nothing."""
         from _weakref import _remove_dead_weakref, ref  # type: ignore[attr-defined]
 
         _remove_dead_weakref(_held_locks, self._name)
@@ -674,7 +675,7 @@ class _Lock:
                 file = open(path, mode, buffering=0, opener=_open)  # noqa: SIM115
             except OSError as problem:
                 if is_session and problem.errno is not None:
-                    break  # there is no session yet, or one that its reader will refuse
+                    break  # no session yet, or a file that `read` will refuse
                 raise
             self._files.append(file)
             if not _try_file_lock(file.fileno(), True):
@@ -719,7 +720,7 @@ def _make_private(path: str) -> None:
 
 
 def _retry_on_windows(call: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """Windows refuses a file for the moment in which another process reads or replaces it."""
+    """Calls it; on Windows again for 2 s, while another process reads or replaces the file."""
     deadline = time.monotonic() + 2
     while True:
         try:
@@ -742,10 +743,10 @@ def _flush(fd: int) -> None:
         import fcntl
 
         try:
-            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)  # fsync leaves it in the drive's cache there
+            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)  # here fsync leaves data in the drive's cache
             return
         except OSError:
-            pass  # a volume that does not know it, such as one of the network
+            pass  # not every volume can do it, such as a network's
     os.fsync(fd)
 
 
@@ -773,7 +774,7 @@ class FileCache:
         """The file of a session, or that of a note beside it (`KEY~NAME`), which ends in .state."""
         parts = key.split("~")
         suffix = suffix or (".json" if len(parts) < 4 else ".state")
-        too_long = len("~".join(parts[:3])) > 208  # file systems take 255, with all that follows
+        too_long = len("~".join(parts[:3])) > 208  # file systems allow 255, suffixes included
         if too_long or os.path.basename(key) != key or key.startswith("."):
             raise CacheError("the session's name is too long for a file: give a shorter --profile")
         if not self.directory:
@@ -795,10 +796,10 @@ class FileCache:
             return None
 
     def write(self, key: str, data: bytes) -> None:
-        """Replaces the file by one with these bytes: afterwards it is the old or the new one.
+        """Replaces the file by one with these bytes; a crash leaves the old or the new one, whole.
 
-        The caller has the lock. So a temporary file of this session was left by a killed process,
-        and is removed.
+        The caller has the lock. So an older temporary file of this session is what a killed
+        process left, and it is removed.
         """
         self._write(key, data, os.replace)
 
@@ -874,7 +875,7 @@ class FileCache:
         self._check(self.directory)
 
     def _flush_directory(self) -> None:
-        """Makes a rename last, where a directory can be flushed (Windows does not open one)."""
+        """Makes a rename durable, where a directory can be flushed (Windows does not open one)."""
         try:
             fd = os.open(self.directory, os.O_RDONLY)
             try:
@@ -887,7 +888,7 @@ class FileCache:
     def _check(self, path: str, fd: int | None = None) -> None:
         """Refuses a directory, or a file (with `fd`), that others own or could have written.
 
-        One that they can only read is closed to them.
+        If others can only read it, that permission is removed.
         """
         from stat import S_ISDIR, S_ISREG
 
@@ -916,13 +917,13 @@ class FileCache:
                 "with --cache or AUTH0_CLI_CACHE"
             )
         elif mode & 0o077 and not self.repairs:
-            refusal = "can be read by other users: the next command closes it"
+            refusal = "can be read by other users: the next command removes their permission"
         if refusal:
             raise CacheError(f"{shown} {refusal}")
         if mode & 0o077:
             try:
                 os.chmod(at, mode & 0o700)
-                _warn(f"{shown} could be read by other users: closed to them now")
+                _warn(f"{shown} could be read by other users: their permission was removed")
             except OSError:
                 _warn(f"{shown} can be read by other users, and that can't be changed")
 
