@@ -1042,7 +1042,10 @@ def _is_machine_session(record: Record) -> bool:
 
 
 def _matches(value: object, schema: Record) -> bool:
-    """Whether it has each member of the schema, of its type; None stands for a text or null."""
+    """Whether it is an object with each member of the schema, of the same type.
+
+    None in the schema stands for a text or null.
+    """
 
     def has_type_of(example: object, found: object) -> bool:
         if type(example) is int:
@@ -1089,9 +1092,10 @@ def _parse_record(data: bytes, key: str) -> Record:
 
 
 def _is_usable(token: Record, min_ttl: float) -> bool:
-    """Whether a token has more than `min_ttl` seconds left, or never had that many.
+    """Whether a token is valid for more than `min_ttl` seconds from now.
 
-    One that was obtained in the future is not trusted: the clock has been set back since.
+    A token that was issued for fewer seconds than that counts for as long as it is valid. A token
+    that was obtained in the future does not count: the clock has been set back since.
     """
     now = time.time()
     obtained_at, expires_at = token["obtained_at"], token["expires_at"]
@@ -1103,9 +1107,10 @@ def _is_usable(token: Record, min_ttl: float) -> bool:
 def _find_token(
     record: Record, audience: str | None, organization: str | None, scope: str | None
 ) -> Record | None:
-    """The token of a session for an API that was granted, or at least requested with, each scope.
+    """The token of a session for an API, if it has each scope; without a scope, the default token.
 
-    Requested, because Auth0 drops scopes silently and would drop them again at each refresh.
+    A scope counts if it was granted, or only requested: Auth0 drops scopes silently, and would
+    drop them again at each refresh.
     """
 
     def matches(token: Record) -> bool:
@@ -1131,7 +1136,7 @@ def _replace_token(record: Record, token: Record, default: bool) -> None:
 
 
 def _audiences_of(access_token: str) -> list[Any]:
-    """The `aud` of an access token that is a signed JWT: a look, not a check of its signature."""
+    """The `aud` of an access token that is a signed JWT. The signature is not checked."""
     aud = _decode_claims(access_token).get("aud")
     return aud if _is_array(aud) else [aud]
 
@@ -1139,8 +1144,8 @@ def _audiences_of(access_token: str) -> list[Any]:
 def _token_summary(token: Record) -> Json:
     """A stored token without the token itself.
 
-    Without an audience in the request, `audience` is that of the token if it is a JWT: the
-    tenant's Default Audience. It is shown only, nothing relies on it.
+    If the request named no audience, `audience` comes from the token itself, if that is a JWT: it
+    is the tenant's Default Audience. It is for display, nothing relies on it.
     """
     audience = token["audience"]
     if not audience:
@@ -1155,7 +1160,7 @@ def _token_summary(token: Record) -> Json:
 
 
 class Session:
-    """The user or machine that is logged in, its access tokens and their expiry; no token itself.
+    """The user or machine that is logged in, and when its access tokens expire. It holds no token.
 
     Attributes:
         domain: the tenant's domain.
@@ -1164,7 +1169,7 @@ class Session:
         user: `sub`, `name` and `email` as far as known; None for a machine, and for a login
             that did not request `openid`.
         refreshable: whether there is a refresh token.
-        organization: that the login was for, or None.
+        organization: the one that the login was for, or None.
         tokens: for each access token `audience`, `scope`, `expires_at` (epoch seconds) and
             `expires_in` (seconds from now, 0 if it has expired).
     """
@@ -1204,7 +1209,7 @@ _unsaved: dict[tuple[object, str], tuple[Record, bytes | None, Cache]] = {}
 
 
 def _call_cache(cache: Cache, method: str, *args: object, lock: Any = None) -> Any:
-    """Calls a method of a cache, or of a lock of it; a failure of it becomes a CacheError."""
+    """Calls a method of a cache or of its lock; whatever that raises becomes a CacheError."""
     try:
         return getattr(lock or cache, method)(*args)
     except Auth0Error:
@@ -1228,10 +1233,10 @@ class _SessionLock:
     """The lock of a stored session, as a context manager.
 
     Args:
-        cache: that gives the lock.
-        key: of the session.
+        cache: the cache that gives the lock.
+        key: the key of the session.
         timeout: seconds; then entering raises NetworkError.
-        required: False goes on where the cache can't lock, with this process's threads excluded.
+        required: if False and the cache can't lock, the lock excludes this process's threads only.
     """
 
     def __init__(self, cache: Cache, key: str, timeout: float, required: bool) -> None:
@@ -1243,7 +1248,7 @@ class _SessionLock:
             self._lock: Any = _call_cache(self._cache, "lock", self._key, self._timeout)
             _call_cache(self._cache, "__enter__", lock=self._lock)
         except CacheError as problem:
-            # A lock of redis gives up as soon as its next try would be too late.
+            # 0.8: a lock of redis gives up early, when its next try would be too late.
             if time.monotonic() - begun > 0.8 * self._timeout:
                 raise NetworkError(
                     f"the lock of this session was busy for {self._timeout:.0f} s: try again"
@@ -1256,7 +1261,7 @@ class _SessionLock:
     def __exit__(self, *exc: object) -> None:
         try:
             _call_cache(self._cache, "__exit__", None, None, None, lock=self._lock)
-        except CacheError as problem:  # the result of the block is good all the same
+        except CacheError as problem:  # the block has its result, and that is valid
             _warn(str(problem))
 
 
@@ -1277,7 +1282,7 @@ class _StoredSession:
         self._failures = 0.0  # failed requests in a row
 
     def flags(self, preset: Iterable[str] = ()) -> str:
-        """The command line's flags that name it, but for those that a host program has set."""
+        """The flags that name it on a command line, without those that a host program has set."""
         from shlex import quote
 
         flags = [
@@ -1294,12 +1299,12 @@ class _StoredSession:
     def lock(
         self, timeout: float = LOCK_SECONDS, required: bool = True, of: str = ""
     ) -> _SessionLock:
-        """Excludes other writers and refreshers of this session, or those of a login to it.
+        """Excludes others that write or refresh this session; with `of`, others that log in to it.
 
         Args:
             timeout: seconds; then entering raises NetworkError.
-            required: False goes on where the cache can't lock.
-            of: `~login` or `~pending`, which is entered before that of the session.
+            required: as in `_SessionLock`.
+            of: `~login` or `~pending`, to lock a login; it is taken before the session's own lock.
         """
         return _SessionLock(self.cache, self.key + of, timeout, required)
 
@@ -1343,18 +1348,18 @@ class _StoredSession:
         size = len(self._data or b"") + (1 << 15)
         if isinstance(self.cache, FileCache):
             _call_cache(self.cache, "check_space", self.key, size)
-        else:  # a cache that keeps JSON takes this for a session, too
+        else:  # valid JSON, because some caches store nothing else
             _call_cache(self.cache, "write", self.key + "~check", b"{}" + b" " * size)
             _call_cache(self.cache, "delete", self.key + "~check")
 
     def save(self, record: Record, old: Record | None = None) -> None:
         """Writes the session. The caller has the lock, and has loaded the session under it.
 
-        With `old` only while that session's refresh token is the stored one: a session that was
-        removed or replaced meanwhile stays so.
+        With `old`, it writes only if the stored refresh token is still that of `old`: a session
+        that was removed or replaced meanwhile is left alone.
 
         Raises:
-            CacheError: it could not be written. This process goes on with it.
+            CacheError: it could not be written. This process keeps it in memory.
         """
         import json
 
@@ -1429,8 +1434,8 @@ class _StoredSession:
     def keep_failure(self, problem: NetworkError) -> None:
         """Stores a failure, and until when to wait.
 
-        That is as long as the server asks for. Else the first two failures in a row cost nothing,
-        and the next ones 1 s, 2 s, 4 s, ...
+        The wait is what the server asks for. Else there is none after the first two failures in a
+        row, then it is 1 s, 2 s, 4 s and so on, up to 32 s.
         """
         now = time.time()
         wait = problem.retry_after or 0.0
