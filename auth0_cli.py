@@ -1480,7 +1480,7 @@ def _find_proxy(netloc: str) -> tuple[str, str, int, str] | None:
     value = proxies.get(kind, "").strip()
     if not value or is_excluded(netloc) or is_excluded(f"{netloc}:443"):
         return None
-    # Of two spellings, urllib prefers the one in lower case, which is also the greater one.
+    # Of two spellings, urllib uses the lower-case one. `max` finds it: lower case sorts last.
     variable = max((n for n in names if n.lower() == f"{kind}_proxy"), default="HTTPS_PROXY")
     scheme, found, rest = value.partition("://")
     if not found or ":" in scheme:  # no scheme, but perhaps a password with "://"
@@ -1546,7 +1546,7 @@ class _HttpRequest:
         """Sends method, path, body and headers; keeps the response or the problem."""
         try:
             connection = self._connect()
-            self._left()  # do not send after the deadline
+            self._left()  # raises: nothing is sent after the deadline
             self.sent = True
             connection.request(*request)
             with connection.getresponse() as response:
@@ -1634,7 +1634,7 @@ class _HttpRequest:
             raise ConnectionError(f"the proxy answered HTTP {response.status}")
 
     def _read(self, response: Any) -> None:
-        buffer = bytearray(MAX_BYTES + 1)  # read(n) obeys a chunk of "-1" bytes, and not its limit
+        buffer = bytearray(MAX_BYTES + 1)  # read(n) exceeds n if a chunk has "-1" bytes
         self.body = bytes(buffer[: response.readinto(buffer)])
         if len(self.body) > MAX_BYTES:
             raise NetworkError("the response is larger than 1 MiB: is AUTH0_DOMAIN right?")
@@ -1645,10 +1645,11 @@ class _HttpRequest:
         except ValueError:
             pass
         self.headers = {name.lower(): value.strip() for name, value in response.getheaders()}
-        self._left()  # a body that `abandon` has ended is incomplete
+        self._left()  # raises: `abandon` may have cut the body off
         self.status = response.status
 
     def _left(self) -> float:
+        """Seconds until the deadline; TimeoutError if there are none."""
         left = self.deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError("no time left")
@@ -1666,7 +1667,7 @@ def _form_encode(form: Mapping[str, str]) -> bytes:
     try:
         return urlencode(form).encode("ascii")
     except UnicodeEncodeError:
-        pass  # it contains the value, so raise nothing from here
+        pass  # this error holds the value, so the next one is raised outside of it
     raise ConfigError("client secret, password and parameters have to be UTF-8: correct them")
 
 
@@ -1764,7 +1765,7 @@ def _error_response(response: _HttpRequest, host: str, sent: dict[str, str]) -> 
     status = response.status
     if 300 <= status < 400:
         return NetworkError(f"{host} sent a redirect, which is not followed: {_DOMAIN_HINT}")
-    if status >= 500 or status < 200 or status == 407:  # 407: not from a server
+    if status >= 500 or status < 200 or status == 407:  # 407: only a proxy sends it
         return NetworkError(f"{host} has a problem (HTTP {status}): try again later")
     code, description = _error_fields(response, sent)
     named = None if code == f"http_{status}" else code
@@ -1881,7 +1882,7 @@ class _Tenant:
         return response
 
     def _send_once(self, path: str, form: dict[str, str] | None, deadline: float) -> _HttpRequest:
-        """Sends a request, and waits until the deadline. The form gets the authentication, too."""
+        """Sends a request, and waits until the deadline. A form gets the authentication, too."""
         from threading import Thread
 
         method, body = "GET", None
@@ -1889,7 +1890,7 @@ class _Tenant:
         headers["Accept"] = "application/json"
         if form is not None:
             form["client_id"] = self.client_id
-            if path != "/oauth/device/code":  # where Auth0 answers 403 to authentication
+            if path != "/oauth/device/code":  # Auth0 answers 403 there if there is a secret
                 self._authenticate(form)
             headers["Content-Type"] = "application/x-www-form-urlencoded"
             method, body = "POST", _form_encode(form)
@@ -1899,7 +1900,7 @@ class _Tenant:
         try:
             thread.daemon = True
             thread.start()
-        except RuntimeError:  # at the exit, at a limit of processes, or in a subinterpreter
+        except RuntimeError:  # at exit, at the limit of threads, or in a subinterpreter
             request.run(method, path, body, headers)
         try:
             while (left := deadline - time.monotonic()) > 0 and thread.is_alive():
@@ -1913,7 +1914,7 @@ class _Tenant:
                 sys.modules["logging"].getLogger("auth0_cli").debug(line)
             if self._trace:
                 self._trace(line)
-        except Exception:  # noqa: BLE001 - the response may contain a rotated refresh token
+        except Exception:  # noqa: BLE001 - the response, with a rotated token, must not be lost
             pass
         return request
 
@@ -1937,7 +1938,7 @@ _SHA256_PREFIX = bytes.fromhex("3031300d060960864801650304020105000420")
 
 
 def _rsa_numbers(key: Json) -> tuple[int, int] | None:
-    """Modulus and exponent of a key of sane size: 2,048 to 8,192 bits, 65537 or more."""
+    """Modulus (2,048 to 8,192 bits) and exponent (65537 or more) of a key; None for others."""
     try:
         n, e = (int.from_bytes(_b64url_decode(key[name]), "big") for name in ("n", "e"))
     except (KeyError, ValueError, AttributeError):
@@ -1969,7 +1970,7 @@ def _verify_rs256(key: Json, signed: bytes, signature: bytes) -> bool:
     from hashlib import sha256
     from hmac import compare_digest
 
-    n, e = _rsa_numbers(key) or (0, 0)  # to which no signature fits
+    n, e = _rsa_numbers(key) or (0, 0)  # for (0, 0) no signature is valid
     size = (n.bit_length() + 7) // 8
     s = int.from_bytes(signature, "big")
     if len(signature) != size or s >= n:
@@ -1988,8 +1989,9 @@ def _require(holds: bool, claim: str, problem: str, hint: str = "log in again") 
 class _IdToken:
     """An ID token taken apart (OIDC Core section 2), to be checked before it is believed.
 
-    The numbers in its methods are those of OIDC Core section 3.1.3.7; there is no decryption (1).
-    The algorithm (7, 8) comes first, and `check_signature` (6) last: it may need a request.
+    The numbers in comments are the steps of OIDC Core section 3.1.3.7. Step 1, decryption, does
+    not exist here. The algorithm (7, 8) is checked first, and the signature (6) last, because
+    that may need a request.
 
     Raises:
         InvalidToken: it is not a signed JWT.
@@ -2008,35 +2010,36 @@ class _IdToken:
         """All checks of a login but the signature; InvalidToken names the claim that fails.
 
         Args:
-            tenant: that has sent it.
+            tenant: the tenant that sent it.
             response: the token response that holds it.
-            params: of the authorization request; `organization` and `max_age` are checked.
-            nonce: of the authorization request, if it had one.
+            params: the parameters of the login; `organization` and `max_age` are checked.
+            nonce: the nonce of the login, if it had one.
         """
         from hashlib import sha256
 
         self.check_parties(tenant)
-        now, clock = time.time(), "check the clock of this machine"
-        _require(self._seconds("exp") >= now - LEEWAY, "exp", "it has expired", clock)  # 9
+        now, hint = time.time(), "check the clock of this machine"
+        _require(self._seconds("exp") >= now - LEEWAY, "exp", "it has expired", hint)  # 9
         future = now + LEEWAY
-        _require(self._seconds("iat") <= future, "iat", "it was issued in the future", clock)  # 10
-        _require(self._seconds("nbf", 0) <= future, "nbf", "it is not valid yet", clock)
+        _require(self._seconds("iat") <= future, "iat", "it was issued in the future", hint)  # 10
+        _require(self._seconds("nbf", 0) <= future, "nbf", "it is not valid yet", hint)
         is_same = nonce is None or self.claims.get("nonce") == nonce  # 11
         _require(is_same, "nonce", "it belongs to a different login")
         max_age = params.get("max_age")
         if max_age is not None:  # 13; 0 is a value too (section 3.1.2.1)
             is_recent = self._seconds("auth_time") + int(max_age) >= now - LEEWAY
             _require(is_recent, "auth_time", "the login is older than max_age allows")
-        # Section 3.1.3.8
+        # Section 3.1.3.8: the left half of the hash
         half = _b64url(sha256(response["access_token"].encode("ascii")).digest()[:16])
         is_same = self.claims.get("at_hash", half) == half
         _require(is_same, "at_hash", "it belongs to a different access token")
         self.check_organization(params["organization"])
 
     def check_refresh(self, tenant: _Tenant, record: Record) -> None:
-        """The checks of OIDC Core 12.2 that are the client's duty.
+        """The checks of OIDC Core section 12.2 that a client has to make.
 
-        The times are the provider's duty. A refusal because of them would end a good session.
+        The times are not checked, since that section asks only the provider to set them: a wrong
+        clock of this machine would end a good session.
         """
         self.check_parties(tenant)
         is_same = record["user"].get("sub") in (None, "", self.claims["sub"])
@@ -2073,11 +2076,11 @@ class _IdToken:
             _require(is_same, name, f"it is not for {_printable(value, 60)}", "log in again there")
 
     def check_signature(self, keys: list[Json], fetch: Callable[[], list[Json]] | None) -> None:
-        """InvalidToken unless one of the keys has signed it. No key of its header is used.
+        """InvalidToken unless one of the keys has signed it. A key in its own header is not used.
 
         Args:
-            keys: of the tenant, as far as known; changed in place by what `fetch` returns.
-            fetch: requests the keys again, once, if none of these has its `kid`.
+            keys: the known keys of the tenant; the result of `fetch` replaces them in this list.
+            fetch: requests the tenant's keys. It is called once, if no known key has its `kid`.
         """
         if fetch and not self._candidates(keys):
             keys[:] = fetch()
