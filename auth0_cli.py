@@ -2116,7 +2116,7 @@ def _malformed(problem: str) -> OAuthError:
 
 
 def _lifetime(expires_in: Any) -> float:
-    """Seconds; an hour where the server does not say."""
+    """The seconds of an `expires_in`; an hour if the server sent none."""
     if expires_in is None:
         return 3600.0
     if type(expires_in) is str and expires_in.isascii() and expires_in.isdigit():
@@ -2164,7 +2164,7 @@ def _request_token(
 
 
 def _is_token_for(response: Json, audience: str) -> bool:
-    """Whether a token response is for the API. Only the API can read an encrypted token."""
+    """Whether a token is for the API. An encrypted one counts, as only its API can read it."""
     token = response["access_token"]
     is_encrypted = token.count(".") == 4  # a JWE (RFC 7516 section 7.1)
     return is_encrypted or response.get("resource") == audience or audience in _audiences_of(token)
@@ -2220,11 +2220,11 @@ _PAGE_HEADERS = {
 }
 _RESPONSE_PARAMETERS = "state code error error_description iss".split()
 _PAGES = {  # by HTTP status
-    303: ("The login has its response", "Return to the terminal."),
+    303: ("The response has arrived", "Return to the terminal."),
     400: ("This did not log you in", "It is not the response that the login waits for."),
     403: ("Another account started this login", "Paste this page's address in its terminal."),
     404: ("Nothing is here", "This address is for a login only."),
-    410: ("The login has had its response", "Return to the terminal, which says how it ended."),
+    410: ("The login got a response before", "Return to the terminal, which says how it ended."),
 }
 
 
@@ -2241,10 +2241,11 @@ def _page(title: str, *texts: str) -> bytes:
     ).encode()
 
 
-def _is_foreign(connection: Any, peer: tuple[str, int]) -> bool:
-    """Whether Linux lists the peer as a connection of another account of this machine.
+def _is_of_other_account(connection: Any, peer: tuple[str, int]) -> bool:
+    """Whether the other end of a connection belongs to another account of this machine (Linux).
 
     Another account can read the URL of the login, and so its `state`, in the process list.
+    The kernel's tables list the account of each end; root, which can do anything, is not refused.
     """
     import re
     from contextlib import suppress
@@ -2258,14 +2259,15 @@ def _is_foreign(connection: Any, peer: tuple[str, int]) -> bool:
     addresses = (f"{int.from_bytes(inet_aton(h), sys.byteorder):08X}:{p:04X}" for h, p in ends)
     row = re.search(r" \w*".join(addresses) + r"(?: +\S+){4} +(\d+) +\d+ +(\d+)", tables)
     if row:
-        user, inode = row.groups()  # inode 0: the peer has closed it, and root is listed
+        user, inode = row.groups()  # inode 0: its owner is unknown, because it was closed
         return inode == "0" or user not in ("0", str(os.getuid()), os.environ.get("SUDO_UID"))
     established = connection.getsockopt(IPPROTO_TCP, TCP_INFO, 1) == b"\1"
-    return bool(tables) and not established  # it has gone; one outside Linux (WSL) is never listed
+    # Not listed: refused if it was closed, else it comes from outside this Linux (WSL).
+    return bool(tables) and not established
 
 
 def _in_background(work: Callable[..., object], *args: object) -> None:
-    """Call it in a thread that does not keep the process alive."""
+    """Calls it in a thread that does not keep the process alive."""
     from threading import Thread
 
     Thread(target=work, args=args, daemon=True).start()
@@ -2281,7 +2283,7 @@ def _make_server(listener: _Listener, port: int) -> ThreadingTCPServer:
 
         def do_GET(self) -> None:
             path, _, query = self.path.partition("?")
-            if self.headers.get_all("Host") != [listener.host]:  # a page that rebinds a name (DNS)
+            if self.headers.get_all("Host") != [listener.host]:  # DNS rebinding by a web page
                 self.send_page(400)
             elif listener.connections[self.connection]:
                 self.send_page(403)
@@ -2297,7 +2299,7 @@ def _make_server(listener: _Listener, port: int) -> ThreadingTCPServer:
                 self.send_page(303, Location=listener.result_path)
 
         def send_page(self, status: int, page: bytes = b"", **headers: str) -> None:
-            """Send a page, or that of the status, with the headers that every page has."""
+            """Sends a page, by default that of the status, with the headers of every page."""
             page = page or _page(*_PAGES.get(status, _PAGES[404]))
             self.send_response_only(status)
             headers = {**_PAGE_HEADERS, "Content-Length": str(len(page)), **headers}
@@ -2308,15 +2310,15 @@ def _make_server(listener: _Listener, port: int) -> ThreadingTCPServer:
                 self.wfile.write(page)
 
         def send_error(self, code: int, *_: object, **__: object) -> None:
-            """Refuse other methods than GET. HTTP/0.9 and other protocols get no page.
+            """Refuses other methods than GET. HTTP/0.9 and other protocols get no page.
 
-            The message is left out, since it can repeat parts of the request.
+            The server's own message is not sent, since it can repeat parts of the request.
             """
             if self.request_version != "HTTP/0.9":
                 self.send_page(405 if code == 501 else code, Allow="GET")
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            """Log nothing: a request line contains the code."""
+            """Logs nothing: a request line contains the code."""
 
     class Server(ThreadingTCPServer):
         daemon_threads = True  # an idle connection must not delay the end of a login
@@ -2324,20 +2326,20 @@ def _make_server(listener: _Listener, port: int) -> ThreadingTCPServer:
         allow_reuse_address = os.name == "posix"  # elsewhere it lets two programs share a port
 
         def process_request(self, request: Any, client_address: Any) -> None:
-            """Close a connection too many. Another account gets few, for the page 403."""
-            foreign = sys.platform == "linux" and _is_foreign(request, client_address)
-            listener.connections[request] = foreign
-            if len(listener.connections) > (8 if foreign else 64):
+            """Closes a connection over the limit, which is low for those that only get page 403."""
+            is_other = sys.platform == "linux" and _is_of_other_account(request, client_address)
+            listener.connections[request] = is_other
+            if len(listener.connections) > (8 if is_other else 64):
                 return self.shutdown_request(request)
             return super().process_request(request, client_address)
 
         def shutdown_request(self, request: Any) -> None:
-            """Close a connection, which then no longer counts."""
+            """Closes a connection, which then no longer counts."""
             listener.connections.pop(request, None)
             super().shutdown_request(request)
 
         def handle_error(self, request: object, client_address: object) -> None:
-            """Ignore a connection that breaks."""
+            """Ignores a connection that breaks."""
 
     return Server(("127.0.0.1", port), Handler)
 
@@ -2346,12 +2348,12 @@ class _Listener:
     """The loopback end of one login: only a response with its `state` can end the wait.
 
     Any program of this machine can connect (RFC 8252 section 8.3). Every other request gets a
-    short response in a thread of its own, and changes nothing. As a context manager it shows the
-    browser how its block ended.
+    short response in a thread of its own, and changes nothing. At the end of its `with` block it
+    shows the browser the result.
 
     Args:
-        ports: it takes a free one of these, at random.
-        program: the result page sends the user back to it.
+        ports: the ports to choose from, at random.
+        program: what the result page tells the user to return to.
 
     Raises:
         ConfigError: every port is busy, or no thread can be started.
@@ -2394,7 +2396,7 @@ class _Listener:
         return self
 
     def __exit__(self, kind: object, problem: BaseException | None, trace: object) -> None:
-        """Send the browser a page with the result, and wait a moment until it is there."""
+        """Sends the browser a page with the result, and waits up to 2 s until it is there."""
         try:
             texts = ["You are logged in"]
             if problem:
@@ -2411,21 +2413,21 @@ class _Listener:
             self._server.server_close()
 
     def claim(self, response: dict[str, str], by_browser: bool = False) -> bool:
-        """End the wait; False if another response has ended it. {} ends it without a response."""
+        """Ends the wait; False if another response has ended it. {} ends it without a response."""
         self.responses.append(response)  # atomic: of two threads one is the first
         self.response_arrived.set()
-        accepted = self.responses[0] == response
+        accepted = self.responses[0] == response  # also if a browser sends it twice
         if not (accepted and by_browser):
             self.page_shown.release()  # no browser waits for the result page
         return accepted
 
     def accept_pasted(self, address: str) -> bool:
-        """Accept the address that a browser ended on, or its query; False for another address."""
+        """Accepts the address that a browser ended on, or its query; False for another address."""
         address = address.strip(" \t<>[]()\"'").partition("#")[0]
         return self.accept_response(address.partition("?")[2] or address, by_browser=False) == 303
 
     def accept_response(self, query: str, by_browser: bool = True) -> int:
-        """End the wait with the first authorization response (RFC 6749 section 4.1.2).
+        """Ends the wait with the first authorization response (RFC 6749 section 4.1.2).
 
         Returns the HTTP status: 303; 400 if it is no response to this login; 410 after another one.
         """
@@ -2440,7 +2442,7 @@ class _Listener:
         state, code, error = (response.get(name, "") for name in ("state", "code", "error"))
         if not compare_digest(state.encode("utf-8", "replace"), self.state.encode()):
             return 400
-        if bool(code) == bool(error) or "\ufffd" in code:  # bytes that no server has issued
+        if bool(code) == bool(error) or "\ufffd" in code:  # not UTF-8
             return 400
         return 303 if self.claim(response, by_browser) else 410
 
@@ -2449,7 +2451,7 @@ class _Listener:
 
 
 def _check_response(response: Mapping[str, str], issuer: str) -> None:
-    """Raise the error that an authorization response with the right `state` reports."""
+    """Raises the error of an authorization response, whose `state` is right."""
     if response.get("iss", issuer) != issuer:  # RFC 9207 section 2.4
         sender = _printable(response["iss"], 80)
         raise LoginFailed(f"the response is from {sender}, not from {issuer}: log in again")
@@ -2568,7 +2570,7 @@ def _is_grant_off(problem: OAuthError) -> bool:
 
 
 def _device_error(problem: OAuthError) -> Auth0Error:
-    """The error to raise for one of a device login (section 3.5)."""
+    """The error to raise for a refusal of a device login (section 3.5)."""
     code, description = problem.error or "", problem.description
     if code in ("expired_token", "invalid_grant"):
         return LoginFailed("the code has expired or was used: log in again", code)
@@ -2585,7 +2587,7 @@ def _device_error(problem: OAuthError) -> Auth0Error:
 
 
 def _request_device_code(tenant: _Tenant, parameters: Form) -> Json:
-    """Start a device login (section 3.1). Returns it as `_PENDING` describes."""
+    """Starts a device login (section 3.1), and returns it as `_PENDING` describes."""
     asked_at = time.time()
     try:
         response = tenant.post("/oauth/device/code", parameters, "always")
