@@ -2677,11 +2677,11 @@ def _wait_for_refreshes() -> None:
         time.sleep(0.01)
 
 
-class _Shield:
-    """Holds signals back for as long as a rotated refresh token could be lost.
+class _DelayedSignals:
+    """Delays signals while a rotated refresh token could be lost.
 
-    The second one of the same number takes effect at once. In a thread, where no signal arrives,
-    it is the end of the process that waits.
+    A second signal of the same number takes effect at once. Only the main thread gets signals; for
+    another thread, the end of the process waits (`_wait_for_refreshes`).
     """
 
     def __enter__(self) -> None:
@@ -2694,7 +2694,7 @@ class _Shield:
         try:
             for number in signal.valid_signals():
                 handler = signal.getsignal(number)
-                if callable(handler):  # else it ends the process, is ignored, or is not of Python
+                if callable(handler):  # others end the process, do nothing, or are not Python's
                     self._handlers[number] = handler
                     signal.signal(number, self._hold)
         except BaseException as problem:
@@ -2709,7 +2709,7 @@ class _Shield:
 
     def _hold(self, number: int, frame: Any) -> None:
         if self._active:
-            self._held[number] = number not in self._held
+            self._held[number] = number not in self._held  # False for the second signal
             if self._held[number]:
                 return
         self._handlers[number](number, frame)
@@ -2727,7 +2727,7 @@ class _Shield:
                 if waits:
                     self._held[number] = False
                     self._handlers[number](number, sys._getframe())
-        except BaseException:  # of a handler: the other ones have their turn, too
+        except BaseException:  # a handler raised it: call the other handlers, too
             self.__exit__()
             raise
 
@@ -2747,9 +2747,9 @@ def _places_of(problem: BaseException) -> list[str]:
 
 
 def _drop_frames(problem: BaseException) -> BaseException:
-    """Takes the inner frames off an error, since their locals hold secrets.
+    """Removes the inner frames from an error, since their locals hold secrets.
 
-    Of an error that is none of ours it keeps the places, which hold no values.
+    If the error is no `Auth0Error`, it keeps the places in the code, which hold no values.
     """
     if isinstance(problem, Exception) and not isinstance(problem, Auth0Error):
         problem.__dict__["auth0_cli_places"] = _places_of(problem)
@@ -2762,7 +2762,7 @@ def _drop_frames(problem: BaseException) -> BaseException:
 
 
 def _public(method: Function) -> Function:
-    """A public method whose errors carry no inner frames."""
+    """A public method, wrapped so that its errors carry no inner frames."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
@@ -3070,7 +3070,7 @@ class _TokenRequest:
         try:
             if refresh_token:
                 stored.check_writable()  # else the new refresh token would be lost
-                with _Shield():
+                with _DelayedSignals():
                     token = self._refresh()
             else:
                 token = self._request_client_credentials()
