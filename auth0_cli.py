@@ -2839,7 +2839,7 @@ class _Settings:
         return bool(self._setting("client_secret", stored) or self._setting("client_assertion"))
 
     def _load(self, stored: _StoredSession, locked: bool = False) -> Record:
-        """The stored session, or a new one. A machine needs none: it goes on without a cache."""
+        """The stored session, or a new one. A machine gets a new one also if the cache fails."""
         try:
             record = stored.load(locked)
         except CacheError as problem:
@@ -2868,7 +2868,7 @@ class _Settings:
         return command + option + (self._flags(stored, audience) if stored else "")
 
     def _matching(self, note: str = "", any_profile: bool = False) -> list[_StoredSession]:
-        """The stored sessions that match the settings, or those that have such a note."""
+        """The sessions that match the settings: the stored ones, or those with such a note."""
         domain, client_id, profile = map(self._setting, _SESSION_NAME)
         name = (domain and _normal_domain(domain), client_id, None if any_profile else profile)
         cache = self._cache()
@@ -2883,7 +2883,7 @@ class _Settings:
         ]
 
     def _find(self, new: bool = False) -> _StoredSession:
-        """The session that the settings select; with `new` one that need not be stored.
+        """The session that the settings select; with `new`, it may be one that is not stored yet.
 
         Raises:
             ConfigError: several match, or nothing names the tenant and the client.
@@ -2896,7 +2896,7 @@ class _Settings:
             try:
                 if profile or new or exact.read() is not None:
                     return exact
-            except CacheError:  # the caller's own read reports it
+            except CacheError:  # the caller reads it again, and reports that
                 return exact
         found = self._matching() or self._matching("pending") or self._matching("application")
         applications = {(stored.domain, stored.client_id) for stored in found}
@@ -2941,8 +2941,8 @@ class _TokenRequest:
     Args:
         auth0: the caller, with its settings.
         stored: the session.
-        audience: of the call, if it names one.
-        scope: of the call, if it names one.
+        audience: the audience of the call, if it names one.
+        scope: the scope of the call, if it names one.
 
     Raises:
         LoginRequired: the session is for another organization.
@@ -2993,7 +2993,7 @@ class _TokenRequest:
         return set((self.scope or "").split()) - set((self.record["scope"] or "").split())
 
     def _with_scope(self, token: Record) -> Record:
-        """The token, if it was granted the scope of this call."""
+        """The token, if the scope of this call was granted; else the error for that."""
         missing = set((self._call_scope or "").split()) - set(token["scope"].split())
         if not missing:
             return token
@@ -3013,7 +3013,7 @@ class _TokenRequest:
         return _is_machine_session(self.record) and self._auth0._has_secret(self._stored)
 
     def valid_id_token(self, min_ttl: float) -> str | None:
-        """The stored ID token, if `_is_usable` says so of its times."""
+        """The stored ID token, if `_is_usable`."""
         id_token: str | None = self.record["id_token"]
         claims = _decode_claims(id_token)
         times: Record = {"obtained_at": claims.get("iat"), "expires_at": claims.get("exp")}
@@ -3021,13 +3021,13 @@ class _TokenRequest:
         return id_token if is_sound and _is_usable(times, min_ttl) else None
 
     def _valid_token(self, min_ttl: float) -> Record | None:
-        """The stored access token, if `_is_usable` says so."""
+        """The stored access token, if `_is_usable`."""
         return self.token if self.token and _is_usable(self.token, min_ttl) else None
 
     def obtain(self, min_ttl: float, force_refresh: bool) -> Record:
         """The token as the session keeps it: the stored one, else a new one.
 
-        The holder of the lock requests it; others that wait for the lock use its result.
+        One caller gets the lock and requests the token. The others wait, and use its result.
         """
         before, since, lock_seconds = self.token, time.time(), LOCK_SECONDS
         if not force_refresh and (token := self._valid_token(min_ttl)):
@@ -3043,7 +3043,7 @@ class _TokenRequest:
                 # Another process or thread may have requested a new one.
                 new = self._valid_token(0) if self.token != before else None
                 return self._with_scope(new or self._renew(since))
-        except (NetworkError, CacheError, ConfigError):  # such as a certificate
+        except (NetworkError, CacheError, ConfigError):  # the last: such as of a certificate
             try:
                 self.load()  # the session may have ended, or got another token, meanwhile
             except CacheError:
@@ -3056,8 +3056,8 @@ class _TokenRequest:
     def _renew(self, since: float) -> Record:
         """A new token, with the session's lock held: a user's, or that of a machine.
 
-        A user's session is refreshed even where a client secret is configured: that secret is
-        then the confidential application's own, and a machine's token another identity.
+        A user's session is refreshed even if a client secret is set. The secret then only
+        authenticates the application; a machine's token would have another identity.
         """
         stored, refresh_token = self._stored, self.record["refresh_token"]
         if not refresh_token and not self._is_machine():
@@ -3131,7 +3131,10 @@ class _TokenRequest:
             self._save(renewed, self.record)
 
     def _after_refused_refresh(self, problem: OAuthError) -> Record:
-        """Only an error that names the grant ends a session (RFC 6749 section 5.2)."""
+        """Raises the error; only `invalid_grant` ends the session (RFC 6749 section 5.2).
+
+        If another process has stored a newer refresh token, that one is used instead.
+        """
         if problem.error == "invalid_scope" and self.scope:
             raise self._scope_required(self.scope.split()) from None
         needs_user = "login_required interaction_required consent_required mfa_required"
@@ -3142,7 +3145,7 @@ class _TokenRequest:
             raise problem
         refused = self.record["refresh_token"]
         self.load(True)
-        if self.record["refresh_token"] not in (None, refused):  # another process has a newer one
+        if self.record["refresh_token"] not in (None, refused):  # a newer one
             return self._refresh()
         if self.record["refresh_token"]:
             self._save({**self.record, "refresh_token": None})
@@ -3170,7 +3173,7 @@ class _TokenRequest:
         return token
 
     def _save(self, record: Record, old: Record | None = None) -> None:
-        """Saves the session as `_StoredSession.save`; a failure is a warning: the token is good."""
+        """Saves as `_StoredSession.save` does, but a failure only warns: the token is valid."""
         self.record = record
         try:
             self._stored.save(record, old)
