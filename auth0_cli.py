@@ -3208,12 +3208,12 @@ class _Logins(_Settings):
             raise ConfigError(f"unknown flow {_printable(flow, 40)!r}: choose one of {flows}")
         has_secret = self._has_secret(stored)
         if flow == "client-credentials" and not has_secret:
-            empty = os.environ.get(ENVIRONMENT["client_secret"]) is not None
-            why = " (AUTH0_CLIENT_SECRET is set, but empty or for another application)" * empty
+            is_set = os.environ.get(ENVIRONMENT["client_secret"]) is not None
+            why = " (AUTH0_CLIENT_SECRET is set, but empty or for another application)" * is_set
             raise ConfigError(f"this flow needs AUTH0_CLIENT_SECRET or --client-secret-file{why}")
         if flow != "auto":
             return flow
-        if has_secret and _is_machine_session(record):  # a user does not become the machine
+        if has_secret and _is_machine_session(record):  # no machine replaces a user
             return "client-credentials"
         return "browser" if _has_local_display() and _find_browsers() else "device"
 
@@ -3257,7 +3257,7 @@ class _Logins(_Settings):
             stored.save(record)
             stored.delete_failure()
             stored.delete_note("pending")
-            # A login has named the application in use: the notes of logouts are out of date.
+            # This login names the application in use, so the notes of older logouts go.
             for key in _call_cache(stored.cache, "list"):
                 if str(key).endswith("~application"):
                     _call_cache(stored.cache, "delete", key)
@@ -3288,7 +3288,7 @@ class _Logins(_Settings):
             return self._create_session(stored, parameters, response, machine=True)
 
         self._check_organization(flow, parameters)
-        with stored.lock():  # no person has to log in for a session that can't be saved
+        with stored.lock():  # before a person logs in: can the session be saved?
             stored.check_writable()
         if flow == "password":
             response = _password_login(tenant, parameters, *credentials)
@@ -3304,10 +3304,10 @@ class _Logins(_Settings):
                 host = (self._arguments["login_command"] or "").split()[:1]
                 program = _printable(host[0], 60) if host else "the terminal"
                 with _Listener(ports, program) as listener:  # its end tells the browser the result
-                    browser = _browser_login(tenant, parameters, listener, timeout, prompt)
-                    if browser:  # else the user prefers a code
+                    browser_response = _browser_login(tenant, parameters, listener, timeout, prompt)
+                    if browser_response:  # else the user prefers a code
                         parameters["nonce"] = listener.nonce
-                        return self._create_session(stored, parameters, browser)
+                        return self._create_session(stored, parameters, browser_response)
             response = _device_login(tenant, parameters, timeout, prompt)
             return self._create_session(stored, parameters, response)
 
@@ -3322,7 +3322,7 @@ class _Logins(_Settings):
         try:
             if now > pending["expires_at"]:
                 raise LoginFailed("the code has expired: log in again", "expired_token")
-            if not pending["polled_at"] <= now < due:
+            if not pending["polled_at"] <= now < due:  # due, or the clock was set back
                 try:
                     response = _poll_device_code(self._tenant(stored), pending)
                 finally:
@@ -3348,7 +3348,7 @@ class _Logins(_Settings):
         """
         tenant = self._tenant(stored)
         problem: Auth0Error | None = None
-        # The lock of a pending login first: the session that it creates is logged out, too.
+        # First the lock of a pending login: if that creates a session, it is logged out, too.
         with stored.lock(required=False, of="~pending"), stored.lock(required=False):
             record = stored.load(True)  # a file that is refused is left alone
             if record and record["refresh_token"] and not local:
@@ -3357,7 +3357,7 @@ class _Logins(_Settings):
                 stored.delete()
                 if remember and record:
                     stored.keep_note("application", {n: record[n] for n in _TOKEN_PARAMETERS})
-            except CacheError as undeleted:  # so it is still there, revoked or not
+            except CacheError as undeleted:  # the session is still there, revoked or not
                 problem = undeleted
         for auth0 in (self, *_instances.values()):
             auth0._recent.clear()
@@ -3385,7 +3385,8 @@ class Auth0(_Logins):
         domain: as in `acme.eu.auth0.com`.
         client_id: of the application.
         client_secret: turns client credentials on (confidential applications only).
-        client_assertion: the same with a signed JWT (RFC 7523): called for each request.
+        client_assertion: instead of a secret: a function that returns a new signed JWT (RFC 7523)
+            for each request.
         audience: the identifier of the API.
         scope: space-separated.
         organization: id or name.
@@ -3419,9 +3420,9 @@ class Auth0(_Logins):
     ) -> None:
         self._arguments = dict(locals())
         del self._arguments["self"]
-        # The settings that a host program's own command makes: no advice names their flags.
+        # The settings that a host program has made in its code: hints do not name their flags.
         self._preset = {n for n, v in self._arguments.items() if v is not None and login_command}
-        self._command = ""  # which advice repeats, with the flags of one session
+        self._command = ""  # hints repeat it, with the flags of one session
         # get_token returns these without reading the session: token, from when, until when.
         self._recent: dict[object, tuple[str, float, float]] = {}
 
@@ -3446,7 +3447,7 @@ class Auth0(_Logins):
         Args:
             audience: the API, if not that of the login. With one refresh token for several APIs
                 (Auth0's multi-resource refresh tokens) each gets its own access token.
-            scope: that the token must have.
+            scope: the scope that the token must have.
             min_ttl: seconds that it must be valid for; a shorter-lived one is used while valid.
             interactive: log in if nothing else helps; otherwise no browser is ever opened.
             force_refresh: ask for a new one even if there is a valid one.
@@ -3458,10 +3459,10 @@ class Auth0(_Logins):
             LoginRequired: nobody is logged in, the session has ended, or its login did not ask
                 for the scope.
             OAuthError: Auth0 refused; `insufficient_scope` if it does not grant the scope.
-            NetworkError: it was not reached, and no valid token is left.
+            NetworkError: Auth0 was not reached, and no valid token is left.
             ConfigError, CacheError, InvalidToken, LoginFailed: see these classes.
         """
-        key = repr((audience, scope, min_ttl))  # they may be no texts, which is reported below
+        key = repr((audience, scope, min_ttl))  # of any type: `_token_entry` checks them
         recent = None if force_refresh else self._recent.get(key)
         if recent is not None and recent[1] <= time.time() < recent[2]:
             return recent[0]
@@ -3540,7 +3541,7 @@ class Auth0(_Logins):
         return id_token
 
     def bearer(self, request: Request) -> Request:
-        """`auth=auth0.bearer` for requests and httpx: puts a token on it that is valid now."""
+        """`auth=auth0.bearer` for requests and httpx: adds a valid token to each request."""
         request.headers["Authorization"] = f"Bearer {self.get_token()}"  # type: ignore[attr-defined]
         return request
 
