@@ -275,7 +275,10 @@ _running_commands: list[str] = []  # while a command runs, warnings go to stderr
 
 
 def _is_terminal(stream: Any) -> bool:
-    """Whether a stream is a terminal; Windows says yes for NUL, too, but Python opens a file."""
+    """Whether a stream is a terminal.
+
+    Windows calls NUL a terminal, too. Python opens NUL as a `FileIO`, a real terminal otherwise.
+    """
     try:
         raw = getattr(getattr(stream, "buffer", None), "raw", None)
         return bool(stream.isatty()) and (os.name != "nt" or type(raw).__name__ != "FileIO")
@@ -339,7 +342,7 @@ def _b64url_decode(text: str) -> bytes:
 
 
 def _json_object(members: list[tuple[str, Any]]) -> Json:
-    """The members as a dict; ValueError if a name occurs twice (parsers keep either)."""
+    """The members as a dict; ValueError for a repeated name: parsers differ in which they keep."""
     result = dict(members)
     if len(result) != len(members):
         raise ValueError("a name occurs twice in a JSON object")
@@ -381,7 +384,7 @@ def _parse_json(data: bytes) -> Json:
                 raise ValueError("nested too deeply")
     try:
         value, end = _json_scanner()(text, 0)
-    except (StopIteration, RecursionError, SystemError):  # the last: in 3.10
+    except (StopIteration, RecursionError, SystemError):  # SystemError: 3.10 if json is not loaded
         raise ValueError("not JSON") from None
     if end != len(text) or not _is_object(value):
         raise ValueError("not one JSON object")
@@ -515,7 +518,7 @@ def _callback_urls(ports: Iterable[int]) -> str:
 
 def _state_directory() -> str:
     """The platform's directory for the sessions of this program; "" without a home directory."""
-    home = os.path.expanduser("~") if os.environ.get("HOME", "unset") else ""  # not "/"
+    home = os.path.expanduser("~") if os.environ.get("HOME", "unset") else ""  # HOME= gives "/"
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or os.path.join(home, "AppData", "Local")
     elif sys.platform == "darwin":
@@ -644,7 +647,7 @@ class _Lock:
 
     def __exit__(self, *exc: object) -> None:
         try:
-            for file in self._files:  # to close it is not enough: a forked child may have a copy
+            for file in self._files:  # closing is not enough: a forked child may have a copy
                 _try_file_lock(file.fileno(), False)
         finally:
             self.close_files()
@@ -1094,7 +1097,7 @@ def _parse_record(data: bytes, key: str) -> Record:
 def _is_usable(token: Record, min_ttl: float) -> bool:
     """Whether a token is valid for more than `min_ttl` seconds from now.
 
-    A token that was issued for fewer seconds than that counts for as long as it is valid. A token
+    A token that was issued for no more seconds than that counts for as long as it is valid. One
     that was obtained in the future does not count: the clock has been set back since.
     """
     now = time.time()
@@ -3043,7 +3046,7 @@ class _TokenRequest:
                 # Another process or thread may have requested a new one.
                 new = self._valid_token(0) if self.token != before else None
                 return self._with_scope(new or self._renew(since))
-        except (NetworkError, CacheError, ConfigError):  # the last: such as of a certificate
+        except (NetworkError, CacheError, ConfigError):  # ConfigError: such as a bad certificate
             try:
                 self.load()  # the session may have ended, or got another token, meanwhile
             except CacheError:
