@@ -22,16 +22,17 @@ the device authorization grant (RFC 8628), client credentials (RFC 6749 section 
 password grants, refresh with rotation (RFC 9700), revocation (RFC 7009) and ID tokens (OpenID
 Connect Core 1.0).
 
-Contents. Most calls go to a part above; Login and logout also call Browsers and Prompts.
-A security review reads these:
+Contents. Most calls go to a part above. A security review reads these:
     Constants; Errors; Text; Configuration; Locks; Session files; Session records; Stored
-    sessions; HTTP; Errors of Auth0; Tenant; ID token; Token requests; Loopback listener;
-    Browser flow; Device flow; Signals during a refresh; Errors that leave public methods;
-    Settings; Tokens of a session; Login and logout; Auth0.
+    sessions; HTTP; Errors of Auth0; Tenant; ID token; Token requests; Browsers; Loopback
+    listener; Browser flow; Device flow; Signals during a refresh; Errors that leave public
+    methods; Settings; Tokens of a session; Login and logout; Auth0.
 
 It can skip the others, which talk to the user:
-    Browsers; Prompts; QR code; Doctor; Input and output of a command; Commands; Options;
-    Command line.
+    Prompts; QR code; Doctor; Input and output of a command; Commands; Options; Command line.
+
+Tokens are stored in plain text, in files that only their owner can read. `cache=` takes any other
+store, such as one that encrypts.
 
 Errors::
 
@@ -2200,6 +2201,104 @@ def _revoke(tenant: _Tenant, refresh_token: str) -> Auth0Error | None:
     return error
 
 
+# ---- Browsers ------------------------------------------------------------------------------------
+
+# Commands that open a page on a desktop, best first.
+_OPENERS = (
+    "wslview;xdg-open;gio open;kfmclient openURL;x-www-browser;firefox;google-chrome;chromium"
+)
+_TEXT_BROWSERS = "www-browser links links2 elinks lynx w3m browsh carbonyl".split()
+_WINDOWS_BROWSER = ["the default browser"]  # not a command: `_start_file` opens it
+
+
+def _find_browsers() -> list[list[str]]:
+    """Commands that open a page, best first, with `%s` for its URL.
+
+    The webbrowser module would run `xdg-settings`, which can hang. A text browser ends the list:
+    its user wants no other, and it would need this terminal.
+    """
+    from shlex import split
+    from shutil import which
+
+    has_display = any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
+    desktop = _OPENERS.split(";") if has_display else ["wslview"]
+    system = {"darwin": ["/usr/bin/open"], "win32": []}.get(sys.platform, desktop)
+    found: list[list[str]] = []
+    for entry in [*os.environ.get("BROWSER", "").split(os.pathsep), *system]:
+        try:
+            command = [entry] if which(entry) else split(entry.rstrip(" &").replace(os.sep, "/"))
+        except ValueError:  # a quotation mark is missing
+            continue
+        if not command or not which(command[0]):
+            continue
+        if os.path.basename(command[0]) in _TEXT_BROWSERS:
+            return found
+        found.append(command if "%s" in entry else [*command, "%s"])
+    return [*found, _WINDOWS_BROWSER] if sys.platform == "win32" else found
+
+
+def _has_local_display() -> bool:
+    """Whether a browser opened on this machine would be seen by the user."""
+    if any(map(os.environ.get, "SSH_CONNECTION SSH_CLIENT SSH_TTY".split())):
+        return False
+    if sys.platform in ("win32", "darwin"):
+        return True
+    in_container = os.path.exists("/.dockerenv") or os.path.exists("/run/.containerenv")
+    signs = "DISPLAY WAYLAND_DISPLAY WSL_DISTRO_NAME BROWSER".split()
+    return not in_container and any(map(os.environ.get, signs))
+
+
+def _start_file(url: str) -> None:
+    """Let Windows open a page. The browser inherits the environment of this process."""
+    name = ENVIRONMENT["client_secret"]
+    secret = os.environ.pop(name, None)
+    try:
+        if sys.platform == "win32":
+            os.startfile(url)  # noqa: S606 - a web page, never a program
+    finally:
+        if secret is not None:
+            os.environ[name] = secret
+
+
+def _open_browser(url: str) -> bool:
+    """Open a web page without a shell; False if no browser starts.
+
+    If a command fails within a second, the next one is tried.
+    """
+    from subprocess import DEVNULL, Popen, TimeoutExpired
+
+    if not url.startswith(("https://", "http://")):  # Windows would run a program
+        return False
+    environ = dict(os.environ)
+    environ.pop(ENVIRONMENT["client_secret"], None)
+    if getattr(sys, "frozen", False):  # a browser needs other libraries than PyInstaller's
+        environ.pop("LD_LIBRARY_PATH", None)
+        if path := environ.pop("LD_LIBRARY_PATH_ORIG", None):
+            environ["LD_LIBRARY_PATH"] = path
+    for command in _find_browsers():
+        try:
+            if command is _WINDOWS_BROWSER:
+                _start_file(url)
+                return True
+            process = Popen(  # noqa: S603 - no shell
+                [argument.replace("%s", url) for argument in command],
+                stdin=DEVNULL,
+                stdout=DEVNULL,
+                stderr=DEVNULL,
+                env=environ,
+                start_new_session=True,  # so that Ctrl-C here does not end the browser
+            )
+        except (OSError, RuntimeError):  # the latter in an isolated subinterpreter
+            continue
+        try:
+            if process.wait(1) == 0:
+                return True
+        except TimeoutExpired:  # it is the browser itself
+            _in_background(process.wait)
+            return True
+    return False
+
+
 # ---- Loopback listener (RFC 8252) ----------------------------------------------------------------
 
 _STYLE = """
@@ -3746,104 +3845,6 @@ def get_token(
         interactive=interactive,
         force_refresh=force_refresh,
     )
-
-
-# ---- Browsers ------------------------------------------------------------------------------------
-
-# Commands that open a page on a desktop, best first.
-_OPENERS = (
-    "wslview;xdg-open;gio open;kfmclient openURL;x-www-browser;firefox;google-chrome;chromium"
-)
-_TEXT_BROWSERS = "www-browser links links2 elinks lynx w3m browsh carbonyl".split()
-_WINDOWS_BROWSER = ["the default browser"]  # not a command: `_start_file` opens it
-
-
-def _find_browsers() -> list[list[str]]:
-    """Commands that open a page, best first, with `%s` for its URL.
-
-    The webbrowser module would run `xdg-settings`, which can hang. A text browser ends the list:
-    its user wants no other, and it would need this terminal.
-    """
-    from shlex import split
-    from shutil import which
-
-    has_display = any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
-    desktop = _OPENERS.split(";") if has_display else ["wslview"]
-    system = {"darwin": ["/usr/bin/open"], "win32": []}.get(sys.platform, desktop)
-    found: list[list[str]] = []
-    for entry in [*os.environ.get("BROWSER", "").split(os.pathsep), *system]:
-        try:
-            command = [entry] if which(entry) else split(entry.rstrip(" &").replace(os.sep, "/"))
-        except ValueError:  # a quotation mark is missing
-            continue
-        if not command or not which(command[0]):
-            continue
-        if os.path.basename(command[0]) in _TEXT_BROWSERS:
-            return found
-        found.append(command if "%s" in entry else [*command, "%s"])
-    return [*found, _WINDOWS_BROWSER] if sys.platform == "win32" else found
-
-
-def _has_local_display() -> bool:
-    """Whether a browser opened on this machine would be seen by the user."""
-    if any(map(os.environ.get, "SSH_CONNECTION SSH_CLIENT SSH_TTY".split())):
-        return False
-    if sys.platform in ("win32", "darwin"):
-        return True
-    in_container = os.path.exists("/.dockerenv") or os.path.exists("/run/.containerenv")
-    signs = "DISPLAY WAYLAND_DISPLAY WSL_DISTRO_NAME BROWSER".split()
-    return not in_container and any(map(os.environ.get, signs))
-
-
-def _start_file(url: str) -> None:
-    """Let Windows open a page. The browser inherits the environment of this process."""
-    name = ENVIRONMENT["client_secret"]
-    secret = os.environ.pop(name, None)
-    try:
-        if sys.platform == "win32":
-            os.startfile(url)  # noqa: S606 - a web page, never a program
-    finally:
-        if secret is not None:
-            os.environ[name] = secret
-
-
-def _open_browser(url: str) -> bool:
-    """Open a web page without a shell; False if no browser starts.
-
-    If a command fails within a second, the next one is tried.
-    """
-    from subprocess import DEVNULL, Popen, TimeoutExpired
-
-    if not url.startswith(("https://", "http://")):  # Windows would run a program
-        return False
-    environ = dict(os.environ)
-    environ.pop(ENVIRONMENT["client_secret"], None)
-    if getattr(sys, "frozen", False):  # a browser needs other libraries than PyInstaller's
-        environ.pop("LD_LIBRARY_PATH", None)
-        if path := environ.pop("LD_LIBRARY_PATH_ORIG", None):
-            environ["LD_LIBRARY_PATH"] = path
-    for command in _find_browsers():
-        try:
-            if command is _WINDOWS_BROWSER:
-                _start_file(url)
-                return True
-            process = Popen(  # noqa: S603 - no shell
-                [argument.replace("%s", url) for argument in command],
-                stdin=DEVNULL,
-                stdout=DEVNULL,
-                stderr=DEVNULL,
-                env=environ,
-                start_new_session=True,  # so that Ctrl-C here does not end the browser
-            )
-        except (OSError, RuntimeError):  # the latter in an isolated subinterpreter
-            continue
-        try:
-            if process.wait(1) == 0:
-                return True
-        except TimeoutExpired:  # it is the browser itself
-            _in_background(process.wait)
-            return True
-    return False
 
 
 # ---- Prompts -------------------------------------------------------------------------------------

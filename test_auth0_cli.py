@@ -5229,7 +5229,7 @@ class TestCopies:
         first, rest = listed.partition("reads these: ")[2], listed.partition("to the user: ")[2]
         first, rest = first.partition(".")[0], rest.partition(".")[0]
         assert f"{first}; {rest}".split("; ") == parts
-        assert rest.startswith("Browsers; Prompts")  # no review has to read on from there
+        assert rest.startswith("Prompts; QR code")  # no review has to read on from there
 
     def test_a_copy_in_a_package_shares_the_session(self, logged_in, tmp_path):
         vendor = tmp_path / "myapp" / "vendor"
