@@ -2925,22 +2925,6 @@ class TestMachineToMachine:
         del machine.env["AUTH0_CLIENT_SECRET"]
         machine.run("login", "--flow", "client-credentials", exit=2)
 
-    def test_assertion_is_made_anew_for_each_request(self, tenant):
-        tenant.clients["practice-machine"].assertion = True
-
-        def assertion():
-            return tenant.sign({"iss": "practice-machine", "jti": secrets.token_hex(8)})
-
-        auth0 = Auth0(
-            tenant.domain,
-            "practice-machine",
-            client_assertion=assertion,
-            audience=API,
-            cache=MemoryCache(),
-        )
-        assert auth0.get_token() != auth0.get_token(force_refresh=True)
-        assert len(set(tenant.assertions)) == 2
-
     def test_token_comes_even_where_nothing_can_be_saved(self, machine):
         file = machine.home / "file"
         file.touch()
@@ -3218,12 +3202,6 @@ class TestGetToken:
         assert OTHER_API in result.err
         assert logged_in.token("--force-refresh") == logged_in.token()
 
-    def test_the_user_can_not_change_at_a_refresh(self, logged_in, tenant):
-        logged_in.expire()
-        tenant.id_claims = {"sub": "auth0|mallory"}
-        assert "sub" in logged_in.run("token", exit=4).err
-        assert logged_in.status()[0]["user"]["sub"] == "auth0|alice"
-
     def test_keys_are_fetched_again_only_when_an_unknown_one_signs(self, logged_in, tenant, auth0):
         for rotations, count in ((0, 1), (1, 1), (1, 2)):  # the stored keys hold the next one, too
             for _ in range(rotations):
@@ -3350,11 +3328,6 @@ class TestGetToken:
         logged_in.edit(lambda record: record.update(jwks=[7, None, {"kid": 1}, {}]))
         assert call("token", "--force-refresh").out.strip() in tenant.access_tokens
         assert tenant.count("/.well-known/jwks.json") == 2
-
-    def test_a_refresh_of_another_nonce_brings_nothing(self, auth0, tenant, call):
-        log_in(auth0, tenant, flow="browser")
-        forge(tenant, lambda claims: jwt({**claims, "nonce": "x" * 43}))
-        assert "nonce" in call("token", "--force-refresh", code=4).err
 
     @table(
         "change",
@@ -3988,10 +3961,7 @@ class TestCommandLine:
             "login --port 65536",
             "login --port x",
             "login --param connection",
-            "login --param state=mine",
-            "login --param redirect_uri=https://evil.example/",
             "login --param max_age=soon",
-            "token --domain http://acme.auth0.com",
             "token --domain acme.auth0.com/path",
             "token --domain user@acme.auth0.com",
             "token --client-secret-file no-such-file",
@@ -6180,17 +6150,6 @@ class TestLibrary:
         with pytest.raises(ConfigError):
             auth0.login(flow="browser", open_browser=False, timeout=1)
 
-    def test_a_lock_in_memory_excludes_and_is_given_up(self):
-        cache = MemoryCache()
-        with (
-            cache.lock("a~b~c", 5),
-            pytest.raises(NetworkError, match="try again"),
-            cache.lock("a~b~c", 0.05),
-        ):
-            raise AssertionError("two have the lock")
-        with cache.lock("a~b~c", 0.05):
-            pass
-
     def test_what_is_mended_before_the_lock_is_had_is_not_set_aside(self, tenant):
         class MendedCache(DictCache):
             def lock(self, key, timeout):
@@ -6428,10 +6387,17 @@ class TestLibrary:
         for request in tenant.requests:
             assert "client_secret" not in request.params
 
-    @pytest.mark.parametrize("name", ["State", "STATE ", "scope[]", "redirect_uri[0]", "Client_ID"])
+    @pytest.mark.parametrize(
+        "name",
+        [
+            *("client_secret", "state", "redirect_uri", "code_challenge"),
+            *("State", "STATE ", "scope[]", "redirect_uri[0]", "Client_ID"),
+        ],
+    )
     def test_a_parameter_of_its_own_is_refused_in_each_spelling(self, tenant, call, name):
         by = client(tenant, MemoryCache())
-        result = call("login", "--flow", "browser", "--param", f"{name}=x", code=2, by=by)
+        command = ("login", "--flow", "browser", "--no-browser", "--timeout", "1", "--param")
+        result = call(*command, f"{name}=x", code=2, by=by)
         assert "--param" in result.err
         assert tenant.requests == []
 
@@ -6676,25 +6642,6 @@ class TestSessionFiles:
         if sys.platform == "linux":
             assert path.parent == cli.home / ".local" / "state" / "auth0_cli"
 
-    @needs_modes
-    @pytest.mark.parametrize(("of", "mode"), [("session_file", 0o644), ("cache", 0o755)])
-    def test_that_others_can_read_are_closed_with_a_warning(self, logged_in, of, mode):
-        path = getattr(logged_in, of)
-        path.chmod(mode)
-        result = logged_in.run("token")
-        assert f"warning: {path} " in result.err
-        assert stat.S_IMODE(path.stat().st_mode) == mode & 0o700
-        assert logged_in.run("token").err == ""
-
-    @needs_modes
-    @pytest.mark.parametrize(("of", "mode"), [("session_file", 0o666), ("cache", 0o777)])
-    @pytest.mark.parametrize("command", ["token", "logout"])
-    def test_that_others_could_have_written_are_refused(self, logged_in, of, mode, command):
-        path, data = getattr(logged_in, of), logged_in.session_file.read_bytes()
-        path.chmod(mode)
-        assert str(path) in logged_in.run(command, exit=1).err
-        assert logged_in.session_file.read_bytes() == data
-
     @needs_links
     @pytest.mark.parametrize("make", [os.symlink, os.link], ids=["symlink", "hard link"])
     def test_that_are_links_are_refused_and_their_target_left_alone(
@@ -6716,32 +6663,43 @@ class TestSessionFiles:
         getattr(os, make)(session, 0o600)
         assert str(session) in logged_in.run("token", exit=1).err
 
-    @pytest.mark.parametrize(
+    @table(
         "damage",
-        [
-            lambda data: b"",
-            lambda data: data[: len(data) // 2],
-            lambda data: data + b"{}",
-            lambda data: b"\xff" + data,
-            lambda data: b"[" * 100_000,
-            lambda data: re.sub(rb'("expires_at": )[\d.]+', rb"\1NaN", data),
-            lambda data: re.sub(rb'("expires_at": )[\d.]+', rb"\g<1>1e999", data),
-            lambda data: data.replace(b'"profile": "default"', b'"profile": "another"'),
-            lambda data: b" " * 2_000_000 + data,
-            lambda data: data.replace(b'"access_token": "', b'"access_token": "x\\nX-Header: y'),
-            lambda data: data.replace(b'"refresh_token": "', b'"refresh_token": "\\ud800'),
-            lambda data: data.replace(b'"sub"', b'"nobody"'),
-        ],
-        ids=[
-            *("empty", "half", "more", "bytes", "deep", "nan", "inf", "renamed", "huge"),
-            *("a header in the token", "half a character", "nobody"),
-        ],
+        {
+            "empty": lambda data: b"",
+            "half of it": lambda data: data[: len(data) // 2],
+            "another object behind it": lambda data: data + b"{}",
+            "not UTF-8": lambda data: b"\xff" + data,
+            "nested deeply": lambda data: b"[" * 100_000,
+            "NaN": lambda data: re.sub(rb'("expires_at": )[\d.]+', rb"\1NaN", data),
+            "infinity": lambda data: re.sub(rb'("expires_at": )[\d.]+', rb"\g<1>1e999", data),
+            "spaces before it": lambda data: b" " * 2_000_000 + data,
+            "spaces behind it": lambda data: data + b" " * 2_000_000,
+            "a header in the token": lambda data: data.replace(
+                b'"access_token": "', b'"access_token": "x\\nX-Header: y'
+            ),
+            "half a character": lambda data: data.replace(
+                b'"refresh_token": "', b'"refresh_token": "\\ud800'
+            ),
+            "another profile": edited(profile="another"),
+            "version as text": edited(version="2"),
+            "version 0": edited(version=0),
+            "a list missing": edited(jwks=MISSING),
+            "an audience that is a number": edited(audience=7),
+            "tokens in an object": edited(tokens={}),
+            "a token that is none": edited(tokens=[7]),
+            "a user in a list": edited(user=[]),
+            "a user without sub": edited(user={"nobody": "auth0|alice"}),
+            "a domain that is a number": edited(domain=7),
+            "a time of 400 digits": token_with(expires_at=10**400),
+            "a text for a switch": token_with(default="no"),
+        },
     )
-    def test_that_are_damaged_are_set_aside_and_named(self, logged_in, damage):
+    def test_that_are_damaged_are_set_aside_and_named(self, logged_in, call, damage):
         session = logged_in.session_file
         damaged = damage(session.read_bytes())
         session.write_bytes(damaged)
-        error = logged_in.run("token", exit=3).err
+        error = call("token", code=3).err
         (kept,) = logged_in.cache.glob("*.damaged-*")
         assert kept.read_bytes() == damaged
         assert str(kept) in error
@@ -6845,20 +6803,33 @@ class TestSessionFiles:
 
     @needs_modes
     @pytest.mark.parametrize(
-        ("of", "mode"),
-        [("session_file", 0o620), ("session_file", 0o602), ("cache", 0o720), ("cache", 0o702)],
+        ("of", "mode", "command"),
+        [
+            ("session_file", 0o620, "token"),
+            ("session_file", 0o602, "logout"),
+            ("cache", 0o720, "logout"),
+            ("cache", 0o702, "token"),
+        ],
     )
-    def test_that_a_group_or_others_could_have_written_are_refused(self, logged_in, call, of, mode):
-        getattr(logged_in, of).chmod(mode)
-        assert "can be written by other users" in call("token", code=1).err
+    def test_that_a_group_or_others_could_have_written_are_refused(
+        self, logged_in, call, of, mode, command
+    ):
+        path, data = getattr(logged_in, of), logged_in.session_file.read_bytes()
+        path.chmod(mode)
+        assert f"{path} can be written by other users" in call(command, code=1).err
+        assert logged_in.session_file.read_bytes() == data
 
     @needs_modes
-    @pytest.mark.parametrize(("of", "mode"), [("session_file", 0o640), ("cache", 0o750)])
-    def test_that_a_group_can_read_are_closed(self, logged_in, call, of, mode):
+    @pytest.mark.parametrize(
+        ("of", "mode"),
+        [("session_file", 0o640), ("session_file", 0o604), ("cache", 0o750), ("cache", 0o705)],
+    )
+    def test_that_a_group_or_others_can_read_are_closed(self, logged_in, call, of, mode):
         path = getattr(logged_in, of)
         path.chmod(mode)
         assert f"warning: {path} could be read" in call("token").err
         assert stat.S_IMODE(path.stat().st_mode) == mode & 0o700
+        assert call("token").err == ""
 
     @needs_modes
     def test_that_can_not_be_closed_are_used_with_a_warning(
@@ -7061,30 +7032,6 @@ class TestSessionFiles:
         cache.write(key, json.dumps(record).encode())
         assert "AUTH0_DOMAIN" in call("token", code=2, by=Auth0(cache=cli.cache)).err
         assert json.loads(cache.read(key)) == record
-
-    @table(
-        "damage",
-        {
-            "version as text": edited(version="2"),
-            "version 0": edited(version=0),
-            "a list missing": edited(jwks=MISSING),
-            "an audience that is a number": edited(audience=7),
-            "tokens in an object": edited(tokens={}),
-            "a token that is none": edited(tokens=[7]),
-            "a user in a list": edited(user=[]),
-            "a domain that is a number": edited(domain=7),
-            "a time of 400 digits": token_with(expires_at=10**400),
-            "a text for a switch": token_with(default="no"),
-            "spaces behind it": lambda data: data + b" " * 2_000_000,
-        },
-    )
-    def test_that_are_odd_are_set_aside(self, logged_in, call, damage):
-        session = logged_in.session_file
-        damaged = damage(session.read_bytes())
-        session.write_bytes(damaged)
-        call("token", code=3)
-        (kept,) = logged_in.cache.glob("*.damaged-*")
-        assert kept.read_bytes() == damaged
 
     @needs_fork
     def test_a_fork_leaves_the_block_of_its_parent_s_lock_in_peace(self, tmp_path):
@@ -7781,7 +7728,7 @@ GOOD_CLAIMS = {
     "expired within the leeway": ("exp", in_seconds(-30)),
     "issued ahead within the leeway": ("iat", in_seconds(30)),
     "times as floats": ("iat", lambda iat: iat + 0.5),
-    "not before now": ("nbf", in_seconds(0)),
+    "not before a time within the leeway": ("nbf", in_seconds(30)),
     "authorized party": ("azp", "practice-native"),
     "claims that nobody knows": ("https://example.test/x", {"a": [1, None, "x"]}),
     "a long subject": ("sub", "x" * 255),
@@ -8378,10 +8325,6 @@ class TestIdToken(Shared):
             log_in(auth0, tenant)
         assert str(caught.value).isprintable()
 
-    def test_not_before_a_time_within_the_leeway_is_accepted(self, auth0, tenant):
-        forge(tenant, lambda claims: jwt(changed(claims, "nbf", in_seconds(30))))
-        assert log_in(auth0, tenant).user["name"] == "Alice Liddell"
-
     @table(
         "changes",
         {
@@ -8746,11 +8689,12 @@ class TestLoopbackListener(Shared):
                 connection.sendall(b"GET /callback?code=c HTTP/1.1\r\nHost: "[: number % 40])
             waiting.succeed()
 
-    def test_a_connection_that_is_reset_changes_nothing(self, waiting):
+    def test_a_connection_that_is_reset_changes_nothing(self, waiting, capsys):
         for data in (
             b"",
             b"GET /callb",
             waiting.request("/"),
+            waiting.request("/x")[:-2],
             waiting.request("/callback?x=" * 99),
         ):
             connection = socket.create_connection(("127.0.0.1", waiting.port), timeout=10)
@@ -8758,6 +8702,7 @@ class TestLoopbackListener(Shared):
             reset_at_close(connection)
             connection.close()
         waiting.succeed()
+        assert capsys.readouterr().err == ""
 
     def test_only_this_machine_reaches_it_and_only_while_the_login_waits(self, waiting):
         others = [("::1", waiting.port)]
@@ -8965,20 +8910,6 @@ class TestLoopbackListener(Shared):
             "Connection": "close",
             **({"Allow": "GET"} if status == 405 else {}),
         }
-
-    def test_connections_that_have_ended_do_not_count_against_new_ones(self, waiting):
-        assert [waiting.get("/x").status for _ in range(70)] == [404] * 70
-        waiting.succeed()
-
-    def test_a_connection_that_is_reset_is_not_told(self, waiting, capsys):
-        for _ in range(3):
-            connection = socket.create_connection(("127.0.0.1", waiting.port), timeout=10)
-            connection.sendall(waiting.request("/x")[:-2])
-            time.sleep(0.05)  # until its thread reads
-            reset_at_close(connection)
-            connection.close()
-        waiting.succeed()
-        assert capsys.readouterr().err == ""
 
     def test_the_page_of_the_end_takes_no_query(self, waiting):
         first = receive(send(waiting.port, waiting.answer()))
@@ -9488,8 +9419,6 @@ class TestAttacks:
             "a flag": {"verification_uri": "--remote-debugging-port=9222"},
             "a program": {"verification_uri": "calc.exe"},
             "user info": {"verification_uri": "https://auth0.com@evil.example/"},
-            "another host's beginning": {"verification_uri": "https://a.example\\.evil.example/"},
-            "a shell's characters": {"verification_uri": "https://a.example/`id`|{id}"},
             "a name like this machine's": {"verification_uri": "http://127.999.1.1/activate"},
             "a space": {"verification_uri": "https://acme.example/ --flag"},
             "a newline": {"verification_uri": "https://acme.example/\nhttps://evil.example/"},
@@ -9515,6 +9444,14 @@ class TestAttacks:
             "interval as text": {"interval": "5 s"},
             "interval negative": {"interval": -5},
             "interval boolean": {"interval": True},
+            **{
+                f"the sign {sign}": {"verification_uri": f"https://acme.example/a{sign}b"}
+                for sign in '@"<>\\^`{|}'
+            },
+            "too long": {"verification_uri": "https://acme.example/" + "x" * 2048},
+            "a script of this machine": {"verification_uri": "javascript://127.0.0.1/%0aalert(1)"},
+            "a file of this machine": {"verification_uri": "file://localhost/etc/passwd"},
+            "a long user code": {"user_code": "X" * 65},
         },
     )
     def test_a_device_code_that_is_not_safe_is_not_shown(self, auth0, tenant, hurried, changes):
@@ -9599,15 +9536,14 @@ class TestAttacks:
         assert quote_plus(secret)[:-4] not in err
 
     @pytest.mark.parametrize(
-        "domain", ["http://127.evil.example", "http://127.0.0.256:80", "http://a"]
+        "host",
+        [
+            *("127.evil.example", "127.0.0.256:80", "a", "10.0.0.1", "192.168.1.1:8080"),
+            *("0.0.0.0", "[::2]", "acme.auth0.com"),
+        ],
     )
-    def test_plain_http_to_another_machine_is_refused(self, call, domain):
-        assert "http" in call("token", "--domain", domain, code=2).err
-
-    @pytest.mark.parametrize("name", ["client_secret", "state", "redirect_uri", "code_challenge"])
-    def test_what_the_login_sets_itself_is_no_parameter(self, call, tenant, name):
-        call("login", "--flow", "browser", "--no-browser", "--param", f"{name}=x", code=2)
-        assert tenant.requests == []
+    def test_plain_http_to_another_machine_is_refused(self, call, host):
+        assert "http" in call("token", "--domain", f"http://{host}", code=2).err
 
     def test_an_error_beside_a_token_is_an_error(self, logged_in, tenant, call):
         change = {"change": lambda reply: {**reply, "error": "access_denied"}}
@@ -9833,32 +9769,6 @@ class TestAttacks:
         body = {"error": "x", "error_description": f"bad {quote(MACHINE_SECRET, '')}"}
         tenant.break_all("/oauth/token", status=400, body=body)
         assert "bad ***" in call("token", code=4, by=machine(tenant.domain)).err
-
-    @pytest.mark.parametrize(
-        "domain", ["http://10.0.0.1", "http://192.168.1.1:8080", "http://0.0.0.0", "http://[::2]"]
-    )
-    def test_plain_http_to_an_address_is_refused(self, call, domain):
-        assert "http" in call("token", "--domain", domain, code=2).err
-
-    @table(
-        "changes",
-        {
-            **{
-                f"the sign {sign}": {"verification_uri": f"https://acme.example/a{sign}b"}
-                for sign in '@"<>\\^`{|}'
-            },
-            "too long": {"verification_uri": "https://acme.example/" + "x" * 2048},
-            "a script of this machine": {"verification_uri": "javascript://127.0.0.1/%0aalert(1)"},
-            "a file of this machine": {"verification_uri": "file://localhost/etc/passwd"},
-            "a long user code": {"user_code": "X" * 65},
-        },
-    )
-    def test_a_device_code_that_is_odd_is_not_shown(self, auth0, tenant, hurried, changes):
-        prompts = []
-        tenant.break_next("/oauth/device/code", change=lambda reply: overridden(reply, changes))
-        with pytest.raises(OAuthError):
-            auth0.login(flow="device", show=prompts.append, timeout=30)
-        assert prompts == hurried.sleeps == []
 
 
 # ---- Tests: faults -------------------------------------------------------------------------------
@@ -10463,15 +10373,17 @@ class TestFaults:
             program.stdin.close()
         assert (program.returncode, tenant.count("refresh_token")) == (0, 0)
 
-    def test_a_lock_that_is_never_released_is_given_up(self, cli):
-        cache = FileCache(cli.cache)
+    @pytest.mark.parametrize("kind", [FileCache, MemoryCache])
+    def test_a_lock_that_is_never_released_is_given_up(self, cli, kind):
+        cache = FileCache(cli.cache) if kind is FileCache else MemoryCache()
+        another = FileCache(cli.cache) if kind is FileCache else cache
         with (
             cache.lock("a~b~c", 5),
             pytest.raises(NetworkError, match="try again"),
-            FileCache(cli.cache).lock("a~b~c", 0.05),
+            another.lock("a~b~c", 0.05),
         ):
             raise AssertionError("two have the lock")
-        with cache.lock("a~b~c", 0.05):
+        with another.lock("a~b~c", 0.05):
             pass
 
     def test_a_lock_of_a_stopped_process_is_given_up_and_of_a_killed_one_taken(self, cli):
