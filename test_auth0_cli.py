@@ -1152,7 +1152,8 @@ class Tenant:
         if fault.get("close") == "before":
             reply = Reply(200)
         elif "status" in fault or "body" in fault:
-            reply = Reply(fault.get("status", 200), fault.get("body", b""))
+            body = fault.get("body", b"")
+            reply = Reply(fault.get("status", 200), body(request) if callable(body) else body)
         else:
             reply = self._respond(request, problem)
         if "change" in fault:
@@ -1279,6 +1280,7 @@ class Tenant:
         """Answer the next request to the path badly; several calls queue up.
 
         status, body (bytes, text, or a dict for JSON)   answered instead of being processed
+                                                 (body may be a function of the request)
         headers                                          added to the answer; None removes
         close    "before" or "after" the processing, without an answer; "middle" of the answer
         drip     seconds between the bytes of the answer
@@ -2934,22 +2936,6 @@ class TestMachineToMachine:
         del machine.env["AUTH0_CLIENT_SECRET"]
         machine.run("login", "--flow", "client-credentials", exit=2)
 
-    def test_assertion_is_made_anew_for_each_request(self, tenant):
-        tenant.clients["practice-machine"].assertion = True
-
-        def assertion():
-            return tenant.sign({"iss": "practice-machine", "jti": secrets.token_hex(8)})
-
-        auth0 = Auth0(
-            tenant.domain,
-            "practice-machine",
-            client_assertion=assertion,
-            audience=API,
-            cache=MemoryCache(),
-        )
-        assert auth0.get_token() != auth0.get_token(force_refresh=True)
-        assert len(set(tenant.assertions)) == 2
-
     def test_token_comes_even_where_nothing_can_be_saved(self, machine):
         file = machine.home / "file"
         file.touch()
@@ -3251,12 +3237,6 @@ class TestGetToken:
         assert OTHER_API in result.err
         assert logged_in.token("--force-refresh") == logged_in.token()
 
-    def test_the_user_can_not_change_at_a_refresh(self, logged_in, tenant):
-        logged_in.expire()
-        tenant.id_claims = {"sub": "auth0|mallory"}
-        assert "sub" in logged_in.run("token", exit=4).err
-        assert logged_in.status()[0]["user"]["sub"] == "auth0|alice"
-
     def test_keys_are_fetched_again_only_when_an_unknown_one_signs(self, logged_in, tenant, auth0):
         for rotations, count in ((0, 1), (1, 1), (1, 2)):  # the stored keys hold the next one, too
             for _ in range(rotations):
@@ -3383,11 +3363,6 @@ class TestGetToken:
         logged_in.edit(lambda record: record.update(jwks=[7, None, {"kid": 1}, {}]))
         assert call("token", "--force-refresh").out.strip() in tenant.access_tokens
         assert tenant.count("/.well-known/jwks.json") == 2
-
-    def test_a_refresh_of_another_nonce_brings_nothing(self, auth0, tenant, call):
-        log_in(auth0, tenant, flow="browser")
-        forge(tenant, lambda claims: jwt({**claims, "nonce": "x" * 43}))
-        assert "nonce" in call("token", "--force-refresh", code=4).err
 
     @table(
         "change",
@@ -4021,10 +3996,7 @@ class TestCommandLine:
             "login --port 65536",
             "login --port x",
             "login --param connection",
-            "login --param state=mine",
-            "login --param redirect_uri=https://evil.example/",
             "login --param max_age=soon",
-            "token --domain http://acme.auth0.com",
             "token --domain acme.auth0.com/path",
             "token --domain user@acme.auth0.com",
             "token --client-secret-file no-such-file",
@@ -6678,17 +6650,6 @@ class TestLibrary:
         with pytest.raises(ConfigError):
             auth0.login(flow="browser", open_browser=False, timeout=1)
 
-    def test_a_lock_in_memory_excludes_and_is_given_up(self):
-        cache = MemoryCache()
-        with (
-            cache.lock("a~b~c", 5),
-            pytest.raises(NetworkError, match="try again"),
-            cache.lock("a~b~c", 0.05),
-        ):
-            raise AssertionError("two have the lock")
-        with cache.lock("a~b~c", 0.05):
-            pass
-
     def test_what_is_mended_before_the_lock_is_had_is_not_set_aside(self, tenant):
         class MendedCache(DictCache):
             def lock(self, key, timeout):
@@ -6926,10 +6887,17 @@ class TestLibrary:
         for request in tenant.requests:
             assert "client_secret" not in request.params
 
-    @pytest.mark.parametrize("name", ["State", "STATE ", "scope[]", "redirect_uri[0]", "Client_ID"])
+    @pytest.mark.parametrize(
+        "name",
+        [
+            *("client_secret", "state", "redirect_uri", "code_challenge"),
+            *("State", "STATE ", "scope[]", "redirect_uri[0]", "Client_ID"),
+        ],
+    )
     def test_a_parameter_of_its_own_is_refused_in_each_spelling(self, tenant, call, name):
         by = client(tenant, MemoryCache())
-        result = call("login", "--flow", "browser", "--param", f"{name}=x", code=2, by=by)
+        command = ("login", "--flow", "browser", "--no-browser", "--timeout", "1", "--param")
+        result = call(*command, f"{name}=x", code=2, by=by)
         assert "--param" in result.err
         assert tenant.requests == []
 
@@ -7174,25 +7142,6 @@ class TestSessionFiles:
         if sys.platform == "linux":
             assert path.parent == cli.home / ".local" / "state" / "auth0_cli"
 
-    @needs_modes
-    @pytest.mark.parametrize(("of", "mode"), [("session_file", 0o644), ("cache", 0o755)])
-    def test_that_others_can_read_are_closed_with_a_warning(self, logged_in, of, mode):
-        path = getattr(logged_in, of)
-        path.chmod(mode)
-        result = logged_in.run("token")
-        assert f"warning: {path} " in result.err
-        assert stat.S_IMODE(path.stat().st_mode) == mode & 0o700
-        assert logged_in.run("token").err == ""
-
-    @needs_modes
-    @pytest.mark.parametrize(("of", "mode"), [("session_file", 0o666), ("cache", 0o777)])
-    @pytest.mark.parametrize("command", ["token", "logout"])
-    def test_that_others_could_have_written_are_refused(self, logged_in, of, mode, command):
-        path, data = getattr(logged_in, of), logged_in.session_file.read_bytes()
-        path.chmod(mode)
-        assert str(path) in logged_in.run(command, exit=1).err
-        assert logged_in.session_file.read_bytes() == data
-
     @needs_links
     @pytest.mark.parametrize("make", [os.symlink, os.link], ids=["symlink", "hard link"])
     def test_that_are_links_are_refused_and_their_target_left_alone(
@@ -7214,32 +7163,43 @@ class TestSessionFiles:
         getattr(os, make)(session, 0o600)
         assert str(session) in logged_in.run("token", exit=1).err
 
-    @pytest.mark.parametrize(
+    @table(
         "damage",
-        [
-            lambda data: b"",
-            lambda data: data[: len(data) // 2],
-            lambda data: data + b"{}",
-            lambda data: b"\xff" + data,
-            lambda data: b"[" * 100_000,
-            lambda data: re.sub(rb'("expires_at": )[\d.]+', rb"\1NaN", data),
-            lambda data: re.sub(rb'("expires_at": )[\d.]+', rb"\g<1>1e999", data),
-            lambda data: data.replace(b'"profile": "default"', b'"profile": "another"'),
-            lambda data: b" " * 2_000_000 + data,
-            lambda data: data.replace(b'"access_token": "', b'"access_token": "x\\nX-Header: y'),
-            lambda data: data.replace(b'"refresh_token": "', b'"refresh_token": "\\ud800'),
-            lambda data: data.replace(b'"sub"', b'"nobody"'),
-        ],
-        ids=[
-            *("empty", "half", "more", "bytes", "deep", "nan", "inf", "renamed", "huge"),
-            *("a header in the token", "half a character", "nobody"),
-        ],
+        {
+            "empty": lambda data: b"",
+            "half of it": lambda data: data[: len(data) // 2],
+            "another object behind it": lambda data: data + b"{}",
+            "not UTF-8": lambda data: b"\xff" + data,
+            "nested deeply": lambda data: b"[" * 100_000,
+            "NaN": lambda data: re.sub(rb'("expires_at": )[\d.]+', rb"\1NaN", data),
+            "infinity": lambda data: re.sub(rb'("expires_at": )[\d.]+', rb"\g<1>1e999", data),
+            "spaces before it": lambda data: b" " * 2_000_000 + data,
+            "spaces behind it": lambda data: data + b" " * 2_000_000,
+            "a header in the token": lambda data: data.replace(
+                b'"access_token": "', b'"access_token": "x\\nX-Header: y'
+            ),
+            "half a character": lambda data: data.replace(
+                b'"refresh_token": "', b'"refresh_token": "\\ud800'
+            ),
+            "another profile": edited(profile="another"),
+            "version as text": edited(version="2"),
+            "version 0": edited(version=0),
+            "a list missing": edited(jwks=MISSING),
+            "an audience that is a number": edited(audience=7),
+            "tokens in an object": edited(tokens={}),
+            "a token that is none": edited(tokens=[7]),
+            "a user in a list": edited(user=[]),
+            "a user without sub": edited(user={"nobody": "auth0|alice"}),
+            "a domain that is a number": edited(domain=7),
+            "a time of 400 digits": token_with(expires_at=10**400),
+            "a text for a switch": token_with(default="no"),
+        },
     )
-    def test_that_are_damaged_are_set_aside_and_named(self, logged_in, damage):
+    def test_that_are_damaged_are_set_aside_and_named(self, logged_in, call, damage):
         session = logged_in.session_file
         damaged = damage(session.read_bytes())
         session.write_bytes(damaged)
-        error = logged_in.run("token", exit=3).err
+        error = call("token", code=3).err
         (kept,) = logged_in.cache.glob("*.damaged-*")
         assert kept.read_bytes() == damaged
         assert str(kept) in error
@@ -7343,20 +7303,33 @@ class TestSessionFiles:
 
     @needs_modes
     @pytest.mark.parametrize(
-        ("of", "mode"),
-        [("session_file", 0o620), ("session_file", 0o602), ("cache", 0o720), ("cache", 0o702)],
+        ("of", "mode", "command"),
+        [
+            ("session_file", 0o620, "token"),
+            ("session_file", 0o602, "logout"),
+            ("cache", 0o720, "logout"),
+            ("cache", 0o702, "token"),
+        ],
     )
-    def test_that_a_group_or_others_could_have_written_are_refused(self, logged_in, call, of, mode):
-        getattr(logged_in, of).chmod(mode)
-        assert "can be written by other users" in call("token", code=1).err
+    def test_that_a_group_or_others_could_have_written_are_refused(
+        self, logged_in, call, of, mode, command
+    ):
+        path, data = getattr(logged_in, of), logged_in.session_file.read_bytes()
+        path.chmod(mode)
+        assert f"{path} can be written by other users" in call(command, code=1).err
+        assert logged_in.session_file.read_bytes() == data
 
     @needs_modes
-    @pytest.mark.parametrize(("of", "mode"), [("session_file", 0o640), ("cache", 0o750)])
-    def test_that_a_group_can_read_are_closed(self, logged_in, call, of, mode):
+    @pytest.mark.parametrize(
+        ("of", "mode"),
+        [("session_file", 0o640), ("session_file", 0o604), ("cache", 0o750), ("cache", 0o705)],
+    )
+    def test_that_a_group_or_others_can_read_are_closed(self, logged_in, call, of, mode):
         path = getattr(logged_in, of)
         path.chmod(mode)
         assert f"warning: {path} could be read" in call("token").err
         assert stat.S_IMODE(path.stat().st_mode) == mode & 0o700
+        assert call("token").err == ""
 
     @needs_modes
     def test_that_can_not_be_closed_are_used_with_a_warning(
@@ -7559,30 +7532,6 @@ class TestSessionFiles:
         cache.write(key, json.dumps(record).encode())
         assert "AUTH0_DOMAIN" in call("token", code=2, by=Auth0(cache=cli.cache)).err
         assert json.loads(cache.read(key)) == record
-
-    @table(
-        "damage",
-        {
-            "version as text": edited(version="2"),
-            "version 0": edited(version=0),
-            "a list missing": edited(jwks=MISSING),
-            "an audience that is a number": edited(audience=7),
-            "tokens in an object": edited(tokens={}),
-            "a token that is none": edited(tokens=[7]),
-            "a user in a list": edited(user=[]),
-            "a domain that is a number": edited(domain=7),
-            "a time of 400 digits": token_with(expires_at=10**400),
-            "a text for a switch": token_with(default="no"),
-            "spaces behind it": lambda data: data + b" " * 2_000_000,
-        },
-    )
-    def test_that_are_odd_are_set_aside(self, logged_in, call, damage):
-        session = logged_in.session_file
-        damaged = damage(session.read_bytes())
-        session.write_bytes(damaged)
-        call("token", code=3)
-        (kept,) = logged_in.cache.glob("*.damaged-*")
-        assert kept.read_bytes() == damaged
 
     @needs_fork
     def test_a_fork_leaves_the_block_of_its_parent_s_lock_in_peace(self, tmp_path):
@@ -8279,7 +8228,7 @@ GOOD_CLAIMS = {
     "expired within the leeway": ("exp", in_seconds(-30)),
     "issued ahead within the leeway": ("iat", in_seconds(30)),
     "times as floats": ("iat", lambda iat: iat + 0.5),
-    "not before now": ("nbf", in_seconds(0)),
+    "not before a time within the leeway": ("nbf", in_seconds(30)),
     "authorized party": ("azp", "practice-native"),
     "claims that nobody knows": ("https://example.test/x", {"a": [1, None, "x"]}),
     "a long subject": ("sub", "x" * 255),
@@ -8863,6 +8812,15 @@ class TestIdToken(Shared):
             assert after[name] == before[name]
         assert call("token", by=auth0).out.strip() == before["tokens"][0]["access_token"]
 
+    def test_a_refresh_token_of_another_user_is_not_kept(self, cli, tenant):
+        auth0 = client(tenant, cli.cache)
+        log_in(auth0, tenant)
+        before = json.loads(cli.session_file.read_text())["refresh_token"]
+        forge(tenant, lambda claims: jwt({**claims, "sub": "auth0|mallory"}))
+        with pytest.raises(InvalidToken):
+            auth0.get_token(force_refresh=True)
+        assert json.loads(cli.session_file.read_text())["refresh_token"] == before
+
     @table(
         "make",
         {
@@ -8875,10 +8833,6 @@ class TestIdToken(Shared):
         with pytest.raises(InvalidToken) as caught:
             log_in(auth0, tenant)
         assert str(caught.value).isprintable()
-
-    def test_not_before_a_time_within_the_leeway_is_accepted(self, auth0, tenant):
-        forge(tenant, lambda claims: jwt(changed(claims, "nbf", in_seconds(30))))
-        assert log_in(auth0, tenant).user["name"] == "Alice Liddell"
 
     @table(
         "changes",
@@ -9244,11 +9198,12 @@ class TestLoopbackListener(Shared):
                 connection.sendall(b"GET /callback?code=c HTTP/1.1\r\nHost: "[: number % 40])
             waiting.succeed()
 
-    def test_a_connection_that_is_reset_changes_nothing(self, waiting):
+    def test_a_connection_that_is_reset_changes_nothing(self, waiting, capsys):
         for data in (
             b"",
             b"GET /callb",
             waiting.request("/"),
+            waiting.request("/x")[:-2],
             waiting.request("/callback?x=" * 99),
         ):
             connection = socket.create_connection(("127.0.0.1", waiting.port), timeout=10)
@@ -9256,6 +9211,7 @@ class TestLoopbackListener(Shared):
             reset_at_close(connection)
             connection.close()
         waiting.succeed()
+        assert capsys.readouterr().err == ""
 
     def test_only_this_machine_reaches_it_and_only_while_the_login_waits(self, waiting):
         others = [("::1", waiting.port)]
@@ -9463,20 +9419,6 @@ class TestLoopbackListener(Shared):
             "Connection": "close",
             **({"Allow": "GET"} if status == 405 else {}),
         }
-
-    def test_connections_that_have_ended_do_not_count_against_new_ones(self, waiting):
-        assert [waiting.get("/x").status for _ in range(70)] == [404] * 70
-        waiting.succeed()
-
-    def test_a_connection_that_is_reset_is_not_told(self, waiting, capsys):
-        for _ in range(3):
-            connection = socket.create_connection(("127.0.0.1", waiting.port), timeout=10)
-            connection.sendall(waiting.request("/x")[:-2])
-            time.sleep(0.05)  # until its thread reads
-            reset_at_close(connection)
-            connection.close()
-        waiting.succeed()
-        assert capsys.readouterr().err == ""
 
     def test_the_page_of_the_end_takes_no_query(self, waiting):
         first = receive(send(waiting.port, waiting.answer()))
@@ -9986,8 +9928,6 @@ class TestAttacks:
             "a flag": {"verification_uri": "--remote-debugging-port=9222"},
             "a program": {"verification_uri": "calc.exe"},
             "user info": {"verification_uri": "https://auth0.com@evil.example/"},
-            "another host's beginning": {"verification_uri": "https://a.example\\.evil.example/"},
-            "a shell's characters": {"verification_uri": "https://a.example/`id`|{id}"},
             "a name like this machine's": {"verification_uri": "http://127.999.1.1/activate"},
             "a space": {"verification_uri": "https://acme.example/ --flag"},
             "a newline": {"verification_uri": "https://acme.example/\nhttps://evil.example/"},
@@ -10013,6 +9953,14 @@ class TestAttacks:
             "interval as text": {"interval": "5 s"},
             "interval negative": {"interval": -5},
             "interval boolean": {"interval": True},
+            **{
+                f"the sign {sign}": {"verification_uri": f"https://acme.example/a{sign}b"}
+                for sign in '@"<>\\^`{|}'
+            },
+            "too long": {"verification_uri": "https://acme.example/" + "x" * 2048},
+            "a script of this machine": {"verification_uri": "javascript://127.0.0.1/%0aalert(1)"},
+            "a file of this machine": {"verification_uri": "file://localhost/etc/passwd"},
+            "a long user code": {"user_code": "X" * 65},
         },
     )
     def test_a_device_code_that_is_not_safe_is_not_shown(self, auth0, tenant, hurried, changes):
@@ -10074,7 +10022,8 @@ class TestAttacks:
             "in the description": lambda s: {"error": "x", "error_description": f"bad {s}."},
             "in the error": lambda s: {"error": f"bad-{s}"},
             "in a list": lambda s: {"error": ["bad", s]},
-            "percent-encoded": lambda s: {"error": "x", "error_description": quote_plus(s)},
+            "with plus signs": lambda s: {"error": "x", "error_description": quote_plus(s)},
+            "percent-encoded": lambda s: {"error": "x", "error_description": quote(s, "")},
             "at the end of what is shown": lambda s: {
                 "error": "x",
                 "error_description": "." * (300 - len(s)) + s + "." * 100,
@@ -10084,28 +10033,81 @@ class TestAttacks:
             "as text, cut": lambda s: "." * (200 - len(s)) + s,
         },
     )
-    @pytest.mark.parametrize("who", ["user", "machine"])
+    def test_a_secret_is_masked_in_each_spelling_and_place(self, tenant, call, wrap):
+        tenant.break_all("/oauth/token", status=400, body=wrap(MACHINE_SECRET))
+        err = call("token", code=4, by=machine(tenant.domain)).err
+        for spelling in (MACHINE_SECRET, quote(MACHINE_SECRET, ""), quote_plus(MACHINE_SECRET)):
+            assert spelling[:-4] not in err
+
+    @table(
+        "path, names, send",
+        {
+            "refresh": (
+                "/oauth/token",
+                "refresh_token",
+                lambda auth0, tenant: auth0.get_token(force_refresh=True),
+            ),
+            "revocation": ("/oauth/revoke", "token", lambda auth0, tenant: auth0.logout()),
+            "machine": (
+                "/oauth/token",
+                "client_secret",
+                lambda auth0, tenant: machine(tenant.domain).get_token(),
+            ),
+            "assertion": (
+                "/oauth/token",
+                "client_assertion",
+                lambda auth0, tenant: client(
+                    tenant, MemoryCache(), client_assertion=lambda: "a.signed.assertion"
+                ).get_token(),
+            ),
+            "browser": (
+                "/oauth/token",
+                "code code_verifier",
+                lambda auth0, tenant: log_in(auth0, tenant, flow="browser"),
+            ),
+            "device": (
+                "/oauth/token",
+                "device_code",
+                lambda auth0, tenant: auth0.login(flow="device", show=lambda _: None),
+            ),
+            "password": ("/oauth/token", "password", log_in),
+            **{
+                name: (
+                    "/oauth/token",
+                    name,
+                    lambda auth0, tenant, name=name: auth0.grant("x", **{name: f"{name}-of-mine"}),
+                )
+                for name in (
+                    *("subject_token", "actor_token", "assertion", "mfa_token", "otp"),
+                    *("oob_code", "binding_code", "recovery_code"),
+                )
+            },
+        },
+    )
     def test_a_secret_that_the_server_repeats_is_masked(
-        self, logged_in, tenant, call, auth0, who, wrap
+        self, logged_in, auth0, tenant, hurried, path, names, send
     ):
-        (refresh_token,) = tenant.refresh_tokens
-        secret = refresh_token if who == "user" else MACHINE_SECRET
-        tenant.break_all("/oauth/token", status=400, body=wrap(secret))
-        by = auth0 if who == "user" else machine(tenant.domain)
-        err = call("token", "--force-refresh", code=4, by=by).err
-        assert secret[:-4] not in err
-        assert quote_plus(secret)[:-4] not in err
+        def repeat(request):
+            seen.update({name: request.params[name] for name in names.split()})
+            return {"error": "x", "error_description": f"bad {' '.join(seen.values())}"}
+
+        seen = {}
+        tenant.break_all(path, status=400, body=repeat)
+        with pytest.raises(OAuthError) as caught:
+            send(auth0, tenant)
+        assert f"bad {' '.join(['***'] * len(seen))}" in str(caught.value)
+        said = f"{caught.value}{caught.value.description}"
+        assert not [secret for secret in seen.values() if secret in said]
 
     @pytest.mark.parametrize(
-        "domain", ["http://127.evil.example", "http://127.0.0.256:80", "http://a"]
+        "host",
+        [
+            *("127.evil.example", "127.0.0.256:80", "a", "10.0.0.1", "192.168.1.1:8080"),
+            *("0.0.0.0", "[::2]", "acme.auth0.com"),
+        ],
     )
-    def test_plain_http_to_another_machine_is_refused(self, call, domain):
-        assert "http" in call("token", "--domain", domain, code=2).err
-
-    @pytest.mark.parametrize("name", ["client_secret", "state", "redirect_uri", "code_challenge"])
-    def test_what_the_login_sets_itself_is_no_parameter(self, call, tenant, name):
-        call("login", "--flow", "browser", "--no-browser", "--param", f"{name}=x", code=2)
-        assert tenant.requests == []
+    def test_plain_http_to_another_machine_is_refused(self, call, host):
+        assert "http" in call("token", "--domain", f"http://{host}", code=2).err
 
     def test_an_error_beside_a_token_is_an_error(self, logged_in, tenant, call):
         change = {"change": lambda reply: {**reply, "error": "access_denied"}}
@@ -10140,15 +10142,6 @@ class TestAttacks:
         logged_in.edit(change)
         assert logged_in.token() != old
         assert tenant.count("refresh_token") == 1
-
-    def test_a_secret_of_another_grant_is_masked(self, auth0, tenant):
-        names = ("subject_token", "actor_token", "assertion", "otp")
-        given = {name: f"{name}-that-nobody-may-see" for name in names}
-        body = {"error": "invalid_request", "error_description": " ".join(given.values())}
-        tenant.break_next("/oauth/token", status=400, body=body)
-        with pytest.raises(OAuthError, match="invalid_request") as caught:
-            auth0.grant("urn:ietf:params:oauth:grant-type:token-exchange", **given)
-        assert "nobody-may-see" not in f"{caught.value}{caught.value.description}"
 
     def test_a_name_of_the_user_moves_no_cursor(self, auth0, tenant, call):
         tenant.id_claims = {"name": f"Eve{ESCAPES}", "email": f"eve@example.test{ESCAPES}"}
@@ -10251,57 +10244,12 @@ class TestAttacks:
         call("token", code=2, by=machine(f"localhost:{tenant.port}"))
         assert [context.minimum_version for context in contexts] == [ssl.TLSVersion.TLSv1_2]
 
-    @pytest.mark.parametrize("flow", ["browser", "device", "password"])
-    def test_no_secret_of_a_login_is_repeated(self, auth0, tenant, hurried, capsys, flow):
-        def echo(_):
-            sent = tenant.requests[-1].params
-            seen.extend(text for name, text in sent.items() if SECRET_PARAM.fullmatch(name))
-            return {"error": "x", "error_description": " ".join(seen)}
-
-        seen, pool = [], ThreadPoolExecutor()
-
-        def show(prompt):
-            if flow == "device":
-                tenant.approve(prompt["user_code"])
-            else:
-                pool.submit(tenant.login_as, prompt["url"])
-
-        tenant.break_all("/oauth/token", change=echo)
-        user = {"username": "alice", "password": "wonderland-1"}
-        with pool, pytest.raises(OAuthError, match=r"\*\*\*") as caught:
-            auth0.login(flow=flow, show=show, open_browser=False, **user)
-        assert seen
-        said = f"{caught.value}{caught.value.description}"
-        assert not [secret for secret in seen if secret in said]
-
-    def test_an_assertion_that_the_server_repeats_is_masked(self, tenant):
-        assertion = "assertion-that-nobody-may-see"
-        body = {"error": "x", "error_description": f"bad {assertion}"}
-        tenant.break_all("/oauth/token", status=400, body=body)
-        settings = {"client_assertion": lambda: assertion, "cache": MemoryCache()}
-        with pytest.raises(OAuthError, match=r"bad \*\*\*"):
-            Auth0(tenant.domain, "practice-machine", audience=API, **settings).get_token()
-
     def test_a_secret_within_an_error_that_is_no_text_is_not_shown(self, tenant, call):
         secret = r"it's-\-hunter2-" + '"'
         for body in ({"error": {"sent": secret}}, {"error": "x", "message": {"sent": secret}}):
             tenant.break_all("/oauth/token", status=400, body=body)
             auth0 = Auth0(tenant.domain, "x", client_secret=secret, cache=MemoryCache())
             assert "hunter2" not in call("token", code=4, by=auth0).err
-
-    @pytest.mark.parametrize("name", ["mfa_token", "oob_code", "binding_code", "recovery_code"])
-    def test_a_secret_of_a_second_factor_is_masked(self, auth0, tenant, name):
-        secret = f"{name}-that-nobody-may-see"
-        body = {"error": "invalid_request", "error_description": f"bad {secret}"}
-        tenant.break_next("/oauth/token", status=400, body=body)
-        with pytest.raises(OAuthError, match=r"bad \*\*\*"):
-            auth0.grant("http://auth0.com/oauth/grant-type/mfa-oob", **{name: secret})
-
-    def test_a_token_that_the_revocation_repeats_is_masked(self, logged_in, tenant, call):
-        (token,) = tenant.refresh_tokens
-        body = {"error": "x", "error_description": f"unknown {token}"}
-        tenant.break_all("/oauth/revoke", status=400, body=body)
-        assert "unknown ***" in call("logout", code=4).err
 
     def test_a_redirect_is_called_one(self, logged_in, tenant, call):
         body = {"error": "invalid_grant"}
@@ -10326,37 +10274,6 @@ class TestAttacks:
         change = {"change": lambda reply: {**reply, "code": "x", "errorCode": "y"}}
         tenant.break_next("/oauth/token", **change)
         assert call("token", "--force-refresh").out.strip() in tenant.access_tokens
-
-    def test_a_secret_with_a_space_is_masked_in_each_spelling(self, tenant, call):
-        body = {"error": "x", "error_description": f"bad {quote(MACHINE_SECRET, '')}"}
-        tenant.break_all("/oauth/token", status=400, body=body)
-        assert "bad ***" in call("token", code=4, by=machine(tenant.domain)).err
-
-    @pytest.mark.parametrize(
-        "domain", ["http://10.0.0.1", "http://192.168.1.1:8080", "http://0.0.0.0", "http://[::2]"]
-    )
-    def test_plain_http_to_an_address_is_refused(self, call, domain):
-        assert "http" in call("token", "--domain", domain, code=2).err
-
-    @table(
-        "changes",
-        {
-            **{
-                f"the sign {sign}": {"verification_uri": f"https://acme.example/a{sign}b"}
-                for sign in '@"<>\\^`{|}'
-            },
-            "too long": {"verification_uri": "https://acme.example/" + "x" * 2048},
-            "a script of this machine": {"verification_uri": "javascript://127.0.0.1/%0aalert(1)"},
-            "a file of this machine": {"verification_uri": "file://localhost/etc/passwd"},
-            "a long user code": {"user_code": "X" * 65},
-        },
-    )
-    def test_a_device_code_that_is_odd_is_not_shown(self, auth0, tenant, hurried, changes):
-        prompts = []
-        tenant.break_next("/oauth/device/code", change=lambda reply: overridden(reply, changes))
-        with pytest.raises(OAuthError):
-            auth0.login(flow="device", show=prompts.append, timeout=30)
-        assert prompts == hurried.sleeps == []
 
 
 # ---- Tests: faults -------------------------------------------------------------------------------
@@ -10961,15 +10878,17 @@ class TestFaults:
             program.stdin.close()
         assert (program.returncode, tenant.count("refresh_token")) == (0, 0)
 
-    def test_a_lock_that_is_never_released_is_given_up(self, cli):
-        cache = FileCache(cli.cache)
+    @pytest.mark.parametrize("kind", [FileCache, MemoryCache])
+    def test_a_lock_that_is_never_released_is_given_up(self, cli, kind):
+        cache = FileCache(cli.cache) if kind is FileCache else MemoryCache()
+        another = FileCache(cli.cache) if kind is FileCache else cache
         with (
             cache.lock("a~b~c", 5),
             pytest.raises(NetworkError, match="try again"),
-            FileCache(cli.cache).lock("a~b~c", 0.05),
+            another.lock("a~b~c", 0.05),
         ):
             raise AssertionError("two have the lock")
-        with cache.lock("a~b~c", 0.05):
+        with another.lock("a~b~c", 0.05):
             pass
 
     def test_a_lock_of_a_stopped_process_is_given_up_and_of_a_killed_one_taken(self, cli):
