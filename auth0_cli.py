@@ -3590,7 +3590,8 @@ class Auth0(_Logins):
         parameters = self._authorization_parameters(stored, self._load(stored), audience, scope)
         self._check_organization("device", parameters)
         with stored.lock(of="~pending"):
-            stored.check_writable()
+            with stored.lock():  # the check removes what a killed writer has left
+                stored.check_writable()
             pending = _request_device_code(self._tenant(stored), parameters)
             stored.write_note("pending", {**pending, "wanted": parameters})
         prompt = pending["prompt"]

@@ -2763,6 +2763,16 @@ class TestLoginInTwoSteps:
         assert first["user_code"] != second["user_code"]
         assert auth0.finish_login(timeout=20).user
 
+    def test_its_start_leaves_the_file_that_a_refresh_writes(self, logged_in, auth0, hurried):
+        writer = FileCache(logged_in.cache)
+        temporary = logged_in.session_file.with_suffix(".tmp-1-1")
+        with writer.lock(temporary.stem, 5):
+            temporary.touch(0o600)
+            with pytest.raises(NetworkError, match="lock"):
+                auth0.start_login()
+            assert temporary.exists()
+        assert auth0.start_login()["user_code"]
+
     def test_two_that_finish_it_make_one_session_and_no_slow_down(self, auth0, tenant, cli):
         event = auth0.start_login()
         with ThreadPoolExecutor() as pool:
