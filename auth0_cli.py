@@ -3307,6 +3307,8 @@ class _Logins(_Settings):
             if now > pending["expires_at"]:
                 raise LoginFailed("the code has expired: log in again", "expired_token")
             if not pending["polled_at"] <= now < due:
+                with stored.lock():  # no approval is used up for a session that can't be saved
+                    stored.check_writable()
                 try:
                     response = _poll_device_code(self._tenant(stored), pending)
                 finally:

@@ -2773,6 +2773,20 @@ class TestLoginInTwoSteps:
             assert temporary.exists()
         assert auth0.start_login()["user_code"]
 
+    def test_a_disk_that_is_full_by_now_uses_up_no_approval(
+        self, auth0, tenant, hurried, monkeypatch
+    ):
+        def fail(_):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        tenant.approve(auth0.start_login()["user_code"])
+        with monkeypatch.context() as patch:
+            patch.setattr(auth0_cli, "_flush", fail)
+            with pytest.raises(CacheError, match="No space left"):
+                auth0.finish_login(timeout=20)
+        assert not tenant.count("device_code")
+        assert auth0.finish_login(timeout=20).user["name"] == "Alice Liddell"
+
     def test_two_that_finish_it_make_one_session_and_no_slow_down(self, auth0, tenant, cli):
         event = auth0.start_login()
         with ThreadPoolExecutor() as pool:
