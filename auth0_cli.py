@@ -1498,7 +1498,7 @@ def _tls_context() -> Any:
     # Python 3.13 sets this flag, but many companies' CAs fail it; browsers accept them.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     file = os.environ.get("SSL_CERT_FILE")
-    if file is not None and not (os.path.isfile(file) and context.cert_store_stats()["x509_ca"]):
+    if file is not None and not (os.path.isfile(file) and context.cert_store_stats()["x509"]):
         what = f"SSL_CERT_FILE={_printable(file)} names no file with certificates"
         raise ConfigError(f"{what}: correct or unset it")
     return context

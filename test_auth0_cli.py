@@ -9790,6 +9790,12 @@ class TestAttacks:
         assert "check domain" in err
         assert tenant.requests == []
 
+    def test_the_certificate_of_a_server_counts_as_one(self, tenant, tls, call, monkeypatch):
+        monkeypatch.setenv("SSL_CERT_FILE", str(tls.with_name("chain.pem")))
+        pinned = sys.version_info >= (3, 13)  # it is trusted there, and elsewhere if self-signed
+        err = call("token", code=0 if pinned else 2, by=machine(f"localhost:{tenant.port}")).err
+        assert pinned or "is not trusted" in err
+
     def test_the_ca_of_a_company_need_not_be_strict(self, tenant, tls, call, monkeypatch):
         create = ssl.create_default_context
 
