@@ -1510,7 +1510,7 @@ def _tls_context() -> Any:
     # Python 3.13 sets this flag, but many companies' CAs fail it; browsers accept them.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     file = os.environ.get("SSL_CERT_FILE")
-    if file is not None and not (os.path.isfile(file) and context.cert_store_stats()["x509_ca"]):
+    if file is not None and not (os.path.isfile(file) and context.cert_store_stats()["x509"]):
         what = f"SSL_CERT_FILE={_printable(file)} names no file with certificates"
         raise ConfigError(f"{what}: correct or unset it")
     return context
@@ -3425,6 +3425,8 @@ class _Logins(_Settings):
             if now > pending["expires_at"]:
                 raise LoginFailed("the code has expired: log in again", "expired_token")
             if not pending["polled_at"] <= now < due:  # due, or the clock was set back
+                with stored.lock():  # no approval is used up for a session that can't be saved
+                    stored.check_writable()
                 try:
                     response = _poll_device_code(self._tenant(stored), pending)
                 finally:
@@ -3709,7 +3711,8 @@ class Auth0(_Logins):
         parameters = self._authorization_parameters(stored, self._load(stored), audience, scope)
         self._check_organization("device", parameters)
         with stored.lock(of="~pending"):
-            stored.check_writable()
+            with stored.lock():  # the check removes what a killed writer has left
+                stored.check_writable()
             pending = _request_device_code(self._tenant(stored), parameters)
             stored.write_note("pending", {**pending, "wanted": parameters})
         prompt = pending["prompt"]

@@ -2765,6 +2765,30 @@ class TestLoginInTwoSteps:
         assert first["user_code"] != second["user_code"]
         assert auth0.finish_login(timeout=20).user
 
+    def test_its_start_leaves_the_file_that_a_refresh_writes(self, logged_in, auth0, hurried):
+        writer = FileCache(logged_in.cache)
+        temporary = logged_in.session_file.with_suffix(".tmp-1-1")
+        with writer.lock(temporary.stem, 5):
+            temporary.touch(0o600)
+            with pytest.raises(NetworkError, match="lock"):
+                auth0.start_login()
+            assert temporary.exists()
+        assert auth0.start_login()["user_code"]
+
+    def test_a_disk_that_is_full_by_now_uses_up_no_approval(
+        self, auth0, tenant, hurried, monkeypatch
+    ):
+        def fail(_):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        tenant.approve(auth0.start_login()["user_code"])
+        with monkeypatch.context() as patch:
+            patch.setattr(auth0_cli, "_flush", fail)
+            with pytest.raises(CacheError, match="No space left"):
+                auth0.finish_login(timeout=20)
+        assert not tenant.count("device_code")
+        assert auth0.finish_login(timeout=20).user["name"] == "Alice Liddell"
+
     def test_two_that_finish_it_make_one_session_and_no_slow_down(self, auth0, tenant, cli):
         event = auth0.start_login()
         with ThreadPoolExecutor() as pool:
@@ -9707,6 +9731,12 @@ class TestAttacks:
         assert "is not trusted" in err
         assert "check domain" in err
         assert tenant.requests == []
+
+    def test_the_certificate_of_a_server_counts_as_one(self, tenant, tls, call, monkeypatch):
+        monkeypatch.setenv("SSL_CERT_FILE", str(tls.with_name("chain.pem")))
+        pinned = sys.version_info >= (3, 13)  # it is trusted there, and elsewhere if self-signed
+        err = call("token", code=0 if pinned else 2, by=machine(f"localhost:{tenant.port}")).err
+        assert pinned or "is not trusted" in err
 
     def test_the_ca_of_a_company_need_not_be_strict(self, tenant, tls, call, monkeypatch):
         create = ssl.create_default_context
