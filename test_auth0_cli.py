@@ -1975,7 +1975,8 @@ needs_fork = not_on_windows("Windows has no fork")
 needs_signals = not_on_windows("Windows ends a process without a signal")
 needs_pty = not_on_windows("Python opens no pseudo-terminal on Windows")
 needs_ulimit = not_on_windows("Windows has no shell that limits a process")
-posix_only = not_on_windows("Windows runs no script of the Unix shell, and gets no signal")
+needs_desktop = not_on_windows("Windows has its default browser, and no commands of a desktop")
+needs_removal = not_on_windows("Windows removes no file that is open")
 needs_fcntl = not_on_windows("Windows has not the calls with which macOS is played")
 
 
@@ -2001,7 +2002,7 @@ def table(names, rows):
 
 def command_of(path, script):
     """Make a command of a shell script."""
-    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.write_text(f"#!/bin/sh\n{script}\n" if POSIX else script)
     path.chmod(0o755)
     return path
 
@@ -2490,46 +2491,49 @@ class TestLoginWithBrowser:
             auth0.login(flow="browser", show=prompts.append, timeout=0.01)
         assert opened == [(prompts[0]["url"], prompts)]
 
-    @posix_only
     @pytest.mark.parametrize(
         "browsers",
         [
-            *("{opener} --incognito", "no-such-browser:{opener}", "false %s:{opener} -u=%s"),
-            *("{opener} &", "'never closed:{opener}", '"{opener}"', " :{opener}"),
+            *("{opener} --incognito", "no-such-browser:{opener}", "{false} %s:{opener} -u=%s"),
+            *("{opener} &", "'never closed:{opener}", " :{opener}"),
         ],
     )
     def test_the_next_browser_is_tried_until_one_starts(self, cli, tenant, tmp_path, browsers):
-        opener = command_of(tmp_path / "my browser", 'echo "$@" >"$HOME/opened"')
-        plain = command_of(tmp_path / "opener", f'exec "{opener}" "$@"')
-        env = {"BROWSER": browsers.replace("{opener}", str(plain)), "HOME": str(cli.home)}
+        opened = cli.home / "opened"
+        code = f"import os, sys; open({str(opened)!r} + '-', 'w').write('\\n'.join(sys.argv[1:])); "
+        code += f"os.replace({str(opened)!r} + '-', {str(opened)!r})"
+        opener = browser_that_runs(code, tmp_path).removesuffix(" %s")
+        form = browsers.replace(":", os.pathsep)
+        env = {"BROWSER": form.format(opener=opener, false="false" if POSIX else "taskkill")}
         running = cli.start("login", "--flow", "browser", env=env)
         lines = list(iter(running.err.line, "Your browser is opening the page.\n"))
         url = next(line.strip() for line in lines if "/authorize?" in line)
-        arguments = (cli.home / "opened").read_text().split()
+        tenant.wait_for(opened.exists)
+        arguments = opened.read_text().splitlines()
         assert arguments[-1].removeprefix("-u=") == url
         assert "&" not in arguments
         tenant.login_as(url)
         running.finish()
 
-    @posix_only
     def test_a_path_with_a_space_is_a_browser_too(self, tmp_path, monkeypatch):
-        browser = command_of(tmp_path / "my browser", f"echo $1 >'{tmp_path}/opened'")
+        script = f"echo $1 >'{tmp_path}/opened'" if POSIX else f'@echo %1>"{tmp_path}\\opened"'
+        browser = command_of(tmp_path / f"my browser{'' if POSIX else '.bat'}", script)
         monkeypatch.setenv("BROWSER", str(browser))
         assert auth0_cli._open_browser("https://a.example/")
         assert (tmp_path / "opened").read_text() == "https://a.example/\n"
 
-    @posix_only
     def test_a_browser_that_keeps_running_is_open(self, tmp_path, monkeypatch):
         wait = subprocess.Popen.wait
         impatient = lambda process, seconds=None: wait(process, seconds and seconds / 5)  # noqa: E731
         monkeypatch.setattr(subprocess.Popen, "wait", impatient)
-        os.mkfifo(tmp_path / "end")
-        browser = command_of(tmp_path / "browser", f"read end <'{tmp_path}/end'")
-        monkeypatch.setenv("BROWSER", f"{browser}:false")
+        monkeypatch.setattr(auth0_cli, "_start_file", pytest.fail)
+        end = tmp_path / "end"
+        code = f"import os, time\nwhile not os.path.exists({str(end)!r}): time.sleep(0.01)"
+        monkeypatch.setenv("BROWSER", f"{browser_that_runs(code, tmp_path)}{os.pathsep}false")
         assert auth0_cli._open_browser("https://a.example/")
-        (tmp_path / "end").write_text("\n")
+        end.touch()
 
-    @posix_only
+    @needs_desktop
     def test_no_browser_is_claimed_where_none_starts(self, cli, tenant):
         running = cli.start("login", "--flow", "browser", env={"BROWSER": "false", "DISPLAY": None})
         lines = list(iter(running.err.line, "Waiting for up to 300 s; Ctrl-C stops it.\n"))
@@ -2538,7 +2542,7 @@ class TestLoginWithBrowser:
         tenant.login_as(lines[2].strip())
         running.finish()
 
-    @posix_only
+    @needs_desktop
     @pytest.mark.parametrize(
         ("programs", "env", "found"),
         [
@@ -2565,7 +2569,7 @@ class TestLoginWithBrowser:
         monkeypatch.delenv("WAYLAND_DISPLAY", False) if "WAYLAND_DISPLAY" not in env else None
         assert "|".join(map(" ".join, auth0_cli._find_browsers())) == found
 
-    @posix_only
+    @needs_desktop
     @pytest.mark.parametrize(
         "command", [["login", "--flow", "browser", "--timeout", "0.1"], ["doctor"]]
     )
@@ -2578,7 +2582,7 @@ class TestLoginWithBrowser:
         assert (tmp_path / "opened").exists() is (command[0] == "login")
         assert not (tmp_path / "asked").exists()
 
-    @posix_only
+    @not_on_windows("Windows finds no library by LD_LIBRARY_PATH")
     @pytest.mark.parametrize("own", [None, "/opt/lib"])
     def test_a_frozen_program_gives_a_browser_the_system_s_libraries(
         self, tmp_path, monkeypatch, own
@@ -3757,7 +3761,7 @@ class TestManyProcesses:
         path.chmod(0o600)
         assert logged_in.token("--force-refresh") in tenant.access_tokens
 
-    @posix_only
+    @needs_removal
     def test_a_lock_file_that_is_removed_amid_a_refresh_splits_no_lock(self, logged_in, tenant):
         logged_in.expire()
         (lock,) = logged_in.cache.glob("*.lock")
@@ -3774,7 +3778,7 @@ class TestManyProcesses:
         assert tenant.count("refresh_token") == 1
         assert logged_in.token("--force-refresh") in tenant.access_tokens
 
-    @posix_only
+    @needs_removal
     def test_a_lock_that_was_replaced_before_it_was_taken_is_taken_anew(self, logged_in):
         cache, key = FileCache(logged_in.cache), logged_in.session_file.stem
         true, replaced = auth0_cli._try_file_lock, []
@@ -4181,12 +4185,12 @@ class TestCommandLine:
         assert "hunter2" not in err
         assert tenant.requests == []
 
-    @posix_only
-    def test_a_secret_file_in_the_home_directory_is_found(self, call, tenant):
-        path = Path("~/secret").expanduser()
-        path.write_text(MACHINE_SECRET)
+    def test_a_secret_file_in_the_home_directory_is_found(
+        self, call, tenant, tmp_path, monkeypatch
+    ):
+        monkeypatch.setenv("HOME" if POSIX else "USERPROFILE", str(tmp_path))
+        (tmp_path / "secret").write_text(MACHINE_SECRET)
         call("token", "--client-secret-file=~/secret", by=machine(tenant.domain))
-        path.unlink()
 
     def test_a_stdin_that_is_closed_holds_no_password(self, call, monkeypatch, tenant):
         monkeypatch.setattr(sys, "stdin", None)
@@ -4728,7 +4732,6 @@ class TestAutomation:
         monkeypatch.setattr(sys, "stdin", stdin)
         call("login", "--flow", "password", "--username", "alice")
 
-    @posix_only
     def test_a_terminal_goes_on(self, cli):
         screen = Screen(cli, "login", "--flow", "device", "--no-browser", CI="true")
         screen.until("Waiting")
@@ -8051,7 +8054,7 @@ def without_locks(monkeypatch, cache):
     def fail(*_):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(fcntl, "flock", fail)
+    monkeypatch.setattr("fcntl.flock" if POSIX else "msvcrt.locking", fail)
 
 
 def without_modes(monkeypatch, cache):
@@ -8099,8 +8102,8 @@ def kept(cli, tenant):
 @pytest.fixture(params=SPOILT, ids=lambda spoil: spoil.__name__)
 def spoilt(request, cli, monkeypatch):
     """Let nothing be kept in the directory; return words of the message."""
-    if os.name != "posix":
-        pytest.skip("needs POSIX modes and locks")
+    if not POSIX and request.param is without_modes:
+        pytest.skip(needs_modes.kwargs["reason"])
     cli.cache.mkdir(0o700, exist_ok=True)
     request.param(monkeypatch, cli.cache)
     return SPOILT[request.param]
@@ -9947,7 +9950,7 @@ class TestAttacks:
         assert set(addresses.looked_up) == {asked}
         assert re.search(rf"the host \[?{asked[0]}\]?(:\d+)? was not found", err)
 
-    @posix_only
+    @not_on_windows("to Windows both spellings are one variable")
     def test_the_spelling_that_sets_the_proxy_is_the_one_that_is_named(self, call, monkeypatch):
         monkeypatch.setenv("HTTPS_PROXY", "http://proxy.test")
         monkeypatch.setenv("https_proxy", "socks5://proxy.test")
@@ -9962,7 +9965,7 @@ class TestAttacks:
         call("token", code=5, by=machine("acme.example.test"))
         assert set(addresses.looked_up) == {("acme.example.test", 443)}
 
-    @posix_only
+    @needs_fork
     def test_a_forked_child_reads_no_proxy_settings_of_the_system(self):
         script = (
             "import os, sys, urllib.request, auth0_cli\n"
@@ -11014,20 +11017,20 @@ class TestFaults:
         assert code in (0, 1)  # done without a lock, or refused
         assert re.fullmatch(r"auth0_cli: .+\n", capsys.readouterr().err)
 
-    @posix_only
     def test_a_timeout_of_a_signal_handler_amid_the_lock_refreshes_nothing(
         self, logged_in, auth0, tenant, installed, monkeypatch
     ):
         def expire(*_):
             raise TimeoutError
 
-        def lock(fd, operation):
-            signal.raise_signal(signal.SIGALRM)
-            true(fd, operation)
+        def lock(*arguments):
+            signal.raise_signal(signal.SIGINT)
+            true(*arguments)
 
-        installed(signal.SIGALRM, expire)
-        true = fcntl.flock
-        monkeypatch.setattr(fcntl, "flock", lock)
+        installed(signal.SIGINT, expire)
+        module, name = (fcntl, "flock") if POSIX else (importlib.import_module("msvcrt"), "locking")
+        true = getattr(module, name)
+        monkeypatch.setattr(module, name, lock)
         with pytest.raises(TimeoutError):
             auth0.get_token(force_refresh=True)
         assert tenant.count("refresh_token") == 0
@@ -11062,7 +11065,6 @@ class TestFaults:
         assert {path.suffix for path in logged_in.cache.iterdir()} == {".json", ".lock"}
         assert call("token", "--force-refresh").out.strip() in tenant.access_tokens
 
-    @posix_only
     def test_a_write_that_fails_after_the_refresh_costs_no_token(
         self, logged_in, tenant, call, monkeypatch
     ):
@@ -11403,7 +11405,6 @@ class TestFaults:
         (token,) = auth0.session().tokens
         assert token["expires_at"] <= begun + tenant.access_ttl + 10
 
-    @posix_only
     @table(
         "amid, handler",
         {
@@ -11431,21 +11432,21 @@ class TestFaults:
             raise raised
 
         def interrupted(*_):
-            signal.raise_signal(signal.SIGALRM)
+            signal.raise_signal(signal.SIGINT)
 
         use = {
             "login": lambda: auth0.login(flow="password", username="bob", password="builder-1"),
             "token": machine_at(tenant, logged_in.cache).get_token,
             "logout": auth0.logout,
         }[amid]
-        before = signal.signal(signal.SIGALRM, handler(fail))
+        before = signal.signal(signal.SIGINT, handler(fail))
         try:
             with monkeypatch.context() as patch:
                 patch.setattr(os, "unlink" if amid == "logout" else "replace", interrupted)
                 with pytest.raises(TimeoutError) as caught:
                     use()
         finally:
-            signal.signal(signal.SIGALRM, before)
+            signal.signal(signal.SIGINT, before)
         assert caught.value is raised
         for file in logged_in.cache.glob("*.json"):
             with FileCache(logged_in.cache).lock(file.stem, 0):
@@ -11460,7 +11461,7 @@ class TestFaults:
         with pytest.raises(CacheError, match="ZeroDivisionError"):
             auth0.get_token()
 
-    @posix_only
+    @needs_signals
     @pytest.mark.parametrize("first", ["SIGTERM", "SIGCHLD"])
     def test_each_signal_amid_a_refresh_reaches_its_handler(
         self, logged_in, auth0, tenant, installed, first
@@ -11485,7 +11486,7 @@ class TestFaults:
         assert tenant.count("refresh_token") == 1
         assert logged_in.token("--force-refresh") in tenant.access_tokens  # the new one is kept
 
-    @posix_only
+    @needs_signals
     def test_a_timer_that_goes_off_again_and_again_loses_nothing(
         self, logged_in, auth0, tenant, installed
     ):
@@ -11506,9 +11507,10 @@ class TestFaults:
         assert len(ticks) > 3
         assert signal.getsignal(signal.SIGALRM) is tick
 
-    @posix_only
     @pytest.mark.parametrize(
-        ("at", "other"), [("begin", "SIGHUP"), ("end", "SIGCHLD")], ids=["begin", "end"]
+        ("at", "other"),
+        [("begin", "SIGINT"), ("end", "SIGCHLD" if POSIX else "SIGBREAK")],
+        ids=["begin", "end"],
     )
     def test_a_handler_that_raises_while_signals_are_held_or_freed_takes_no_other_away(
         self, logged_in, auth0, tenant, installed, monkeypatch, at, other
@@ -11545,7 +11547,7 @@ class TestFaults:
         assert tenant.count("refresh_token") == (0 if at == "begin" else 1)
         assert logged_in.token("--force-refresh") in tenant.access_tokens
 
-    @posix_only
+    @needs_signals
     def test_an_event_loop_s_signal_amid_a_refresh_is_its_own_once(self, logged_in, auth0, tenant):
         calls = []
 
@@ -11632,7 +11634,6 @@ class TestFaults:
         assert "--cache" in found["directory"]["message"]
         assert "chmod" not in found["directory"]["message"]
 
-    @posix_only
     @pytest.mark.filterwarnings("ignore:unclosed file")  # what closes it is that nobody has it
     def test_an_exception_at_any_bytecode_of_a_lock_leaves_it_free(self, logged_in, auth0):
         class Own(Exception):
@@ -11672,10 +11673,10 @@ class TestFaults:
             with stored.lock(0):  # for the threads of this process
                 pass
             with open(lock_file) as file:  # and for other processes
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                assert auth0_cli._try_file_lock(file.fileno(), True)
         assert total > 300
 
-    @posix_only
+    @needs_fork
     def test_a_fork_amid_a_lock_keeps_it_for_the_parent_alone(self, logged_in, auth0):
         stored = auth0._find()
         (path,) = logged_in.cache.glob("*.lock")
@@ -11723,7 +11724,7 @@ class TestFaults:
         assert len(most) == 320
         assert auth0_cli._held_locks == {}
 
-    @posix_only
+    @needs_fork
     def test_a_child_does_not_wait_at_its_end_for_a_refresh_of_the_parent(self, logged_in, tenant):
         script = """if True:
             import os, sys, threading, auth0_cli
