@@ -782,9 +782,10 @@ class FileCache:
         if too_long or os.path.basename(key) != key or key.startswith("."):
             raise CacheError("the session's name is too long for a file: give a shorter --profile")
         if not self.directory:
+            variable = "USERPROFILE" if os.name == "nt" else "HOME"
             raise CacheError(
-                "there is no home directory to keep sessions in (HOME is not set, or is not a "
-                "directory): give a directory with --cache or AUTH0_CLI_CACHE"
+                f"there is no home directory to keep sessions in ({variable} is not set, or is not "
+                "a directory): give a directory with --cache or AUTH0_CLI_CACHE"
             )
         return os.path.join(self.directory, key + suffix)
 
@@ -1509,8 +1510,11 @@ def _tls_context() -> Any:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # Python 3.13 sets this flag, but many companies' CAs fail it; browsers accept them.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    file = os.environ.get("SSL_CERT_FILE")
-    if file is not None and not (os.path.isfile(file) and context.cert_store_stats()["x509"]):
+    file, store = os.environ.get("SSL_CERT_FILE"), context
+    if file and os.name == "nt":  # there the context also has the certificates of the system
+        store = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        store.set_default_verify_paths()
+    if file is not None and not (os.path.isfile(file) and store.cert_store_stats()["x509"]):
         what = f"SSL_CERT_FILE={_printable(file)} names no file with certificates"
         raise ConfigError(f"{what}: correct or unset it")
     return context
@@ -2229,7 +2233,8 @@ def _find_browsers() -> list[list[str]]:
             command = [entry] if which(entry) else split(entry.rstrip(" &").replace(os.sep, "/"))
         except ValueError:  # a quotation mark is missing
             continue
-        if not command or not which(command[0]):
+        path = (which(command[0]) if command else None) or ""
+        if not path or path.lower().endswith((".bat", ".cmd")):  # cmd.exe would run what follows &
             continue
         if os.path.basename(command[0]) in _TEXT_BROWSERS:
             return found

@@ -1977,8 +1977,14 @@ needs_fork = not_on_windows("Windows has no fork")
 needs_signals = not_on_windows("Windows ends a process without a signal")
 needs_pty = not_on_windows("Python opens no pseudo-terminal on Windows")
 needs_ulimit = not_on_windows("Windows has no shell that limits a process")
-posix_only = not_on_windows("Windows runs no script of the Unix shell, and gets no signal")
+needs_desktop = not_on_windows("Windows has its default browser, and no commands of a desktop")
+needs_removal = not_on_windows("Windows removes no file that is open")
 needs_fcntl = not_on_windows("Windows has not the calls with which macOS is played")
+
+
+def variable(name):
+    """Spell the name of an environment variable as the system does."""
+    return name if POSIX else name.upper()
 
 
 def has_mode(path, mode):
@@ -1998,7 +2004,7 @@ def table(names, rows):
 
 def command_of(path, script):
     """Make a command of a shell script."""
-    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.write_text(f"#!/bin/sh\n{script}\n" if POSIX else script)
     path.chmod(0o755)
     return path
 
@@ -2487,46 +2493,55 @@ class TestLoginWithBrowser:
             auth0.login(flow="browser", show=prompts.append, timeout=0.01)
         assert opened == [(prompts[0]["url"], prompts)]
 
-    @posix_only
     @pytest.mark.parametrize(
         "browsers",
         [
-            *("{opener} --incognito", "no-such-browser:{opener}", "false %s:{opener} -u=%s"),
-            *("{opener} &", "'never closed:{opener}", '"{opener}"', " :{opener}"),
+            *("{opener} --incognito", "no-such-browser:{opener}", "{false} %s:{opener} -u=%s"),
+            *("{opener} &", "'never closed:{opener}", " :{opener}"),
         ],
     )
     def test_the_next_browser_is_tried_until_one_starts(self, cli, tenant, tmp_path, browsers):
-        opener = command_of(tmp_path / "my browser", 'echo "$@" >"$HOME/opened"')
-        plain = command_of(tmp_path / "opener", f'exec "{opener}" "$@"')
-        env = {"BROWSER": browsers.replace("{opener}", str(plain)), "HOME": str(cli.home)}
+        opened = cli.home / "opened"
+        code = f"import os, sys; open({str(opened)!r} + '-', 'w').write('\\n'.join(sys.argv[1:])); "
+        code += f"os.replace({str(opened)!r} + '-', {str(opened)!r})"
+        opener = browser_that_runs(code, tmp_path).removesuffix(" %s")
+        form = browsers.replace(":", os.pathsep)
+        env = {"BROWSER": form.format(opener=opener, false="false" if POSIX else "taskkill")}
         running = cli.start("login", "--flow", "browser", env=env)
         lines = list(iter(running.err.line, "Your browser is opening the page.\n"))
         url = next(line.strip() for line in lines if "/authorize?" in line)
-        arguments = (cli.home / "opened").read_text().split()
+        tenant.wait_for(opened.exists)
+        arguments = opened.read_text().splitlines()
         assert arguments[-1].removeprefix("-u=") == url
         assert "&" not in arguments
         tenant.login_as(url)
         running.finish()
 
-    @posix_only
+    @pytest.mark.parametrize("name", ["browser.bat", "browser.CMD"])
+    def test_a_script_of_cmd_exe_is_no_browser(self, tmp_path, monkeypatch, name):
+        browser = command_of(tmp_path / name, "")
+        monkeypatch.setenv("BROWSER", str(browser))
+        assert not [c for c in auth0_cli._find_browsers() if str(browser) in c]
+
+    @not_on_windows("a command with a space is a script of cmd.exe there")
     def test_a_path_with_a_space_is_a_browser_too(self, tmp_path, monkeypatch):
         browser = command_of(tmp_path / "my browser", f"echo $1 >'{tmp_path}/opened'")
         monkeypatch.setenv("BROWSER", str(browser))
         assert auth0_cli._open_browser("https://a.example/")
         assert (tmp_path / "opened").read_text() == "https://a.example/\n"
 
-    @posix_only
     def test_a_browser_that_keeps_running_is_open(self, tmp_path, monkeypatch):
         wait = subprocess.Popen.wait
         impatient = lambda process, seconds=None: wait(process, seconds and seconds / 5)  # noqa: E731
         monkeypatch.setattr(subprocess.Popen, "wait", impatient)
-        os.mkfifo(tmp_path / "end")
-        browser = command_of(tmp_path / "browser", f"read end <'{tmp_path}/end'")
-        monkeypatch.setenv("BROWSER", f"{browser}:false")
+        monkeypatch.setattr(auth0_cli, "_start_file", pytest.fail)
+        end = tmp_path / "end"
+        code = f"import os, time\nwhile not os.path.exists({str(end)!r}): time.sleep(0.01)"
+        monkeypatch.setenv("BROWSER", f"{browser_that_runs(code, tmp_path)}{os.pathsep}false")
         assert auth0_cli._open_browser("https://a.example/")
-        (tmp_path / "end").write_text("\n")
+        end.touch()
 
-    @posix_only
+    @needs_desktop
     def test_no_browser_is_claimed_where_none_starts(self, cli, tenant):
         running = cli.start("login", "--flow", "browser", env={"BROWSER": "false", "DISPLAY": None})
         lines = list(iter(running.err.line, "Waiting for up to 300 s; Ctrl-C stops it.\n"))
@@ -2535,7 +2550,7 @@ class TestLoginWithBrowser:
         tenant.login_as(lines[2].strip())
         running.finish()
 
-    @posix_only
+    @needs_desktop
     @pytest.mark.parametrize(
         ("programs", "env", "found"),
         [
@@ -2562,7 +2577,7 @@ class TestLoginWithBrowser:
         monkeypatch.delenv("WAYLAND_DISPLAY", False) if "WAYLAND_DISPLAY" not in env else None
         assert "|".join(map(" ".join, auth0_cli._find_browsers())) == found
 
-    @posix_only
+    @needs_desktop
     @pytest.mark.parametrize(
         "command", [["login", "--flow", "browser", "--timeout", "0.1"], ["doctor"]]
     )
@@ -2575,7 +2590,7 @@ class TestLoginWithBrowser:
         assert (tmp_path / "opened").exists() is (command[0] == "login")
         assert not (tmp_path / "asked").exists()
 
-    @posix_only
+    @not_on_windows("Windows finds no library by LD_LIBRARY_PATH")
     @pytest.mark.parametrize("own", [None, "/opt/lib"])
     def test_a_frozen_program_gives_a_browser_the_system_s_libraries(
         self, tmp_path, monkeypatch, own
@@ -3751,7 +3766,7 @@ class TestManyProcesses:
         path.chmod(0o600)
         assert logged_in.token("--force-refresh") in tenant.access_tokens
 
-    @posix_only
+    @needs_removal
     def test_a_lock_file_that_is_removed_amid_a_refresh_splits_no_lock(self, logged_in, tenant):
         logged_in.expire()
         (lock,) = logged_in.cache.glob("*.lock")
@@ -3768,7 +3783,7 @@ class TestManyProcesses:
         assert tenant.count("refresh_token") == 1
         assert logged_in.token("--force-refresh") in tenant.access_tokens
 
-    @posix_only
+    @needs_removal
     def test_a_lock_that_was_replaced_before_it_was_taken_is_taken_anew(self, logged_in):
         cache, key = FileCache(logged_in.cache), logged_in.session_file.stem
         true, replaced = auth0_cli._try_file_lock, []
@@ -4172,12 +4187,12 @@ class TestCommandLine:
         assert "hunter2" not in err
         assert tenant.requests == []
 
-    @posix_only
-    def test_a_secret_file_in_the_home_directory_is_found(self, call, tenant):
-        path = Path("~/secret").expanduser()
-        path.write_text(MACHINE_SECRET)
+    def test_a_secret_file_in_the_home_directory_is_found(
+        self, call, tenant, tmp_path, monkeypatch
+    ):
+        monkeypatch.setenv("HOME" if POSIX else "USERPROFILE", str(tmp_path))
+        (tmp_path / "secret").write_text(MACHINE_SECRET)
         call("token", "--client-secret-file=~/secret", by=machine(tenant.domain))
-        path.unlink()
 
     def test_a_stdin_that_is_closed_holds_no_password(self, call, monkeypatch, tenant):
         monkeypatch.setattr(sys, "stdin", None)
@@ -4441,13 +4456,14 @@ class TestTerminal:
         assert (os.WIFEXITED(status), os.WEXITSTATUS(status)) == (True, 4)
         screen.finish()
 
-    @pytest.mark.parametrize("stderr", ["IDLE", "a notebook"])
+    @pytest.mark.parametrize("stderr", ["IDLE", pytest.param("a notebook", marks=needs_pty)])
     def test_nothing_is_offered_where_nobody_can_type(self, auth0, monkeypatch, stderr):
         text, stdin = io.StringIO(), SimpleNamespace(isatty=lambda: True)
-        fds = pty.openpty()
+        fds = ()
         if stderr == "IDLE":
             text.isatty = lambda: True
         else:  # the kernel was started in a terminal
+            fds = pty.openpty()
             text.fileno = stdin.fileno = lambda: fds[1]
         monkeypatch.setattr(sys, "stdin", stdin)
         monkeypatch.setattr(sys, "stderr", text)
@@ -4568,8 +4584,7 @@ class TestTerminal:
         assert page in lines
         assert "█" not in "".join(lines)
 
-    @needs_pty
-    @pytest.mark.parametrize("of_a_file", [True, False])
+    @pytest.mark.parametrize("of_a_file", [pytest.param(True, marks=needs_pty), False])
     def test_one_that_tells_no_size_is_one_of_80_columns(
         self, auth0, tenant, hurried, monkeypatch, of_a_file
     ):
@@ -4588,7 +4603,7 @@ class TestTerminal:
                 self.text += text
 
         monkeypatch.setattr(sys, "stderr", Console())
-        fds = pty.openpty()
+        fds = pty.openpty() if of_a_file else ()
         if of_a_file:  # a new terminal has 0 columns
             sys.stderr.fileno = lambda: fds[1]
         auth0.login(flow="device", open_browser=False)
@@ -4719,7 +4734,6 @@ class TestAutomation:
         monkeypatch.setattr(sys, "stdin", stdin)
         call("login", "--flow", "password", "--username", "alice")
 
-    @posix_only
     def test_a_terminal_goes_on(self, cli):
         screen = Screen(cli, "login", "--flow", "device", "--no-browser", CI="true")
         screen.until("Waiting")
@@ -5239,7 +5253,7 @@ class TestCopies:
             "try: get_token()\n"
             "except LoginRequired as problem: print(problem)"
         )
-        hint = "run python -m myapp.vendor.login_of_mine login --domain"
+        hint = f"run {Path(sys.executable).name} -m myapp.vendor.login_of_mine login --domain"
         assert hint in self.run(logged_in, script, cwd=tmp_path)
 
     @pytest.mark.parametrize("flags", [["-OO"], ["-I"], ["-W", "error"], ["-X", "dev"], ["-B"]])
@@ -5335,7 +5349,10 @@ class TestCopies:
         ("name", "text"),
         [
             ("secrets", "API_KEY = 'hunter2'"),
-            ("select", "API_KEY = 'hunter2'"),
+            pytest.param(
+                *("select", "API_KEY = 'hunter2'"),
+                marks=not_on_windows("Windows needs select in a thread of the listener only"),
+            ),
             ("http", "API_KEY = 'hunter2'"),
             ("argparse", "API_KEY = 'hunter2'"),
             ("hashlib", "print 'hunter2'"),
@@ -7272,7 +7289,7 @@ class TestSessionFiles:
         for name in ("LOCALAPPDATA", "XDG_STATE_HOME"):
             monkeypatch.delenv(name, raising=False)
         for use in (FileCache().list, lambda: FileCache().read("a~b~c")):
-            with pytest.raises(CacheError, match="HOME is not set"):
+            with pytest.raises(CacheError, match="no home directory"):
                 use()
 
     def test_drop_old_tokens_before_they_are_too_large(self, tenant, monkeypatch):
@@ -7582,10 +7599,11 @@ class TestSessionFiles:
     def test_without_a_home_directory_a_user_is_told_and_a_machine_is_served(
         self, cli, tenant, home
     ):
-        env = {"AUTH0_CLI_CACHE": None, "HOME": home}
+        place = "HOME" if POSIX else "USERPROFILE"
+        env = {"AUTH0_CLI_CACHE": None, "LOCALAPPDATA": None, place: home}
         arguments = ["--flow", "password", "--username", "alice"]
         result = cli.run("login", *arguments, stdin="wonderland-1\n", env=env, exit=1)
-        assert "HOME is not set, or is not a directory" in result.err
+        assert f"({place} is not set, or is not a directory)" in result.err
         assert tenant.requests == []
         secret = {"AUTH0_CLIENT_ID": "practice-machine", "AUTH0_CLIENT_SECRET": MACHINE_SECRET}
         served = cli.run("token", env={**env, **secret})
@@ -7603,10 +7621,9 @@ class TestSessionFiles:
             assert auth0.get_token(force_refresh=True) in tenant.access_tokens
         finally:
             os.umask(before)
-        assert stat.S_IMODE(cli.cache.stat().st_mode) == 0o700
-        assert stat.S_IMODE(cli.cache.parent.stat().st_mode) & 0o077 == 0
-        for path in cli.cache.iterdir():
-            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert has_mode(cli.cache, 0o700)
+        assert not POSIX or stat.S_IMODE(cli.cache.parent.stat().st_mode) & 0o077 == 0
+        assert all(has_mode(path, 0o600) for path in cli.cache.iterdir())
 
 
 # ---- Tests: practice tenant ----------------------------------------------------------------------
@@ -8016,7 +8033,7 @@ def without_locks(monkeypatch, cache):
     def fail(*_):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(fcntl, "flock", fail)
+    monkeypatch.setattr("fcntl.flock" if POSIX else "msvcrt.locking", fail)
 
 
 def without_modes(monkeypatch, cache):
@@ -8064,8 +8081,8 @@ def kept(cli, tenant):
 @pytest.fixture(params=SPOILT, ids=lambda spoil: spoil.__name__)
 def spoilt(request, cli, monkeypatch):
     """Let nothing be kept in the directory; return words of the message."""
-    if os.name != "posix":
-        pytest.skip("needs POSIX modes and locks")
+    if not POSIX and request.param is without_modes:
+        pytest.skip(needs_modes.kwargs["reason"])
     cli.cache.mkdir(0o700, exist_ok=True)
     request.param(monkeypatch, cli.cache)
     return SPOILT[request.param]
@@ -9835,7 +9852,7 @@ class TestAttacks:
         with raw_server(lambda _: b"HTTP/1.1 407 No proxy-pass\r\n\r\n") as proxy:
             monkeypatch.setenv("https_proxy", f"http://{user_info}127.0.0.1:{proxy.port}")
             err = call("token", code=2, by=machine("acme.example.test")).err
-        assert f"{words}: set https_proxy=http://USER:PASSWORD@HOST:PORT" in err
+        assert f"{words}: set {variable('https_proxy')}=http://USER:PASSWORD@HOST:PORT" in err
         assert "proxy-pass" not in err
         assert len(proxy.seen) == 1
 
@@ -9879,7 +9896,7 @@ class TestAttacks:
         with raw_server(lambda _: b"") as proxy:
             monkeypatch.setenv(name, value.format(proxy.port))
             err = call("token", code=2, by=machine("acme.example.test")).err
-        assert f"correct {name}, or list acme.example.test in NO_PROXY" in err
+        assert f"correct {variable(name)}, or list acme.example.test in NO_PROXY" in err
         assert "proxy-pass" not in err
         assert proxy.seen == []
 
@@ -9911,7 +9928,7 @@ class TestAttacks:
         assert set(addresses.looked_up) == {asked}
         assert re.search(rf"the host \[?{asked[0]}\]?(:\d+)? was not found", err)
 
-    @posix_only
+    @not_on_windows("to Windows both spellings are one variable")
     def test_the_spelling_that_sets_the_proxy_is_the_one_that_is_named(self, call, monkeypatch):
         monkeypatch.setenv("HTTPS_PROXY", "http://proxy.test")
         monkeypatch.setenv("https_proxy", "socks5://proxy.test")
@@ -9926,7 +9943,7 @@ class TestAttacks:
         call("token", code=5, by=machine("acme.example.test"))
         assert set(addresses.looked_up) == {("acme.example.test", 443)}
 
-    @posix_only
+    @needs_fork
     def test_a_forked_child_reads_no_proxy_settings_of_the_system(self):
         script = (
             "import os, sys, urllib.request, auth0_cli\n"
@@ -10955,20 +10972,20 @@ class TestFaults:
         assert code in (0, 1)  # done without a lock, or refused
         assert re.fullmatch(r"auth0_cli: .+\n", capsys.readouterr().err)
 
-    @posix_only
     def test_a_timeout_of_a_signal_handler_amid_the_lock_refreshes_nothing(
         self, logged_in, auth0, tenant, installed, monkeypatch
     ):
         def expire(*_):
             raise TimeoutError
 
-        def lock(fd, operation):
-            signal.raise_signal(signal.SIGALRM)
-            true(fd, operation)
+        def lock(*arguments):
+            signal.raise_signal(signal.SIGINT)
+            true(*arguments)
 
-        installed(signal.SIGALRM, expire)
-        true = fcntl.flock
-        monkeypatch.setattr(fcntl, "flock", lock)
+        installed(signal.SIGINT, expire)
+        module, name = (fcntl, "flock") if POSIX else (importlib.import_module("msvcrt"), "locking")
+        true = getattr(module, name)
+        monkeypatch.setattr(module, name, lock)
         with pytest.raises(TimeoutError):
             auth0.get_token(force_refresh=True)
         assert tenant.count("refresh_token") == 0
@@ -11003,7 +11020,6 @@ class TestFaults:
         assert {path.suffix for path in logged_in.cache.iterdir()} == {".json", ".lock"}
         assert call("token", "--force-refresh").out.strip() in tenant.access_tokens
 
-    @posix_only
     def test_a_write_that_fails_after_the_refresh_costs_no_token(
         self, logged_in, tenant, call, monkeypatch
     ):
@@ -11344,7 +11360,6 @@ class TestFaults:
         (token,) = auth0.session().tokens
         assert token["expires_at"] <= begun + tenant.access_ttl + 10
 
-    @posix_only
     @table(
         "amid, handler",
         {
@@ -11372,21 +11387,21 @@ class TestFaults:
             raise raised
 
         def interrupted(*_):
-            signal.raise_signal(signal.SIGALRM)
+            signal.raise_signal(signal.SIGINT)
 
         use = {
             "login": lambda: auth0.login(flow="password", username="bob", password="builder-1"),
             "token": machine_at(tenant, logged_in.cache).get_token,
             "logout": auth0.logout,
         }[amid]
-        before = signal.signal(signal.SIGALRM, handler(fail))
+        before = signal.signal(signal.SIGINT, handler(fail))
         try:
             with monkeypatch.context() as patch:
                 patch.setattr(os, "unlink" if amid == "logout" else "replace", interrupted)
                 with pytest.raises(TimeoutError) as caught:
                     use()
         finally:
-            signal.signal(signal.SIGALRM, before)
+            signal.signal(signal.SIGINT, before)
         assert caught.value is raised
         for file in logged_in.cache.glob("*.json"):
             with FileCache(logged_in.cache).lock(file.stem, 0):
@@ -11401,7 +11416,7 @@ class TestFaults:
         with pytest.raises(CacheError, match="ZeroDivisionError"):
             auth0.get_token()
 
-    @posix_only
+    @needs_signals
     @pytest.mark.parametrize("first", ["SIGTERM", "SIGCHLD"])
     def test_each_signal_amid_a_refresh_reaches_its_handler(
         self, logged_in, auth0, tenant, installed, first
@@ -11426,7 +11441,7 @@ class TestFaults:
         assert tenant.count("refresh_token") == 1
         assert logged_in.token("--force-refresh") in tenant.access_tokens  # the new one is kept
 
-    @posix_only
+    @needs_signals
     def test_a_timer_that_goes_off_again_and_again_loses_nothing(
         self, logged_in, auth0, tenant, installed
     ):
@@ -11447,9 +11462,10 @@ class TestFaults:
         assert len(ticks) > 3
         assert signal.getsignal(signal.SIGALRM) is tick
 
-    @posix_only
     @pytest.mark.parametrize(
-        ("at", "other"), [("begin", "SIGHUP"), ("end", "SIGCHLD")], ids=["begin", "end"]
+        ("at", "other"),
+        [("begin", "SIGINT"), ("end", "SIGCHLD" if POSIX else "SIGBREAK")],
+        ids=["begin", "end"],
     )
     def test_a_handler_that_raises_while_signals_are_held_or_freed_takes_no_other_away(
         self, logged_in, auth0, tenant, installed, monkeypatch, at, other
@@ -11486,7 +11502,7 @@ class TestFaults:
         assert tenant.count("refresh_token") == (0 if at == "begin" else 1)
         assert logged_in.token("--force-refresh") in tenant.access_tokens
 
-    @posix_only
+    @needs_signals
     def test_an_event_loop_s_signal_amid_a_refresh_is_its_own_once(self, logged_in, auth0, tenant):
         calls = []
 
@@ -11573,7 +11589,6 @@ class TestFaults:
         assert "--cache" in found["directory"]["message"]
         assert "chmod" not in found["directory"]["message"]
 
-    @posix_only
     @pytest.mark.filterwarnings("ignore:unclosed file")  # what closes it is that nobody has it
     def test_an_exception_at_any_bytecode_of_a_lock_leaves_it_free(self, logged_in, auth0):
         class Own(Exception):
@@ -11613,10 +11628,10 @@ class TestFaults:
             with stored.lock(0):  # for the threads of this process
                 pass
             with open(lock_file) as file:  # and for other processes
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                assert auth0_cli._try_file_lock(file.fileno(), True)
         assert total > 300
 
-    @posix_only
+    @needs_fork
     def test_a_fork_amid_a_lock_keeps_it_for_the_parent_alone(self, logged_in, auth0):
         stored = auth0._find()
         (path,) = logged_in.cache.glob("*.lock")
@@ -11664,7 +11679,7 @@ class TestFaults:
         assert len(most) == 320
         assert auth0_cli._held_locks == {}
 
-    @posix_only
+    @needs_fork
     def test_a_child_does_not_wait_at_its_end_for_a_refresh_of_the_parent(self, logged_in, tenant):
         script = """if True:
             import os, sys, threading, auth0_cli
