@@ -2340,19 +2340,20 @@ class _Listener:
 
     Args:
         ports: it takes a free one of these, at random.
-        program: the result page sends the user back to it.
+        program: that the user returns to, if it has a login command of its own. Its users get
+            no advice for the Dashboard.
 
     Raises:
         ConfigError: every port is busy, or no thread can be started.
     """
 
-    def __init__(self, ports: Sequence[int], program: str = "the terminal") -> None:
+    def __init__(self, ports: Sequence[int], program: str = "") -> None:
         import random
         from contextlib import suppress
         from secrets import token_urlsafe
         from threading import Event, Semaphore
 
-        self._program = program
+        self.program = program
         # Each has 256 bits in 43 characters (RFC 7636 section 7.1).
         self.state, self.nonce, self.code_verifier = (token_urlsafe(32) for _ in range(3))
         self.responses: list[dict[str, str]] = []  # the first one counts
@@ -2388,9 +2389,13 @@ class _Listener:
             texts = ["You are logged in"]
             if problem:
                 # The text of any other error can contain a secret.
-                text = str(problem) if isinstance(problem, Auth0Error) else "the login was stopped"
+                text = "the login was stopped"
+                if isinstance(problem, Auth0Error):
+                    hidden = self.program and "Dashboard" in problem.hint
+                    text = problem.reason if hidden else str(problem)
                 texts = ["You are not logged in", f"{text[:1].upper()}{text[1:]}."]
-            self.result = _page(*texts, f"Close this page and return to {self._program}.")
+            place = self.program or "the terminal"
+            self.result = _page(*texts, f"Close this page and return to {place}.")
             self.result_ready.set()
             end = time.monotonic() + 2
             for _ in self.responses:
@@ -2480,7 +2485,8 @@ def _wait_for_response(
         if now >= hint_at:
             hint_at = start + timeout
             code = "\nOr type c and Enter to use a code on another device." * can_use_code
-            prompt.say(f"No page has come back yet: {register}{code}")
+            what = "" if listener.program else f": {register}"
+            prompt.say(f"No page has come back yet{what}{code}")
         # A longer wait could not be interrupted on Windows.
         listener.response_arrived.wait(min(0.25, start + timeout - now))
     prompt.end()
@@ -3286,7 +3292,7 @@ class _Logins(_Settings):
         with prompt:
             if flow == "browser":
                 host = (self._arguments["login_command"] or "").split()[:1]
-                program = _printable(host[0], 60) if host else "the terminal"
+                program = _printable(host[0], 60) if host else ""
                 with _Listener(ports, program) as listener:  # its end tells the browser the result
                     browser = _browser_login(tenant, parameters, listener, timeout, prompt)
                     if browser:  # else the user prefers a code

@@ -5474,6 +5474,31 @@ class TestCopies:
             assert hints[check] == "ask the developers of mytool"
         assert "Dashboard" not in str(found)
 
+    def test_a_mounted_login_shows_no_advice_for_the_dashboard_while_it_waits_or_in_the_browser(
+        self, auth0, tenant, hurried, monkeypatch, capsys
+    ):
+        login = "login --flow browser --timeout 130".split()
+        tenant.clients["practice-native"].grants -= {"authorization_code"}
+        with ThreadPoolExecutor() as pool:
+            pages = []
+
+            def open_browser(url):
+                pages.append(pool.submit(tenant.login_as, url))
+                return True
+
+            monkeypatch.setattr(auth0_cli, "_open_browser", open_browser)
+            assert auth0_cli.main(login, prog="mytool auth", defaults=auth0) == 4
+            page = pages[0].result(10).text
+        assert "unauthorized_client" in page
+        assert "return to mytool" in page
+        ticks = itertools.count(step=40)
+        monkeypatch.setattr(hurried, "monotonic", lambda: next(ticks))
+        monkeypatch.setattr(auth0_cli, "_open_browser", lambda url: True)
+        assert auth0_cli.main(login, prog="mytool auth", defaults=auth0) == 4
+        said = capsys.readouterr().err
+        assert "No page has come back yet\n" in said
+        assert "Dashboard" not in page + said
+
     @pytest.mark.parametrize("prog", ["mytool auth", None])
     def test_a_mounted_command_changes_nothing_of_the_program_s_and_uses_its_cache(
         self, tenant, capsys, tmp_path, monkeypatch, desk, prog
