@@ -4952,7 +4952,8 @@ def _explain_unknown(command: str, arguments: list[str]) -> str:
     """The reason why a command does not take these arguments; their values may be secrets."""
     flag = next((x.partition("=")[0] for x in arguments if x[:2] == "--"), "such an argument")
     owners = [name for name in _COMMANDS if f"{flag} " in " ".join(_options_of(name))]
-    owned = f", an option of {', '.join(owners)}" if owners else ""
+    others = owners and command not in owners  # else the host program has set the value
+    owned = f", an option of {', '.join(owners)}" if others else ""
     return f"{command} does not take {_printable(flag, 40)}{owned}"
 
 

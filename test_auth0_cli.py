@@ -5442,6 +5442,14 @@ class TestCopies:
         if command in ("login", "token"):
             assert {"param", "scope"} <= options
 
+    def test_a_flag_of_a_setting_that_the_program_has_made_is_no_option_of_the_command(
+        self, auth0, capsys
+    ):
+        token = ["token", "--domain", "other.test"]
+        assert auth0_cli.main(token, prog="mytool auth", defaults=auth0) == 2
+        said = "mytool: token does not take --domain: see mytool auth token -h\n"
+        assert capsys.readouterr().err == said
+
     @pytest.mark.parametrize("prog", ["mytool auth", None])
     def test_a_mistake_points_to_the_help_of_the_mounted_command(self, auth0, capsys, prog):
         name = prog or "python -m auth0_cli"
