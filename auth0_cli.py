@@ -2875,8 +2875,10 @@ class _Settings:
             if parts and all(given in (None, part) for given, part in zip(name, parts))
         ]
 
-    def _find(self, new: bool = False) -> _StoredSession:
+    def _find(self, new: bool = False, first: str = "") -> _StoredSession:
         """The session that the settings select; with `new` one that need not be stored.
+
+        Where they do not name it, one that has the note `first` goes before the others.
 
         Raises:
             ConfigError: several match, or nothing names the tenant and the client.
@@ -2891,7 +2893,8 @@ class _Settings:
                     return exact
             except CacheError:  # the caller's own read reports it
                 return exact
-        found = self._matching() or self._matching("pending") or self._matching("application")
+        notes = (first, "", "pending", "application")
+        found = next(filter(None, map(self._matching, notes)), [])
         applications = {(stored.domain, stored.client_id) for stored in found}
         if len(applications) == 1:
             found = [stored for stored in found if stored.profile == "default"] or found
@@ -3627,7 +3630,7 @@ class Auth0(_Logins):
         """
         if not _is_number(timeout) or timeout <= 0:
             raise ConfigError("the timeout is a number of seconds greater than 0")
-        stored = self._find(new=True)
+        stored = self._find(new=True, first="pending")
         deadline, before = time.monotonic() + timeout, stored.load()
         while True:
             with stored.lock(of="~pending"):

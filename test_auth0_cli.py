@@ -2871,6 +2871,15 @@ class TestLoginInTwoSteps:
         cli.run("login", "--resume", env=nameless)
         assert cli.status()[0]["user"]["name"] == "Alice Liddell"
 
+    def test_it_is_found_beside_the_session_of_another_application(self, cli, tenant):
+        nameless = {"AUTH0_DOMAIN": None, "AUTH0_CLIENT_ID": None}
+        log_in(Auth0(tenant.domain, "practice-other", cache=cli.cache), tenant)
+        event = json.loads(cli.run("login", "--no-wait").out)
+        tenant.approve(event["user_code"])
+        self.pass_interval(cli, tenant)
+        cli.run("login", "--resume", env=nameless)
+        assert [session["client_id"] for session in cli.status()] == ["practice-native"]
+
     def test_a_flow_that_can_not_be_split_is_exit_2(self, cli, tenant):
         assert "--no-wait" in cli.run("login", "--no-wait", "--flow", "browser", exit=2).err
         assert tenant.requests == []
