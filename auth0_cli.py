@@ -3348,10 +3348,11 @@ class _Logins(_Settings):
             record = stored.load(True)  # a file that is refused is left alone
             if record and record["refresh_token"] and not local:
                 problem = _revoke(tenant, record["refresh_token"])
+            note = record or stored.read_note("application")  # that of an earlier logout
             try:
                 stored.delete()
-                if remember and record:
-                    stored.keep_note("application", {n: record[n] for n in _TOKEN_PARAMETERS})
+                if remember and note:
+                    stored.keep_note("application", {n: note.get(n) for n in _TOKEN_PARAMETERS})
             except CacheError as undeleted:  # so it is still there, revoked or not
                 problem = undeleted
         for auth0 in (self, *_instances.values()):

@@ -3938,6 +3938,7 @@ class TestStatusAndLogout:
         del nameless["AUTH0_CLI_CACHE"]
         logged_in.login("--scope", f"{auth0_cli.DEFAULT_SCOPE} read:things")
         logged_in.run("logout")
+        assert "Nobody was logged in" in logged_in.run("logout").err
         assert "login" in logged_in.run("token", env=nameless, exit=3).err
         arguments = ["login", "--flow", "password", "--username", "alice"]
         logged_in.run(*arguments, env=nameless, stdin="wonderland-1\n")
