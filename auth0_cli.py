@@ -2460,19 +2460,20 @@ class _Listener:
 
     Args:
         ports: the ports to choose from, at random.
-        program: what the result page tells the user to return to.
+        program: what the result page tells the user to return to, if it has a login command of
+            its own. Its users get no advice for the Dashboard.
 
     Raises:
         ConfigError: every port is busy, or no thread can be started.
     """
 
-    def __init__(self, ports: Sequence[int], program: str = "the terminal") -> None:
+    def __init__(self, ports: Sequence[int], program: str = "") -> None:
         import random
         from contextlib import suppress
         from secrets import token_urlsafe
         from threading import Event, Semaphore
 
-        self._program = program
+        self.program = program
         # Each has 256 bits in 43 characters (RFC 7636 section 7.1).
         self.state, self.nonce, self.code_verifier = (token_urlsafe(32) for _ in range(3))
         self.responses: list[dict[str, str]] = []  # the first one counts
@@ -2508,9 +2509,13 @@ class _Listener:
             texts = ["You are logged in"]
             if problem:
                 # The text of any other error can contain a secret.
-                text = str(problem) if isinstance(problem, Auth0Error) else "the login was stopped"
+                text = "the login was stopped"
+                if isinstance(problem, Auth0Error):
+                    hidden = self.program and "Dashboard" in problem.hint
+                    text = problem.reason if hidden else str(problem)
                 texts = ["You are not logged in", f"{text[:1].upper()}{text[1:]}."]
-            self.result = _page(*texts, f"Close this page and return to {self._program}.")
+            place = self.program or "the terminal"
+            self.result = _page(*texts, f"Close this page and return to {place}.")
             self.result_ready.set()
             end = time.monotonic() + 2
             for _ in self.responses:
@@ -2600,7 +2605,8 @@ def _wait_for_response(
         if now >= hint_at:
             hint_at = start + timeout
             code = "\nOr type c and Enter to use a code on another device." * can_use_code
-            prompt.say(f"No page has come back yet: {register}{code}")
+            what = "" if listener.program else f": {register}"
+            prompt.say(f"No page has come back yet{what}{code}")
         # A longer wait could not be interrupted on Windows.
         listener.response_arrived.wait(min(0.25, start + timeout - now))
     prompt.end()
@@ -2989,8 +2995,10 @@ class _Settings:
             if parts and all(given in (None, part) for given, part in zip(name, parts))
         ]
 
-    def _find(self, new: bool = False) -> _StoredSession:
+    def _find(self, new: bool = False, first: str = "") -> _StoredSession:
         """The session that the settings select; with `new`, it may be one that is not stored yet.
+
+        Where they do not name it, one that has the note `first` goes before the others.
 
         Raises:
             ConfigError: several match, or nothing names the tenant and the client.
@@ -3005,7 +3013,8 @@ class _Settings:
                     return exact
             except CacheError:  # the caller reads it again, and reports that
                 return exact
-        found = self._matching() or self._matching("pending") or self._matching("application")
+        notes = (first, "", "pending", "application")
+        found = next(filter(None, map(self._matching, notes)), [])
         applications = {(stored.domain, stored.client_id) for stored in found}
         if len(applications) == 1:
             found = [stored for stored in found if stored.profile == "default"] or found
@@ -3409,7 +3418,7 @@ class _Logins(_Settings):
         with prompt:
             if flow == "browser":
                 host = (self._arguments["login_command"] or "").split()[:1]
-                program = _printable(host[0], 60) if host else "the terminal"
+                program = _printable(host[0], 60) if host else ""
                 with _Listener(ports, program) as listener:  # its end tells the browser the result
                     browser_response = _browser_login(tenant, parameters, listener, timeout, prompt)
                     if browser_response:  # else the user prefers a code
@@ -3462,10 +3471,11 @@ class _Logins(_Settings):
             record = stored.load(True)  # a file that is refused is left alone
             if record and record["refresh_token"] and not local:
                 problem = _revoke(tenant, record["refresh_token"])
+            note = record or stored.read_note("application")  # that of an earlier logout
             try:
                 stored.delete()
-                if remember and record:
-                    stored.keep_note("application", {n: record[n] for n in _TOKEN_PARAMETERS})
+                if remember and note:
+                    stored.keep_note("application", {n: note.get(n) for n in _TOKEN_PARAMETERS})
             except CacheError as undeleted:  # the session is still there, revoked or not
                 problem = undeleted
         for auth0 in (self, *_instances.values()):
@@ -3745,7 +3755,7 @@ class Auth0(_Logins):
         """
         if not _is_number(timeout) or timeout <= 0:
             raise ConfigError("the timeout is a number of seconds greater than 0")
-        stored = self._find(new=True)
+        stored = self._find(new=True, first="pending")
         deadline, before = time.monotonic() + timeout, stored.load()
         while True:
             with stored.lock(of="~pending"):
@@ -4972,7 +4982,8 @@ def _explain_unknown(command: str, arguments: list[str]) -> str:
     """The reason why a command does not take these arguments; their values may be secrets."""
     flag = next((x.partition("=")[0] for x in arguments if x[:2] == "--"), "such an argument")
     owners = [name for name in _COMMANDS if f"{flag} " in " ".join(_options_of(name))]
-    owned = f", an option of {', '.join(owners)}" if owners else ""
+    others = owners and command not in owners  # else the host program has set the value
+    owned = f", an option of {', '.join(owners)}" if others else ""
     return f"{command} does not take {_printable(flag, 40)}{owned}"
 
 

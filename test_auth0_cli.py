@@ -2888,6 +2888,15 @@ class TestLoginInTwoSteps:
         cli.run("login", "--resume", env=nameless)
         assert cli.status()[0]["user"]["name"] == "Alice Liddell"
 
+    def test_it_is_found_beside_the_session_of_another_application(self, cli, tenant):
+        nameless = {"AUTH0_DOMAIN": None, "AUTH0_CLIENT_ID": None}
+        log_in(Auth0(tenant.domain, "practice-other", cache=cli.cache), tenant)
+        event = json.loads(cli.run("login", "--no-wait").out)
+        tenant.approve(event["user_code"])
+        self.pass_interval(cli, tenant)
+        cli.run("login", "--resume", env=nameless)
+        assert [session["client_id"] for session in cli.status()] == ["practice-native"]
+
     def test_a_flow_that_can_not_be_split_is_exit_2(self, cli, tenant):
         assert "--no-wait" in cli.run("login", "--no-wait", "--flow", "browser", exit=2).err
         assert tenant.requests == []
@@ -3919,6 +3928,7 @@ class TestStatusAndLogout:
         del nameless["AUTH0_CLI_CACHE"]
         logged_in.login("--scope", f"{auth0_cli.DEFAULT_SCOPE} read:things")
         logged_in.run("logout")
+        assert "Nobody was logged in" in logged_in.run("logout").err
         assert "login" in logged_in.run("token", env=nameless, exit=3).err
         arguments = ["login", "--flow", "password", "--username", "alice"]
         logged_in.run(*arguments, env=nameless, stdin="wonderland-1\n")
@@ -5431,6 +5441,14 @@ class TestCopies:
         if command in ("login", "token"):
             assert {"param", "scope"} <= options
 
+    def test_a_flag_of_a_setting_that_the_program_has_made_is_no_option_of_the_command(
+        self, auth0, capsys
+    ):
+        token = ["token", "--domain", "other.test"]
+        assert auth0_cli.main(token, prog="mytool auth", defaults=auth0) == 2
+        said = "mytool: token does not take --domain: see mytool auth token -h\n"
+        assert capsys.readouterr().err == said
+
     @pytest.mark.parametrize("prog", ["mytool auth", None])
     def test_a_mistake_points_to_the_help_of_the_mounted_command(self, auth0, capsys, prog):
         name = prog or "python -m auth0_cli"
@@ -5462,6 +5480,31 @@ class TestCopies:
         for check in ("browser_flow", "device_flow", "callbacks"):
             assert hints[check] == "ask the developers of mytool"
         assert "Dashboard" not in str(found)
+
+    def test_a_mounted_login_shows_no_advice_for_the_dashboard_while_it_waits_or_in_the_browser(
+        self, auth0, tenant, hurried, monkeypatch, capsys
+    ):
+        login = "login --flow browser --timeout 130".split()
+        tenant.clients["practice-native"].grants -= {"authorization_code"}
+        with ThreadPoolExecutor() as pool:
+            pages = []
+
+            def open_browser(url):
+                pages.append(pool.submit(tenant.login_as, url))
+                return True
+
+            monkeypatch.setattr(auth0_cli, "_open_browser", open_browser)
+            assert auth0_cli.main(login, prog="mytool auth", defaults=auth0) == 4
+            page = pages[0].result(10).text
+        assert "unauthorized_client" in page
+        assert "return to mytool" in page
+        ticks = itertools.count(step=40)
+        monkeypatch.setattr(hurried, "monotonic", lambda: next(ticks))
+        monkeypatch.setattr(auth0_cli, "_open_browser", lambda url: True)
+        assert auth0_cli.main(login, prog="mytool auth", defaults=auth0) == 4
+        said = capsys.readouterr().err
+        assert "No page has come back yet\n" in said
+        assert "Dashboard" not in page + said
 
     @pytest.mark.parametrize("prog", ["mytool auth", None])
     def test_a_mounted_command_changes_nothing_of_the_program_s_and_uses_its_cache(
