@@ -1986,6 +1986,7 @@ def has_mode(path, mode):
     return not POSIX or stat.S_IMODE(path.stat().st_mode) == mode
 
 
+MACHINE_SECRET = "machine-secret-~!%:+ &x"
 ESCAPES = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202e\u2066\r\nauth0_cli: all is well\x00\x7f\u200b"
 ESCAPES_IN_PATH = ESCAPES.replace("\0", "") if POSIX else "\u202e[2J"  # what can stand there
 OPEN = "import sys, urllib.request as u; u.urlopen(sys.argv[1])"
@@ -2071,13 +2072,17 @@ class Command:
 
 
 class Running(Command):
-    """A started `auth0_cli.py`."""
+    """A started `auth0_cli.py`, or a script that imports it."""
 
-    def __init__(self, args, env, stdin, cwd):
+    def __init__(self, args, env, stdin, cwd, script=None, flags=()):
         self.args = args
+        self.shows_token = script is not None or "token" in args
         start = ["-m", "auth0_cli"]  # which need not be compiled each time
         if stdin is HEARS_CTRL_C and not POSIX:
-            start = ["-c", f"{HEARS_CTRL_C}import auth0_cli; sys.exit(auth0_cli.main())"]
+            main = "import auth0_cli; sys.exit(auth0_cli.main())"
+            start = ["-c", f"{HEARS_CTRL_C}{script or main}"]
+        elif script is not None:
+            start = [*flags, "-c", script]
         self.process = subprocess.Popen(
             [sys.executable, *start, *args],
             env={**env, "PYTHONPATH": str(Demo.program.parent)},
@@ -2092,12 +2097,20 @@ class Running(Command):
             with contextlib.suppress(BrokenPipeError), self.process.stdin as pipe:
                 pipe.write(stdin)
 
-    def wait(self):
-        """Return the exit code of a process that has closed its output."""
-        code = self.process.wait(5)
+    def say(self, line):
+        """Write a line to its stdin."""
+        self.process.stdin.write(f"{line}\n")
+        self.process.stdin.flush()
+
+    def finish(self, exit=0):  # noqa: A002
+        """Close its stdin; else as any command."""
         if self.process.stdin:
             self.process.stdin.close()
-        return code
+        return super().finish(exit)
+
+    def wait(self):
+        """Return the exit code of a process that has closed its output."""
+        return self.process.wait(5)
 
     def stop(self):
         """End it if it still runs."""
@@ -2115,7 +2128,7 @@ class Within(Command):
     pool = ThreadPoolExecutor()
 
     def __init__(self, args, env, stdin, cwd, in_thread):
-        self.args = args
+        self.args, self.shows_token = args, "token" in args
         reads, writes = zip(*(os.pipe() for _ in range(2)))
         self.out, self.err = (Stream(os.fdopen(fd, encoding="utf-8")) for fd in reads)
         self.streams = [os.fdopen(fd, "w", encoding="utf-8", newline="\n") for fd in writes]
@@ -2180,6 +2193,10 @@ class Cli:
         self.started.append(running)
         return running
 
+    def python(self, script, *args, **options):
+        """Start a script in a process of its own, which finds the module; its stdin is open."""
+        return self.start(*args, stdin=HEARS_CTRL_C, script=script, **options)
+
     def run(self, *args, stdin=None, env=None, exit=0):  # noqa: A002
         """Run a command to its end, within this process."""
         options = {"stdin": stdin, "env": env, "kind": Within, "in_thread": False}
@@ -2233,7 +2250,7 @@ class Cli:
         """Return where a secret is that belongs in session files and in what `token` prints."""
         texts = {f"stderr of {running.args}": running.err.text for running in self.started}
         for running in self.started:
-            if "token" not in running.args:
+            if not running.shows_token:
                 texts[f"stdout of {running.args}"] = running.out.text
         for path in self.home.rglob("*"):
             if path.is_file() and "auth0_cli" not in path.parts:
@@ -2606,12 +2623,6 @@ class Clock:
 
 class TestLoginWithDeviceCode:
     @pytest.fixture
-    def clock(self, tenant, monkeypatch):
-        clock = Clock(tenant)
-        monkeypatch.setattr(auth0_cli, "time", clock)
-        return clock
-
-    @pytest.fixture
     def prompts(self, auth0):
         """Log in and collect the prompts: `prompts.login()`."""
         prompts = SimpleNamespace(seen=[])
@@ -2635,24 +2646,26 @@ class TestLoginWithDeviceCode:
         assert event_of(running.finish())["user"]["sub"] == "auth0|bob"
         assert cli.token() in tenant.access_tokens
 
-    def test_waits_a_fifth_longer_than_the_interval_before_each_poll(self, tenant, prompts, clock):
-        clock.then[3] = lambda: tenant.approve(prompts.code())
+    def test_waits_a_fifth_longer_than_the_interval_before_each_poll(
+        self, tenant, prompts, hurried
+    ):
+        hurried.then[3] = lambda: tenant.approve(prompts.code())
         prompts.login()
-        assert clock.sleeps == [pytest.approx(6)] * 3
+        assert hurried.sleeps == [pytest.approx(6)] * 3
         errors = [request.error for request in tenant.requests if "token" in request.path]
         assert errors == ["authorization_pending", "authorization_pending", None]
 
-    def test_slows_down_by_five_seconds_for_good(self, tenant, prompts, clock):
+    def test_slows_down_by_five_seconds_for_good(self, tenant, prompts, hurried):
         tenant.break_next("/oauth/token", status=429, body={"error": "slow_down"})
-        clock.then[3] = lambda: tenant.approve(prompts.code())
+        hurried.then[3] = lambda: tenant.approve(prompts.code())
         prompts.login()
-        assert clock.sleeps == [pytest.approx(seconds) for seconds in (6, 12, 12)]
+        assert hurried.sleeps == [pytest.approx(seconds) for seconds in (6, 12, 12)]
 
     @pytest.mark.parametrize(
         "fault", [{"status": 503}, {"close": "before"}, {"close": "middle"}, {"body": "<html>"}]
     )
-    def test_lives_through_a_broken_network(self, tenant, prompts, clock, fault):
-        clock.then[2] = lambda: tenant.approve(prompts.code())
+    def test_lives_through_a_broken_network(self, tenant, prompts, hurried, fault):
+        hurried.then[2] = lambda: tenant.approve(prompts.code())
         tenant.break_next("/oauth/token", **fault)
         assert prompts.login().user["sub"] == "auth0|alice"
 
@@ -2665,8 +2678,8 @@ class TestLoginWithDeviceCode:
         ],
         ids=["denied", "expired at the tenant", "nobody answers"],
     )
-    def test_ends_without_an_approval(self, tenant, prompts, clock, decide, error):
-        clock.then[2] = lambda: decide(tenant, prompts.code())
+    def test_ends_without_an_approval(self, tenant, prompts, hurried, decide, error):
+        hurried.then[2] = lambda: decide(tenant, prompts.code())
         with pytest.raises(LoginFailed) as caught:
             prompts.login(timeout=30)
         assert (caught.value.error, caught.value.exit_code) == (error, 4)
@@ -2686,17 +2699,17 @@ class TestLoginWithDeviceCode:
         assert "Device Code" in result.err
         assert "Grant Types" in result.err
 
-    def test_waits_no_longer_than_the_login_may_take(self, tenant, prompts, clock):
+    def test_waits_no_longer_than_the_login_may_take(self, tenant, prompts, hurried):
         tenant.device_interval = 60
         with pytest.raises(LoginFailed, match="within 30 s"):
             prompts.login(timeout=30)
-        assert clock.sleeps == [pytest.approx(30, abs=0.1)]
+        assert hurried.sleeps == [pytest.approx(30, abs=0.1)]
 
-    def test_asks_no_longer_than_the_code_is_good_for(self, tenant, prompts, clock):
+    def test_asks_no_longer_than_the_code_is_good_for(self, tenant, prompts, hurried):
         tenant.device_ttl = 20
         body = {"error": "authorization_pending"}
         tenant.break_all("/oauth/token", status=403, body=body)
-        clock.then[9] = lambda: pytest.fail("it goes on")
+        hurried.then[9] = lambda: pytest.fail("it goes on")
         with pytest.raises(LoginFailed) as caught:
             prompts.login()
         assert caught.value.error == "expired_token"
@@ -2711,14 +2724,14 @@ class TestLoginWithDeviceCode:
         ],
     )
     def test_backs_off_while_the_tenant_has_a_problem(
-        self, tenant, prompts, clock, interval, headers, sleeps
+        self, tenant, prompts, hurried, interval, headers, sleeps
     ):
         tenant.device_interval = interval
         for _ in range(2):
             tenant.break_next("/oauth/token", status=503, headers=headers)
-        clock.then[4] = lambda: tenant.approve(prompts.code())
+        hurried.then[4] = lambda: tenant.approve(prompts.code())
         prompts.login()
-        assert clock.sleeps == [pytest.approx(seconds) for seconds in sleeps]
+        assert hurried.sleeps == [pytest.approx(seconds) for seconds in sleeps]
 
 
 class TestLoginInTwoSteps:
@@ -2805,9 +2818,9 @@ class TestLoginInTwoSteps:
             auth0.finish_login(timeout=0.1)
 
     def test_one_denied_elsewhere_is_not_taken_for_the_session_before_it(
-        self, logged_in, tenant, monkeypatch
+        self, logged_in, tenant, hurried
     ):
-        auth0, clock = client(tenant, logged_in.cache), Clock(tenant)
+        auth0 = client(tenant, logged_in.cache)
         event = auth0.start_login()
 
         def deny():
@@ -2815,8 +2828,7 @@ class TestLoginInTwoSteps:
             with pytest.raises(auth0_cli.LoginFailed):
                 client(tenant, logged_in.cache).finish_login(timeout=20)
 
-        clock.then[1] = deny
-        monkeypatch.setattr(auth0_cli, "time", clock)
+        hurried.then[1] = deny
         with pytest.raises(LoginRequired, match="no login is pending"):
             auth0.finish_login(timeout=20)
         assert auth0.session().user["sub"] == "auth0|alice"
@@ -3481,7 +3493,7 @@ class TestGetToken:
                 yield
 
         cache = Cache()
-        auth0 = machine_at(tenant, cache) if who == "machine" else client(tenant, cache)
+        auth0 = machine(tenant.domain, cache) if who == "machine" else client(tenant, cache)
         if who == "user":
             log_in(auth0, tenant)
         token = auth0.get_token()
@@ -3556,7 +3568,6 @@ class TestManyProcesses:
             auth0 = Auth0()
             thread = threading.Thread(target=auth0.get_token)
             thread.start()
-            print("started", flush=True)
             sys.stdin.readline()
             child = os.fork()
             if child:
@@ -3566,19 +3577,12 @@ class TestManyProcesses:
                 os._exit(0)
             thread.join()
             sys.exit(os.waitpid(child, 0)[1])"""
-        options = {"encoding": "utf-8", "stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        options.update(env=logged_in.env, cwd=str(Demo.program.parent))
-        command = [sys.executable, "-W", "ignore", "-c", script]
-        with subprocess.Popen(command, **options) as process:
-            process.stdout.readline()
-            tenant.wait_for(lambda: tenant.count("refresh_token"))
-            process.stdin.write("now\n")
-            process.stdin.flush()
-            assert process.stdout.readline() == "forked\n"
-            tenant.release()
-            out, _ = process.communicate(timeout=20)
-        assert process.returncode == 0
-        first, second = out.split()
+        running = logged_in.python(script, flags=["-W", "ignore"])
+        tenant.wait_for(lambda: tenant.count("refresh_token"))
+        running.say("now")
+        assert running.out.line() == "forked\n"
+        tenant.release()
+        first, second = running.finish().out.split()[1:]
         assert first == second
         assert tenant.count("refresh_token") == 1
 
@@ -3776,10 +3780,8 @@ class TestManyProcesses:
             patch.setattr(auth0_cli, "_try_file_lock", replace)
             with cache.lock(key, 5):
                 script = f"import fcntl; fcntl.flock(open({str(cache.path(key, '.lock'))!r}), 6)"
-                done = subprocess.run(
-                    [sys.executable, "-c", script], capture_output=True, check=False
-                )
-        assert b"BlockingIOError" in done.stderr
+                done = logged_in.python(script).finish(1)
+        assert "BlockingIOError" in done.err
 
 
 class TestSoak:
@@ -4773,13 +4775,15 @@ class TestMessages:
     def test_a_place_that_is_gone_or_strange_is_named_in_one_clean_line(self, cli, tmp_path):
         gone = tmp_path / "gone"
         gone.mkdir()
-        env = {**cli.env, "AUTH0_CLI_CACHE": "sessions", "PYTHONPATH": str(Demo.program.parent)}
-        script = "import os; os.rmdir(os.getcwd()); import auth0_cli; exit(auth0_cli.main())"
-        command = [sys.executable, "-c", script, "token"]
-        options = {"cwd": gone, "env": env, "text": True, "capture_output": True}
-        done = subprocess.run(command, check=False, **options)
-        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-        assert "--cache" in done.stderr
+        script = f"""if True:
+            import os
+            os.chdir({str(gone)!r})
+            os.rmdir(os.getcwd())
+            import auth0_cli
+            exit(auth0_cli.main())"""
+        err = cli.python(script, "token", env={"AUTH0_CLI_CACHE": "sessions"}).finish(1).err
+        assert err.count("\n") == 1
+        assert "--cache" in err
         strange = tmp_path / "a\x1b[2Jb"
         strange.mkdir(0o777)
         strange.chmod(0o777)
@@ -5159,13 +5163,6 @@ class TestDoctor:
 class TestCopies:
     """The file as others use it: under other names, in packages and archives."""
 
-    def run(self, cli, script, *flags, cwd=None, code=0):
-        command = [sys.executable, *flags, "-c", script]
-        options = {"env": cli.env, "cwd": cwd, "capture_output": True, "text": True}
-        done = subprocess.run(command, check=False, **options)
-        assert done.returncode == code, done.stderr
-        return done.stdout.strip()
-
     def test_its_head_tells_its_version_and_its_parts(self):
         text = Demo.program.read_text("utf-8")
         assert f"\n# auth0_cli.py {auth0_cli.__version__}, " in text.partition('"""')[0]
@@ -5176,12 +5173,16 @@ class TestCopies:
         assert f"{first}; {rest}".split("; ") == parts
         assert rest.startswith("Prompts; QR code")  # no review has to read on from there
 
-    def test_a_copy_in_a_package_shares_the_session(self, logged_in, tmp_path):
-        vendor = tmp_path / "myapp" / "vendor"
+    def test_a_copy_in_a_package_shares_the_session(self, logged_in):
+        vendor = logged_in.home / "myapp" / "vendor"
         vendor.mkdir(parents=True)
         shutil.copy(Demo.program, vendor / "login_of_mine.py")
+
+        def run(script):
+            return logged_in.python(script).finish().out.strip()
+
         script = "from myapp.vendor.login_of_mine import get_token; print(get_token())"
-        assert self.run(logged_in, script, cwd=tmp_path) == logged_in.token()
+        assert run(script) == logged_in.token()
         logged_in.run("logout")
         script = (
             "from myapp.vendor.login_of_mine import get_token, LoginRequired\n"
@@ -5189,14 +5190,14 @@ class TestCopies:
             "except LoginRequired as problem: print(problem)"
         )
         hint = "run python -m myapp.vendor.login_of_mine login --domain"
-        assert hint in self.run(logged_in, script, cwd=tmp_path)
+        assert hint in run(script)
 
     @pytest.mark.parametrize("flags", [["-OO"], ["-I"], ["-W", "error"], ["-X", "dev"], ["-B"]])
     def test_python_s_own_flags_change_nothing(self, logged_in, flags):
         folder = str(Demo.program.parent)
         script = f"import sys; sys.path.insert(0, {folder!r}); import auth0_cli; "
-        token = self.run(logged_in, script + "print(auth0_cli.get_token())", *flags)
-        assert token == logged_in.token()
+        running = logged_in.python(script + "print(auth0_cli.get_token())", flags=flags)
+        assert running.finish().out.strip() == logged_in.token()
 
     def test_a_copy_in_an_archive_and_without_a_file_works(self, logged_in, tmp_path):
         archive = tmp_path / "app.pyz"
@@ -5212,7 +5213,7 @@ class TestCopies:
             "exec(source, names)\n"
             "names['main'](['token', '--min-ttl', '1'])"
         )
-        assert self.run(logged_in, script) == logged_in.token()
+        assert logged_in.python(script).finish().out.strip() == logged_in.token()
 
     @pytest.mark.parametrize(
         ("of_python", "argv", "command"),
@@ -5299,12 +5300,10 @@ class TestCopies:
             "import auth0_cli; sys.exit(auth0_cli.main())"
         )
         arguments = ["login", "--flow", "browser", "--no-browser", "--timeout", "1", *flags]
-        command = [sys.executable, "-c", script, *arguments]
-        done = subprocess.run(command, env=cli.env, capture_output=True, text=True, check=False)
-        assert done.returncode == 1
-        assert "hunter2" not in done.stderr
+        err = cli.python(script, *arguments).finish(1).err
+        assert "hunter2" not in err
         said = f"auth0_cli: {tmp_path / name}.py hides a module of Python: rename that file\n"
-        _, begin, places = done.stderr.rpartition(said)
+        _, begin, places = err.rpartition(said)
         assert begin
         assert bool(re.fullmatch(r"(  .+:\d+ \(.+\)\n)+", places)) is bool(flags)
         assert ("auth0_cli.py:" in places) is bool(flags)
@@ -5321,7 +5320,7 @@ class TestCopies:
             "assert old.session()\n"
             "print(old.get_token())"
         )
-        assert self.run(logged_in, script) == logged_in.token()
+        assert logged_in.python(script).finish().out.strip() == logged_in.token()
         logged_in.edit(lambda record: record.update(version=2))
         before = logged_in.session_file.read_bytes()
         assert "newer version" in logged_in.run("token", exit=1).err
@@ -5556,15 +5555,13 @@ class TestFurtherUses:
         assert not any(session.is_alive for session in tenant.sessions)
 
     def test_a_token_is_not_kept_in_memory_for_longer_than_it_is_wanted(
-        self, auth0, tenant, monkeypatch
+        self, auth0, tenant, hurried
     ):
         tenant.access_ttl = 100
         log_in(auth0, tenant)
-        clock = Clock(tenant)
-        monkeypatch.setattr(auth0_cli, "time", clock)
-        clock.sleep(39.5)
+        hurried.sleep(39.5)
         first = auth0.get_token()
-        clock.sleep(0.8)  # less than a second later, but also less than a minute before its end
+        hurried.sleep(0.8)  # less than a second later, but also less than a minute before its end
         assert auth0.get_token() != first
 
 
@@ -6133,7 +6130,7 @@ class TestReadme:
                 assert message in SAID[message](cli, tenant), message
 
 
-def refused(error, text):
+def said_if_refused(error, text):
     """Return what a password login says that the tenant refuses like this."""
 
     def say(cli, tenant):
@@ -6175,7 +6172,7 @@ def said_after(change, *arguments, exit=4):  # noqa: A002
 
 
 HS256 = {"change": lambda reply: {**reply, "id_token": "eyJhbGciOiJIUzI1NiJ9.e30.AA"}}
-MACHINE = {"AUTH0_CLIENT_ID": "practice-machine", "AUTH0_CLIENT_SECRET": "machine-secret-~!%:+ &x"}
+MACHINE = {"AUTH0_CLIENT_ID": "practice-machine", "AUTH0_CLIENT_SECRET": MACHINE_SECRET}
 DEVICE = ("login", "--flow", "device")
 PASSWORD = ("login", "--flow", "password", "--username", "alice@example.test")
 SAID = {  # of the README's table; what other tests hold is None
@@ -6198,12 +6195,12 @@ SAID = {  # of the README's table; what other tests hold is None
     "is signed with HS256, not RS256": said_after(
         lambda tenant: tenant.break_next("/oauth/token", **HS256)
     ),
-    "organization is required": refused(
+    "organization is required": said_if_refused(
         "invalid_request", "parameter organization is required for this client"
     ),
-    "mfa_required": refused("mfa_required", "Multifactor authentication required"),
-    "consent_required": refused("consent_required", "Consent required"),
-    "user is blocked": refused("unauthorized", "user is blocked"),
+    "mfa_required": said_if_refused("mfa_required", "Multifactor authentication required"),
+    "consent_required": said_if_refused("consent_required", "Consent required"),
+    "user is blocked": said_if_refused("unauthorized", "user is blocked"),
     "limits requests": said_after(
         lambda tenant: tenant.break_all("/oauth/token", status=429), exit=5
     ),
@@ -6231,9 +6228,8 @@ class TestSpeed:
         preamble = "import sys; before = set(sys.modules); sys.path.insert(0, sys.argv[1])"
         end = "print(*sorted(set(sys.modules) - before), file=sys.stderr)"
         script = f"{preamble}\n{code}\n{end}"
-        command = [sys.executable, "-B", "-I", "-c", script, str(Demo.program.parent)]
-        done = subprocess.run(command, env=cli.env, check=True, capture_output=True, text=True)
-        return set(done.stderr.split())
+        running = cli.python(script, str(Demo.program.parent), flags=["-B", "-I"])
+        return set(running.finish().err.split())
 
     def test_an_import_loads_nothing_else(self, cli):
         assert self.loaded_by(cli, "import auth0_cli") <= {"__future__", "auth0_cli"}
@@ -6281,11 +6277,8 @@ class TestSpeed:
             "source = compile(open(sys.argv[0], 'rb').read(), sys.argv[0], 'exec')\n"
             "exec(source, {'__name__': '__main__'})"
         )
-        command = [sys.executable, "-B", "-I", "-S", "-c", code, str(Demo.program)]
-        done = subprocess.run(
-            command, env=logged_in.env, check=True, capture_output=True, text=True
-        )
-        token, end = done.stdout.splitlines()
+        running = logged_in.python(code, str(Demo.program), flags=["-B", "-I", "-S"])
+        token, end = running.finish().out.splitlines()
         assert (auth0_cli._is_token(token), end) == (True, "the end")
 
     def test_no_login_and_no_renewal_asks_more_than_it_must(self, cli, tenant):
@@ -6889,7 +6882,7 @@ class TestLibrary:
         by = Auth0(f"http://127.0.0.1:{port}", "c", cache=MemoryCache())
         assert "is not a domain" in call("token", code=2, by=by).err
 
-    def test_a_thread_with_a_small_stack_survives_json_that_is_nested_deeply(self, tenant):
+    def test_a_thread_with_a_small_stack_survives_json_that_is_nested_deeply(self, cli, tenant):
         script = f"""if True:
             import threading, auth0_cli
             def run():
@@ -6904,14 +6897,7 @@ class TestLibrary:
             thread.join()"""
         for nested in (b"[" * 100_000, b'{"a":' * 50_000):
             tenant.break_all("/oauth/token", body=b'{"x":' + nested)
-            done = subprocess.run(
-                [sys.executable, "-c", script],
-                cwd=Demo.program.parent,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            assert (done.returncode, done.stdout) == (0, "NetworkError\n"), done.stderr
+            assert cli.python(script).finish().out == "NetworkError\n"
             tenant.mend()
 
     @table(
@@ -7235,38 +7221,37 @@ class TestSessionFiles:
         assert auth0.session().tokens[-1]["scope"].startswith("x")
 
     @needs_fork
-    def test_stay_locked_for_their_holder_when_it_forks(self, tmp_path):
-        cache = FileCache(tmp_path / "sessions")
+    def test_stay_locked_for_their_holder_when_it_forks(self, cli):
+        cache = FileCache(cli.cache)
         with cache.lock("x", 1):
             child = os.fork()
             if not child:
                 os._exit(0)
             os.waitpid(child, 0)
-            code = (
-                "import sys; sys.path.insert(0, sys.argv[2]); import auth0_cli\n"
-                "cache = auth0_cli.FileCache(sys.argv[1])\n"
-                "try:\n    cache.lock('x', 0.1).__enter__()\n"
-                "except auth0_cli.NetworkError:\n    print('busy')"
-            )
-            command = [sys.executable, "-c", code, str(cache.directory), str(Demo.program.parent)]
-            assert subprocess.check_output(command, text=True) == "busy\n"
+            script = """if True:
+                import sys, auth0_cli
+                try:
+                    auth0_cli.FileCache(sys.argv[1]).lock('x', 0.1).__enter__()
+                except auth0_cli.NetworkError:
+                    print('busy')"""
+            assert cli.python(script, cache.directory).finish().out == "busy\n"
 
     @needs_fork
-    def test_are_free_for_a_fork_once_its_parent_is_killed(self, tmp_path):
-        code = (
-            "import os, sys; sys.path.insert(0, sys.argv[2]); import auth0_cli\n"
-            "cache = auth0_cli.FileCache(sys.argv[1])\n"
-            "lock = cache.lock('x', 1)\n"
-            "lock.__enter__()\n"
-            "parent = os.getpid()\n"
-            "if os.fork():\n    os.kill(parent, 9)\n"
-            "while os.getppid() == parent:\n    pass\n"
-            "with cache.lock('x', 5):\n    print('free', flush=True)\n"
-            "os._exit(0)"
-        )
-        command = [sys.executable, "-c", code, str(tmp_path / "x"), str(Demo.program.parent)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.stdout == "free\n"
+    def test_are_free_for_a_fork_once_its_parent_is_killed(self, cli):
+        script = """if True:
+            import os, sys, auth0_cli
+            cache = auth0_cli.FileCache(sys.argv[1])
+            lock = cache.lock('x', 1)
+            lock.__enter__()
+            parent = os.getpid()
+            if os.fork():
+                os.kill(parent, 9)
+            while os.getppid() == parent:
+                pass
+            with cache.lock('x', 5):
+                print('free', flush=True)
+            os._exit(0)"""
+        assert cli.python(script, str(cli.cache)).finish(-9).out == "free\n"
 
     def test_are_not_changed_by_reading(self, logged_in):
         data = logged_in.session_file.read_bytes()
@@ -7907,8 +7892,6 @@ from urllib.parse import quote, quote_plus
 
 from auth0_cli import CacheError, InvalidToken, NetworkError
 
-MACHINE_SECRET = "machine-secret-~!%:+ &x"
-
 
 def client(tenant, cache, **settings):
     """Return the library's view of the sessions there, with further settings."""
@@ -7916,16 +7899,10 @@ def client(tenant, cache, **settings):
     return Auth0(tenant.domain, "practice-native", **settings)
 
 
-def machine(domain):
-    """Return a machine's client, which keeps nothing."""
-    settings = {"client_secret": MACHINE_SECRET, "audience": API, "cache": MemoryCache()}
+def machine(domain, cache=None):
+    """Return a machine's client, which keeps nothing unless there is a cache for it."""
+    settings = {"client_secret": MACHINE_SECRET, "audience": API, "cache": cache or MemoryCache()}
     return Auth0(domain, "practice-machine", **settings)
-
-
-def machine_at(tenant, cache):
-    """Return a machine's client, whose sessions are there."""
-    settings = {"client_secret": MACHINE_SECRET, "audience": API, "cache": cache}
-    return Auth0(tenant.domain, "practice-machine", **settings)
 
 
 @pytest.fixture
@@ -9856,7 +9833,7 @@ class TestAttacks:
         assert set(addresses.looked_up) == {("acme.example.test", 443)}
 
     @posix_only
-    def test_a_forked_child_reads_no_proxy_settings_of_the_system(self):
+    def test_a_forked_child_reads_no_proxy_settings_of_the_system(self, cli):
         script = (
             "import os, sys, urllib.request, auth0_cli\n"
             "sys.platform = 'darwin'\n"  # whose system framework crashes a forked child
@@ -9866,10 +9843,8 @@ class TestAttacks:
             "    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
             "print(auth0_cli._find_proxy('acme.example.test'), flush=True)\n"
         )
-        env = {**os.environ, "https_proxy": "http://127.0.0.1:1"}
-        options = {"cwd": Demo.program.parent, "env": env, "stdout": subprocess.PIPE, "text": True}
-        done = subprocess.run([sys.executable, "-c", script], check=False, **options)
-        assert (done.returncode, done.stdout) == (0, "('https_proxy', '127.0.0.1', 1, '')\n")
+        running = cli.python(script, env={"https_proxy": "http://127.0.0.1:1"})
+        assert running.finish().out == "('https_proxy', '127.0.0.1', 1, '')\n"
 
     def test_this_machine_is_never_asked_through_a_proxy(self, tenant, call, monkeypatch):
         with raw_server(lambda _: b"") as proxy:
@@ -10656,7 +10631,7 @@ class TestFaults:
             call("token", code=5, by=machine("acme.example.test"))
         assert proxy.seen[0].startswith(b"CONNECT acme.example.test:443 ")
 
-    def test_a_request_needs_no_thread(self, tenant):
+    def test_a_request_needs_no_thread(self, cli, tenant):
         script = (
             "import threading, auth0_cli\n"
             "def fail(*_):\n"
@@ -10664,11 +10639,8 @@ class TestFaults:
             "threading.Thread.start = fail\n"
             "print(auth0_cli.get_token())\n"
         )
-        env = {**os.environ, "AUTH0_DOMAIN": tenant.domain, "AUTH0_AUDIENCE": API}
-        env.update(AUTH0_CLIENT_ID="practice-machine", AUTH0_CLIENT_SECRET=MACHINE_SECRET)
-        options = {"cwd": Demo.program.parent, "env": env, "stdout": subprocess.PIPE, "text": True}
-        done = subprocess.run([sys.executable, "-c", script], check=False, **options)
-        assert done.stdout.strip() in tenant.access_tokens
+        running = cli.python(script, env=machine_environment(tenant))
+        assert running.finish().out.strip() in tenant.access_tokens
 
     def test_the_time_for_a_request_bounds_all_its_retries(self, hurried):
         with raw_server(lambda _: b"HTTP/1.1 503 x\r\nRetry-After: 3\r\n\r\n") as server:
@@ -10961,16 +10933,13 @@ class TestFaults:
         )
         logged_in.expire()
         tenant.hold()
-        command = [sys.executable, "-c", script if POSIX else HEARS_CTRL_C + script]
-        streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        options = {"env": logged_in.env, "cwd": Demo.program.parent, "encoding": "utf-8", **streams}
-        with subprocess.Popen(command, **options) as program:
-            tenant.wait_for(lambda: tenant.count("refresh_token"))
-            send_signal(program, signal.SIGINT)
-            tenant.release()
-            assert program.stdout.readline() == "interrupted\n"
-            assert logged_in.token() in tenant.access_tokens
-            program.stdin.close()
+        program = logged_in.python(script)
+        tenant.wait_for(lambda: tenant.count("refresh_token"))
+        send_signal(program.process, signal.SIGINT)
+        tenant.release()
+        assert program.out.line() == "interrupted\n"
+        assert logged_in.token() in tenant.access_tokens
+        program.finish()
         assert tenant.count("refresh_token") == 1
 
     def test_a_wait_for_the_lock_that_was_interrupted_refreshes_nothing_later(
@@ -10996,17 +10965,13 @@ class TestFaults:
         )
         logged_in.expire()
         cache = FileCache(logged_in.cache)
-        command = [sys.executable, "-c", script if POSIX else HEARS_CTRL_C + script]
-        streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        options = {"env": logged_in.env, "cwd": Demo.program.parent, **streams}
         with cache.lock(cache.list()[0], 5):
-            program = subprocess.Popen(command, **options)
-            assert program.stdout.readline().strip() == b"waits"
-            send_signal(program, signal.SIGINT)
-            assert program.stdout.readline().strip() == b"interrupted"
-        with program:
-            program.stdin.close()
-        assert (program.returncode, tenant.count("refresh_token")) == (0, 0)
+            program = logged_in.python(script)
+            assert program.out.line() == "waits\n"
+            send_signal(program.process, signal.SIGINT)
+            assert program.out.line() == "interrupted\n"
+        program.finish()
+        assert tenant.count("refresh_token") == 0
 
     @pytest.mark.parametrize("kind", [FileCache, MemoryCache])
     def test_a_lock_that_is_never_released_is_given_up(self, cli, kind):
@@ -11028,17 +10993,13 @@ class TestFaults:
             "    print('locked', flush=True)\n"
             "    sys.stdin.read()"
         )
-        command = [sys.executable, "-c", script, str(cli.cache)]
-        options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "cwd": Demo.program.parent}
-        with subprocess.Popen(command, **options) as holder:
-            try:
-                holder.stdout.readline()
-                if POSIX:
-                    holder.send_signal(signal.SIGSTOP)
-                with pytest.raises(NetworkError), FileCache(cli.cache).lock("a~b~c", 0.05):
-                    raise AssertionError("two have the lock")
-            finally:
-                holder.kill()
+        holder = cli.python(script, str(cli.cache))
+        assert holder.out.line() == "locked\n"
+        if POSIX:
+            holder.process.send_signal(signal.SIGSTOP)
+        with pytest.raises(NetworkError), FileCache(cli.cache).lock("a~b~c", 0.05):
+            raise AssertionError("two have the lock")
+        holder.stop()
         with FileCache(cli.cache).lock("a~b~c", 5):
             pass
 
@@ -11296,14 +11257,13 @@ class TestFaults:
         cache, found = FileCache(cli.cache), []
         for steps in range(50):
             cache.write("a~b~c", b"old")
-            command = [sys.executable, "-c", script, str(cli.cache), str(steps)]
-            done = subprocess.run(command, cwd=Demo.program.parent, check=False)
+            done = cli.python(script, str(cli.cache), str(steps)).finish(None)
             found.append(cache.read("a~b~c"))
             for path in cli.cache.iterdir():
                 assert has_mode(path, 0o600)
-            if done.returncode == 0:
+            if done.code == 0:
                 break
-            assert done.returncode == 9
+            assert done.code == 9
         assert len(found) > 5
         assert found == [b"old"] * found.count(b"old") + [b"new"] * found.count(b"new")
         assert found[-1] == b"new"
@@ -11472,7 +11432,7 @@ class TestFaults:
 
         use = {
             "login": lambda: auth0.login(flow="password", username="bob", password="builder-1"),
-            "token": machine_at(tenant, logged_in.cache).get_token,
+            "token": machine(tenant.domain, logged_in.cache).get_token,
             "logout": auth0.logout,
         }[amid]
         before = signal.signal(signal.SIGALRM, handler(fail))
@@ -11608,15 +11568,13 @@ class TestFaults:
             sys.stdin.readline()"""
         logged_in.expire()
         tenant.hold()
-        options = {"env": logged_in.env, "cwd": Demo.program.parent, "stdin": subprocess.PIPE}
-        with subprocess.Popen([sys.executable, "-c", script], **options) as program:
-            tenant.wait_for(lambda: tenant.count("refresh_token"))
-            program.stdin.write(b"end\n")
-            program.stdin.close()
-            with pytest.raises(subprocess.TimeoutExpired):  # it waits for the thread
-                program.wait(0.3)
-            tenant.release()
-        assert program.returncode == 0
+        program = logged_in.python(script)
+        tenant.wait_for(lambda: tenant.count("refresh_token"))
+        program.say("end")
+        with pytest.raises(subprocess.TimeoutExpired):  # it waits for the thread
+            program.process.wait(0.3)
+        tenant.release()
+        program.finish()
         assert logged_in.token("--force-refresh") in tenant.access_tokens
         assert tenant.count("refresh_token") == 2
 
@@ -11653,7 +11611,7 @@ class TestFaults:
     def test_a_machine_is_served_with_a_warning_where_nothing_can_be_kept(
         self, cli, tenant, call, spoilt
     ):
-        by = machine_at(tenant, cli.cache)
+        by = machine(tenant.domain, cli.cache)
         for _ in range(2):
             result = call("token", "--force-refresh", by=by)
             assert result.out.strip() in tenant.access_tokens
@@ -11774,18 +11732,15 @@ class TestFaults:
             print(thread.is_alive(), flush=True)"""
         logged_in.expire()
         tenant.hold()
-        streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        options = {"env": logged_in.env, "cwd": Demo.program.parent, **streams}
-        command = [sys.executable, "-W", "ignore", "-c", script]
-        with subprocess.Popen(command, **options) as program:
-            tenant.wait_for(lambda: tenant.count("refresh_token"))
-            program.stdin.write(b"now\n")
-            program.stdin.flush()
-            end = threading.Timer(4, tenant.release)  # a child that waits would do so for 5 s
-            end.start()
-            assert program.stdout.readline() == b"True\n"
-            end.cancel()
-            tenant.release()
+        program = logged_in.python(script, flags=["-W", "ignore"])
+        tenant.wait_for(lambda: tenant.count("refresh_token"))
+        program.say("now")
+        end = threading.Timer(4, tenant.release)  # a child that waits would do so for 5 s
+        end.start()
+        assert program.out.line() == "True\n"
+        end.cancel()
+        tenant.release()
+        program.finish()
 
 
 def limited(cli, limit, *args, stdin="", prefix=()):
