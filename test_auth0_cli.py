@@ -10238,6 +10238,48 @@ def a_directory_in_the_next_step(its):
     ).err
 
 
+def session_in(cache):
+    """Return the file of a session in a new directory."""
+    key = auth0_cli._session_key("a.example", "c", "default")
+    FileCache(cache).write(
+        key, json.dumps(auth0_cli._new_record("a.example", "c", "default")).encode()
+    )
+    return Path(FileCache(cache).path(key))
+
+
+@shows
+def a_directory_that_others_can_write(its):
+    if not POSIX:
+        pytest.skip(needs_modes.kwargs["reason"])
+    cache = its.tmp_path / f"x{ESCAPES_IN_PATH}"
+    session_in(cache)
+    cache.chmod(0o777)
+    return its.call("token", code=1, by=Auth0("a.example", "c", cache=str(cache))).err
+
+
+@shows
+def a_place_for_no_directory(its):
+    place = its.tmp_path / f"x{ESCAPES_IN_PATH}"
+    place.touch()
+    with pytest.raises(CacheError) as caught:
+        log_in(client(its.tenant, str(place / "y")), its.tenant)
+    return str(caught.value)
+
+
+@shows
+def the_place_of_a_damaged_session(its):
+    cache = its.tmp_path / f"x{ESCAPES_IN_PATH}"
+    session_in(cache).write_text("{")
+    return its.call("token", code=3, by=Auth0("a.example", "c", cache=str(cache))).err
+
+
+@shows
+def the_host_of_a_proxy(its):
+    its.monkeypatch.setattr(auth0_cli, "time", Clock(its.tenant))
+    its.monkeypatch.setenv("https_proxy", f"http://h{ESCAPES_IN_PATH}:1")
+    return its.call("token", code=5, by=machine("a.example")).err
+
+
 def words_of_a_file(its, user, *command, **expected):
     names = ("a.example", "c\x1b[2J\u202e\n", "p\x9b\x1b[2J\u2066\0")  # files have short names
     record, cache = auth0_cli._new_record(*names), its.tmp_path / f"d{ESCAPES_IN_PATH}"
