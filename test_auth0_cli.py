@@ -9973,7 +9973,7 @@ class TestAttacks:
                 "client_secret",
                 lambda auth0, tenant: machine(tenant.domain).get_token(),
             ),
-            "assertion": (
+            "client assertion": (
                 "/oauth/token",
                 "client_assertion",
                 lambda auth0, tenant: client(
