@@ -3013,8 +3013,9 @@ class _Settings:
                     return exact
             except CacheError:  # the caller reads it again, and reports that
                 return exact
-        notes = (first, "", "pending", "application")
-        found = next(filter(None, map(self._matching, notes)), [])
+        found: list[_StoredSession] = []
+        for note in (first, "", "pending", "application"):
+            found = found or self._matching(note)
         applications = {(stored.domain, stored.client_id) for stored in found}
         if len(applications) == 1:
             found = [stored for stored in found if stored.profile == "default"] or found
