@@ -4211,10 +4211,10 @@ _NO_REFRESH_TOKEN = (
 _NO_API = "https://unknown.invalid/doctor"  # no host has such a name (RFC 2606)
 # The checks, each with those that have to pass first: else it would repeat their problem.
 _CHECKS = (
-    "directory settings network:settings tenant:network clock:network secret:tenant:machine "
+    "settings network:settings tenant:network clock:network secret:tenant:machine "
     "keys:tenant:user browser_flow:tenant:user callbacks:browser_flow api:callbacks:login_page "
     "device_flow:browser_flow refresh_token:browser_flow ports:settings:user "
-    "browser:settings:user versions:settings:directory session:versions"
+    "browser:settings:user directory versions:settings:directory session:versions"
 )
 
 
@@ -4235,14 +4235,14 @@ class _Doctor:
     def __init__(self, auth0: Auth0) -> None:
         self.passed: set[str] = set()
         self._auth0 = auth0
-        cache = auth0._cache()
+        self._cache = cache = auth0._cache()
         if type(cache) is FileCache:  # too loose permissions are reported here, and not changed
-            auth0._arguments["cache"] = cache = FileCache(cache.directory)
-            cache.repairs = False
+            auth0._arguments["cache"] = self._cache = FileCache(cache.directory)
+            self._cache.repairs = False
 
     def directory(self) -> str:
         """Whether sessions can be kept: written, locked, and read by nobody else."""
-        cache = self._auth0._cache()
+        cache = self._cache
         probe = _StoredSession(cache, "doctor", "probe", str(time.time_ns()))
         probe.read()  # refuses a directory that others could have written
         with probe.lock():
@@ -4255,7 +4255,9 @@ class _Doctor:
     def settings(self) -> str:
         """Domain and client, and whether a user or a machine uses them."""
         auth0 = self._auth0
-        if "directory" not in self.passed:  # the other checks go on without it
+        try:
+            self.directory()
+        except Auth0Error:  # that check reports it, and the others go on without it
             auth0._arguments["cache"] = MemoryCache()
         self._stored = stored = auth0._find(new=True)
         self._server = auth0._tenant(stored)

@@ -4950,8 +4950,8 @@ class TestMessages:
 
 
 class TestDoctor:
-    checks = "directory settings network tenant clock keys browser_flow callbacks api device_flow"
-    checks = f"{checks} refresh_token ports browser versions session".split()
+    checks = "settings network tenant clock keys browser_flow callbacks api device_flow"
+    checks = f"{checks} refresh_token ports browser directory versions session".split()
 
     def findings(self, cli, exit=0, **env):  # noqa: A002
         before = sorted(path.name for path in cli.cache.rglob("*"))
@@ -4979,7 +4979,7 @@ class TestDoctor:
     def test_of_a_healthy_machine_speaks_of_no_user_and_takes_no_token(self, cli, tenant):
         found = self.findings(cli, **machine_environment(tenant))
         assert {status for status, _ in found.values()} == {"ok"}
-        checks = "directory settings network tenant clock secret versions session"
+        checks = "settings network tenant clock secret directory versions session"
         assert list(found) == checks.split()
         assert tenant.access_tokens == {}
         paths = [request.path for request in tenant.requests]
