@@ -1429,11 +1429,15 @@ class _StoredSession:
         if not _matches(failure, {"at": 0, "until": 0, "count": 0, "message": "", "error": None}):
             return
         now = time.time()
-        at, until = failure["at"], failure["until"]
+        at = failure["at"]
+        until = min(failure["until"], at + MAX_WAIT)
         self._failures = failure["count"] if at >= now - MAX_WAIT else 0
         if at <= now and (at > since or now < until):
             problem = NetworkError(_printable(failure["message"], 600), failure["error"])
             problem.retry_after = max(0.0, until - now)
+            if until > now:
+                when = _duration(max(1.0, until - now))
+                problem.args = (f"{problem.reason}: try again in {when}",)
             raise problem
 
     def keep_failure(self, problem: NetworkError) -> None:

@@ -3739,6 +3739,26 @@ class TestManyProcesses:
             assert logged_in.token() == token
         assert tenant.count("refresh_token") == 1
 
+    def test_a_shared_failure_says_how_long_it_lasts(self, logged_in, tenant, hurried, call):
+        logged_in.expire()
+        tenant.break_all("/oauth/token", status=429, headers={"Retry-After": "600"})
+        assert "try again in 10 min" in call("token", code=5).err
+        hurried.sleep(300)
+        assert "try again in 5 min" in call("token", code=5).err
+        assert tenant.count("refresh_token") == 1
+        tenant.mend()
+        hurried.sleep(301)
+        assert call("token").out.strip() in tenant.access_tokens
+
+    @pytest.mark.parametrize("until", [9e15, "soon"])
+    def test_a_damaged_failure_stops_nobody_for_long(self, logged_in, call, hurried, until, tenant):
+        note = {"at": time.time() - 1, "until": until, "count": 1, "message": "x", "error": None}
+        key = logged_in.session_file.stem
+        FileCache(logged_in.cache).write(f"{key}~failure", json.dumps(note).encode())
+        hurried.sleep(auth0_cli.MAX_WAIT + 60)
+        logged_in.expire()
+        assert call("token", "--force-refresh").out.strip() in tenant.access_tokens
+
     def test_a_failure_ends_with_the_session(self, logged_in, tenant, auth0):
         logged_in.expire()
         tenant.break_next("/oauth/token", status=429, headers={"Retry-After": "60"})
