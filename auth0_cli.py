@@ -1435,9 +1435,6 @@ class _StoredSession:
         if at <= now and (at > since or now < until):
             problem = NetworkError(_printable(failure["message"], 600), failure["error"])
             problem.retry_after = max(0.0, until - now)
-            if until > now:
-                when = _duration(max(1.0, until - now))
-                problem.args = (f"{problem.reason}: try again in {when}",)
             raise problem
 
     def keep_failure(self, problem: NetworkError) -> None:

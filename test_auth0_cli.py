@@ -11,6 +11,18 @@
 The practice tenant behaves on a loopback port as Auth0 is documented to behave on the Internet.
 It needs nothing but Python, has two users, five applications and a clock that tests move, and
 breaks on demand. Nothing in it is secret: its keys and passwords stand below.
+
+Contents.
+    Practice tenant: keys and JWTs; answers and pages; authorization endpoint; device authorization
+        (RFC 8628); token endpoint; the other endpoints; control by other programs; HTTP; the
+        tenant.
+    Commands: tenant, demo and live.
+    Helpers: imports, constants and functions; fixtures.
+    Stories: Browser flow; Device flow; Client credentials; Password flow; Tokens of a session;
+        Login and logout; Auth0; Settings; Command line; Prompts; Doctor; README.
+    Properties: Many processes; Signals during a refresh; Locks; Session files; Stored sessions;
+        Hostile text; Secrets; HTTP; Token requests; Loopback listener; ID token.
+    The file itself: practice tenant; copies; speed; other platforms.
 """
 
 import argparse
@@ -998,7 +1010,7 @@ def problem_of(request, query, pairs):
     return None
 
 
-# ---- Practice tenant -----------------------------------------------------------------------------
+# ---- Practice tenant: the tenant -----------------------------------------------------------------
 
 FAULTS = {"status", "body", "headers", "close", "drip", "grant_type", "change"}
 SECRET_PARAM = re.compile(
@@ -1923,10 +1935,12 @@ def main(argv=None):
 if __name__ == "__main__":
     raise SystemExit(main())
 
-# ---- Tests ---------------------------------------------------------------------------------------
+# ---- Helpers: imports, constants and functions ---------------------------------------------------
 
 import asyncio
 import calendar
+import errno
+import gzip
 import importlib.util
 import io
 import itertools
@@ -1936,28 +1950,36 @@ import random
 import select
 import shlex
 import shutil
+import ssl
 import stat
 import struct
 import types
 import zipfile
 from concurrent.futures import Future, ThreadPoolExecutor
+from email.parser import BytesHeaderParser
+from urllib.parse import quote, quote_plus
 
 import pytest
 
 import auth0_cli
 from auth0_cli import (
     Auth0,
+    CacheError,
     ConfigError,
     FileCache,
+    InvalidToken,
     LoginFailed,
     LoginRequired,
     MemoryCache,
+    NetworkError,
     OAuthError,
     get_token,
 )
 
 OTHERS = "AUTH0_|PYTHON|SSH_|BROWSER$|DISPLAY$|WAYLAND_|WSL_|XDG_|.*_proxy$|CI$|KUBERNETES_"
 POSIX = os.name == "posix"
+
+
 if POSIX:
     import fcntl
     import pty
@@ -1976,15 +1998,6 @@ needs_links = not_on_windows("on Windows nobody can link to what they may not wr
 needs_fork = not_on_windows("Windows has no fork")
 needs_signals = not_on_windows("Windows ends a process without a signal")
 needs_pty = not_on_windows("Python opens no pseudo-terminal on Windows")
-needs_ulimit = not_on_windows("Windows has no shell that limits a process")
-needs_desktop = not_on_windows("Windows has its default browser, and no commands of a desktop")
-needs_removal = not_on_windows("Windows removes no file that is open")
-needs_fcntl = not_on_windows("Windows has not the calls with which macOS is played")
-
-
-def variable(name):
-    """Spell the name of an environment variable as the system does."""
-    return name if POSIX else name.upper()
 
 
 def has_mode(path, mode):
@@ -1994,20 +2007,12 @@ def has_mode(path, mode):
 
 MACHINE_SECRET = "machine-secret-~!%:+ &x"
 ESCAPES = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202e\u2066\r\nauth0_cli: all is well\x00\x7f\u200b"
-ESCAPES_IN_PATH = ESCAPES.replace("\0", "") if POSIX else "\u202e[2J"  # what can stand there
 OPEN = "import sys, urllib.request as u; u.urlopen(sys.argv[1])"
 
 
 def table(names, rows):
     """Parametrize by a dict from the id of a case to its values."""
     return pytest.mark.parametrize(names, list(rows.values()), ids=list(rows))
-
-
-def command_of(path, script):
-    """Make a command of a shell script."""
-    path.write_text(f"#!/bin/sh\n{script}\n" if POSIX else script)
-    path.chmod(0o755)
-    return path
 
 
 def browser_that_runs(code, directory):
@@ -2279,6 +2284,496 @@ def log_in(auth0, tenant, user="alice", flow="password", **options):
         return auth0.login(flow="browser", show=show, open_browser=False, timeout=20, **options)
 
 
+def parameters(url):
+    return dict(parse_qsl(urlsplit(url).query))
+
+
+def event_of(result):
+    """Return the last JSON line."""
+    return json.loads(result.out.splitlines()[-1])
+
+
+class Clock:
+    """The program's clock: a sleep takes no time, and the tenant's clock goes with it."""
+
+    def __init__(self, tenant):
+        self.tenant, self.sleeps, self.then = tenant, [], {}
+
+    def __getattr__(self, name):
+        return getattr(time, name)
+
+    def sleep(self, seconds):
+        self.sleeps.append(seconds)
+        self.tenant.advance(seconds)
+        self.then.pop(len(self.sleeps), lambda: None)()
+
+    def time(self):
+        return time.time() + sum(self.sleeps)
+
+    def monotonic(self):
+        return time.monotonic() + sum(self.sleeps)
+
+
+def expire_in(seconds):
+    """Return the change of a session file whose tokens live for so long yet."""
+
+    def change(record):
+        for token in record["tokens"]:
+            token.update(obtained_at=time.time() - 3600, expires_at=time.time() + seconds)
+
+    return change
+
+
+class DictCache:
+    """The least that `cache=` accepts."""
+
+    def __init__(self):
+        self.data, self.mutexes = {}, {}
+
+    def read(self, key):
+        return self.data.get(key)
+
+    def write(self, key, data):
+        self.data[key] = data
+
+    def delete(self, key):
+        self.data.pop(key, None)
+
+    def list(self):
+        return list(self.data)
+
+    def refuse_sessions(self, fail=lambda *_: 1 / 0):
+        """Let the writes of sessions fail, but not those of what is beside them."""
+        self.write = lambda key, data: key.count("~") == 2 and fail(key, data)
+
+    @contextlib.contextmanager
+    def lock(self, key, timeout):
+        with self.mutexes.setdefault(key, threading.Lock()):
+            yield
+
+
+class Screen:
+    """A command at a terminal: what it shows, as a person would see it."""
+
+    def __init__(
+        self,
+        cli,
+        *args,
+        columns=80,
+        lines=60,
+        controls=True,  # whether it is the controlling terminal
+        in_background=False,
+        through="",  # a command that passes stderr on
+        **env,
+    ):
+        if not POSIX:
+            pytest.skip(needs_pty.kwargs["reason"])
+        self.fd, theirs = pty.openpty()
+        size = struct.pack("HHHH", lines, columns, 0, 0)
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, size)
+        env = overridden({**cli.env, "TERM": "xterm", "LC_ALL": "C.UTF-8"}, env)
+
+        take_the_terminal = (
+            "import fcntl, os, sys, termios\n"
+            "os.setsid()\n"
+            f"{controls} and fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
+            f"job = {in_background} and os.fork()\n"
+            "if job:\n"
+            "    print('ended as', os.waitpid(job, os.WUNTRACED)[1], flush=True)\n"
+            "    os._exit(0)\n"
+            f"{in_background} and os.setpgid(0, 0)\n"
+            "import auth0_cli, threading, time\n"  # which looks more often for what is typed
+            "wait, sleep = threading.Event.wait, time.sleep\n"
+            "threading.Event.wait = lambda event, s=None: wait(event, s and min(s, 0.02))\n"
+            "time.sleep = lambda s: sleep(min(s, 0.02))\n"
+            "sys.exit(auth0_cli.main())"
+        )
+        command = [sys.executable, "-c", take_the_terminal, *args]
+        if through:
+            command = ["sh", "-c", f'"$@" 2>&1 | {through}', "sh", *command]
+        env["PYTHONPATH"] = str(Demo.program.parent)
+        streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+        self.process = subprocess.Popen(command, env=env, **streams)
+        os.close(theirs)
+        self.raw = ""
+
+    def until(self, pattern):
+        """Read until the pattern is there, and return the match."""
+        while True:
+            match = re.search(pattern, self.raw)
+            if match:
+                return match
+            if not self._read(20):
+                raise AssertionError(f"{pattern} did not come: {self.raw!r}")
+
+    def _read(self, seconds):
+        if not select.select([self.fd], [], [], seconds)[0]:
+            return False
+        try:
+            data = os.read(self.fd, 1 << 16)
+        except OSError:  # Linux says so when the other side has closed
+            data = b""
+        self.raw += data.decode("utf-8", "replace").replace("\r\n", "\n")
+        return bool(data)
+
+    def type(self, text):
+        os.write(self.fd, text.encode())
+
+    def finish(self, code=0):
+        while self._read(20):
+            pass
+        assert self.process.wait(5) == code, self.raw
+        os.close(self.fd)
+        return self.raw
+
+
+def callback_of(tenant, url, user="alice"):
+    """Log in with a browser that can't reach this machine, and return where it ended."""
+
+    class Stop(urllib.request.HTTPRedirectHandler):
+        def redirect_request(self, request, fp, code, msg, headers, newurl):
+            if not newurl.startswith(tenant.issuer):
+                return None
+            return super().redirect_request(request, fp, code, msg, headers, newurl)
+
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), Stop())
+    with opener.open(url) as page:
+        text, base = page.read().decode(), page.geturl()
+    form = re.search(r'<form method="post" action="(.*?)">(.*?)</form>', text, re.DOTALL)
+    hidden = re.findall(r'type="hidden" name="(.*?)" value="(.*?)"', form[2])
+    fields = {name: html.unescape(value) for name, value in hidden}
+    fields.update(user=user, action="accept")
+    with pytest.raises(urllib.error.HTTPError) as ended:
+        opener.open(urljoin(base, form[1]), urlencode(fields).encode())
+    with ended.value as answer:
+        return answer.headers["Location"]
+
+
+def ask(request):
+    """Return the status of what is asked with urllib."""
+    try:
+        with direct_opener().open(request) as response:
+            return response.status
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+
+
+MISSING = object()
+
+
+def changed(claims, name, value):
+    """Return the claims with another value; a function makes it from the true one."""
+    claims = dict(claims)
+    if value is MISSING:
+        claims.pop(name, None)
+    else:
+        claims[name] = value(claims.get(name)) if callable(value) else value
+    return claims
+
+
+def post(url, fields=None, body=None, **headers):
+    """Send a form or, to a control endpoint, JSON."""
+    encode = json.dumps if "/practice/" in url else urlencode
+    body = encode(fields or {}).encode() if body is None else body
+    try:
+        response = direct_opener().open(urllib.request.Request(url, body, headers), timeout=20)
+    except urllib.error.HTTPError as error:
+        response = error
+    with response:
+        answer = SimpleNamespace(status=response.status, headers=response.headers)
+        answer.json = json.loads(response.read())
+    return answer
+
+
+def client(tenant, cache, **settings):
+    """Return the library's view of the sessions there, with further settings."""
+    settings = {"audience": API, "cache": cache, **settings}
+    return Auth0(tenant.domain, "practice-native", **settings)
+
+
+def machine(domain, cache=None):
+    """Return a machine's client, which keeps nothing unless there is a cache for it."""
+    settings = {"client_secret": MACHINE_SECRET, "audience": API, "cache": cache or MemoryCache()}
+    return Auth0(domain, "practice-machine", **settings)
+
+
+def read_only(monkeypatch, cache):
+    true = os.open
+
+    def fail(path, flags, *args, **kwargs):
+        if flags & os.O_CREAT and str(path).startswith(str(cache)):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
+        return true(path, flags, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", fail)
+
+
+def full(monkeypatch, cache):
+    def fail(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fail)
+
+
+def without_locks(monkeypatch, cache):
+    def fail(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock" if POSIX else "msvcrt.locking", fail)
+
+
+def without_modes(monkeypatch, cache):
+    for name in ("stat", "fstat"):
+        true = getattr(os, name)
+
+        def look(path, *args, true=true, **kwargs):
+            info = true(path, *args, **kwargs)
+            return os.stat_result((info.st_mode | 0o077, *info[1:]))
+
+        monkeypatch.setattr(os, name, look)
+
+
+def not_to_be_entered(monkeypatch, cache):
+    for name in ("stat", "open", "listdir", "mkdir"):
+        true = getattr(os, name)
+
+        def fail(path, *args, true=true, **kwargs):
+            if str(path).startswith(str(cache)):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+            return true(path, *args, **kwargs)
+
+        monkeypatch.setattr(os, name, fail)
+
+
+SPOILT = {  # what is wrong with the file system -> what the message says
+    read_only: "Read-only file system",
+    full: "No space left on device",
+    without_locks: "No locks available",
+    without_modes: "keeps no permissions",
+    not_to_be_entered: "Permission denied",
+}
+KEY = KEYS[0].jwk()
+
+
+def claims_of(token):
+    payload = token.split(".")[1]
+    return json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+
+
+def jwt(claims, header=None, key=KEYS[0]):
+    """Sign claims; a header that is None is left out."""
+    return Tenant.sign(None, claims, header, key)
+
+
+def forge(tenant, make):
+    """Replace the ID token of the next answer by what `make` returns for its claims."""
+
+    def change(reply):
+        token = make(claims_of(reply["id_token"]))
+        if isinstance(token, str) and len(token) > 8:
+            tenant.secrets.add(token)
+        return overridden(reply, {"id_token": token})
+
+    tenant.break_next("/oauth/token", change=change)
+
+
+def number(value):
+    return b64url(value.to_bytes((value.bit_length() + 7) // 8, "big"))
+
+
+# What a server, a proxy or a captive portal may answer where a JSON object was awaited.
+NO_OBJECT = {
+    "an HTML page": {"body": "<html><title>Welcome to our Wi-Fi</title></html>"},
+    "nothing": {"body": b""},
+    "a JSON list": {"body": b"[]"},
+    "a JSON string": {"body": b'"ok"'},
+    "null": {"body": b"null"},
+    "half of it": {"close": "middle"},
+    "closed before": {"close": "before"},
+    "closed after": {"close": "after"},
+    "2 MiB": {"body": b'{"x": "' + b"x" * (2 << 20) + b'"}'},
+    "2 MiB of spaces": {"body": b" " * (2 << 20) + b"{}"},
+    "deep nesting": {"body": b'{"x":' + b"[" * 100_000},
+    "deep objects": {"body": b'{"x":' * 100_000},
+    "not UTF-8": {"body": b'{"x": "\xff"}'},
+    "UTF-16": {"body": '{"access_token": "x"}'.encode("utf-16")},
+    "a BOM": {"body": b'\xef\xbb\xbf{"access_token": "x", "token_type": "Bearer"}'},
+    "gzip": {"body": gzip.compress(b"{}"), "headers": {"Content-Encoding": "gzip"}},
+    "NaN": {"body": b'{"expires_in": NaN}'},
+    "a number of 10,000 digits": {"body": b"1" * 10_000},
+    "text after it": {"body": b'{"access_token": "x"}{}'},
+    "more announced than sent": {"body": b"{}", "headers": {"Content-Length": "3"}},
+    "an unfinished chunk": {
+        "body": b"ff\r\n{}",
+        "headers": {"Content-Length": None, "Transfer-Encoding": "chunked"},
+    },
+    "status 500": {"status": 500, "body": "<html>Oops</html>"},
+    "status 502 in JSON": {"status": 502, "body": {"error": "server_error"}},
+    "status 503": {"status": 503, "headers": {"Retry-After": "99999999999999999999"}},
+    "status 407": {"status": 407},
+    "status 404 in HTML": {"status": 404, "body": "<html>404</html>"},
+    "status 304": {"status": 304},
+}
+KEY_FAULTS = ["an HTML page", "half of it", "closed after", "2 MiB", "deep nesting", "status 500"]
+
+
+class Shared:
+    """Its tests share a tenant, which each finds mended; their sessions are in memory."""
+
+    @pytest.fixture
+    def tenant(self, shared):
+        yield shared
+        shared.mend()
+        shared.requests.clear()
+        shared.orgs, shared.org_names = {"org_1": "acme"}, False
+        shared.authorization_response_iss = False
+
+    @pytest.fixture
+    def auth0(self, tenant):
+        return Auth0(tenant.domain, "practice-native", audience=API, cache=MemoryCache())
+
+
+def answer_of(tenant, url):
+    """Log Alice in at the tenant; return the callback's address without opening it."""
+    fetch(url)
+    state = list(tenant.logins)[-1]
+    params = {"state": state, "user": "alice", "action": "accept"}
+    return serve_login(tenant, SimpleNamespace(params=params)).headers["Location"]
+
+
+def send(port, data):
+    """Send bytes, then no more; return the connection."""
+    connection = socket.create_connection(("127.0.0.1", port), timeout=10)
+    with contextlib.suppress(OSError):  # a refusal may come before the last byte
+        connection.sendall(data)
+        connection.shutdown(socket.SHUT_WR)
+    return connection
+
+
+def receive(connection):
+    """Return the answer with its status, headers and text; the status is None without a head."""
+    data = b""
+    with connection, contextlib.suppress(ConnectionError):
+        while part := connection.recv(65536):
+            data += part
+        reset_at_close(connection)
+    head, _, body = data.partition(b"\r\n\r\n")
+    line, _, fields = head.partition(b"\r\n")
+    answer = SimpleNamespace(status=None, headers={}, text=body.decode("utf-8", "replace"))
+    if line.startswith(b"HTTP/1."):
+        answer.status = int(line.split()[1])
+        answer.headers = BytesHeaderParser().parsebytes(fields)
+        assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'; ")
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert answer.headers["Referrer-Policy"] == "no-referrer"
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    return answer
+
+
+class WaitingLogin:
+    """A login in a thread of this process; the test plays whoever finds its port."""
+
+    def __init__(self, auth0, tenant, **options):
+        self.tenant, prompts = tenant, queue.Queue()
+        options = {"show": prompts.put, "open_browser": False, "timeout": 20, **options}
+        self.pool = ThreadPoolExecutor(1)
+        self.call = self.pool.submit(auth0.login, flow="browser", **options)
+        self.url = prompts.get(timeout=10)["url"]
+        self.redirect_uri, self.state = (parameters(self.url)[n] for n in ("redirect_uri", "state"))
+        self.host = urlsplit(self.redirect_uri).netloc
+        self.port = urlsplit(self.redirect_uri).port
+
+    def request(self, target, *fields, method="GET", host=None, version="HTTP/1.1"):
+        """Return the bytes of a request."""
+        lines = [f"{method} {target} {version}", f"Host: {host or self.host}", *fields]
+        return "\r\n".join([*lines, "", ""]).encode()
+
+    def get(self, target, **options):
+        return receive(send(self.port, self.request(target, **options)))
+
+    def answer(self, more=""):
+        """Return the request of the true callback."""
+        return self.request(answer_of(self.tenant, self.url).partition(self.host)[2] + more)
+
+    def follow(self, answer):
+        """Return the page to which a callback leads."""
+        assert answer.status == 303
+        return self.get(answer.headers["Location"])
+
+    def succeed(self):
+        """Finish the login by its true callback."""
+        end = self.tenant.login_as(self.url)
+        assert (end.status, self.result().user["sub"]) == (200, "auth0|alice")
+
+    def result(self):
+        return self.call.result(20)
+
+
+@contextlib.contextmanager
+def raw_server(answer):
+    """Answer each request with what `answer` makes of its bytes; yield port, requests.
+
+    That is bytes, or several that go out one after the other.
+    """
+    seen = []
+
+    class Connection(socketserver.BaseRequestHandler):
+        def handle(self):
+            data = self.request.recv(65536)
+            wanted = re.search(rb"(?i)content-length: (\d+)", data)
+            while wanted and len(data.partition(b"\r\n\r\n")[2]) < int(wanted[1]):
+                data += self.request.recv(65536)
+            seen.append(data)
+            parts = answer(data)
+            with contextlib.suppress(OSError):
+                for part in [parts] if isinstance(parts, bytes) else parts:
+                    self.request.sendall(part)
+
+    class Raw(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+
+        def handle_error(self, request, client_address):
+            """A client that goes away is what is tried here."""
+
+    with Raw(("127.0.0.1", 0), Connection) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield SimpleNamespace(port=server.server_address[1], seen=seen)
+        server.shutdown()
+
+
+TLS_PEM = """-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgN4PEAlc4lnCSffqs
++Vut9E4kQDUMWY+j/ZTs3Q//we6hRANCAATLOAytJIC0pMubO+LCJtTt7hOB2Gxn
+eH6oEOGFbNhMlDW9Hu9c6ORCWwnnIGREtaT1yRJVaA+go4/lljobpxrZ
+-----END PRIVATE KEY-----
+-----BEGIN CERTIFICATE-----
+MIIBYTCCAQigAwIBAgIBAjAKBggqhkjOPQQDAjANMQswCQYDVQQDDAJDQTAgFw0y
+MDAxMDEwMDAwMDBaGA8yMTIwMDEwMTAwMDAwMFowDDEKMAgGA1UEAwwBeDBZMBMG
+ByqGSM49AgEGCCqGSM49AwEHA0IABMs4DK0kgLSky5s74sIm1O3uE4HYbGd4fqgQ
+4YVs2EyUNb0e71zo5EJbCecgZES1pPXJElVoD6Cjj+WWOhunGtmjWDBWMBQGA1Ud
+EQQNMAuCCWxvY2FsaG9zdDAfBgNVHSMEGDAWgBTgM+dhRwSbzAFuKzy6hiUh+j5e
+LjAdBgNVHQ4EFgQU5Z4ULkUIyPSOIBIFWCY/E7jJAyMwCgYIKoZIzj0EAwIDRwAw
+RAIgKHK/eWczRZ7bqE6iAeTTTZ8B27GaIaRSo92cZxqxYFACIEbtnS917aHwXz4O
+ri1dcXKr9iF6F3GpDxC9CYGzFj/Q
+-----END CERTIFICATE-----
+"""
+# Not strictly RFC 5280, like the CAs of many companies: its basicConstraints are not critical.
+CA_PEM = """-----BEGIN CERTIFICATE-----
+MIIBOTCB4KADAgECAgEBMAoGCCqGSM49BAMCMA0xCzAJBgNVBAMMAkNBMCAXDTIw
+MDEwMTAwMDAwMFoYDzIxMjAwMTAxMDAwMDAwWjANMQswCQYDVQQDDAJDQTBZMBMG
+ByqGSM49AgEGCCqGSM49AwEHA0IABMiZu3HdTYm407pl9vYaIhC7eC8nHXOpTfbW
+xNyGj9nR/fOSDQYG4ud3ZC5uZyYsFIT6a12xdvr85YTgQ2Ep54WjLzAtMAwGA1Ud
+EwQFMAMBAf8wHQYDVR0OBBYEFOAz52FHBJvMAW4rPLqGJSH6Pl4uMAoGCCqGSM49
+BAMCA0gAMEUCIQDpnPo4vlhiGtYT4zcS4mdtRJ3mDd5ZmMIXNGzMTxjBCgIgQYQd
++vniBX4h7otH8Zz1rPnJkjb28M2JrIbY5R9CBnE=
+-----END CERTIFICATE-----
+"""
+
+
+# ---- Helpers: fixtures ---------------------------------------------------------------------------
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch, tmp_path):
     """Hide the settings, the proxies, the browser and the sessions of whoever runs the tests."""
@@ -2331,16 +2826,177 @@ def logged_in(cli, auth0):
     return cli
 
 
-def parameters(url):
-    return dict(parse_qsl(urlsplit(url).query))
+@pytest.fixture
+def installed():
+    """Return a function that installs a signal handler for this test."""
+    before = {}
+
+    def install(number, handler):
+        before[number] = signal.signal(number, handler)
+        return handler
+
+    yield install
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
-def event_of(result):
-    """Return the last JSON line."""
-    return json.loads(result.out.splitlines()[-1])
+@pytest.fixture
+def kept(cli, tenant):
+    """Return the library's view of a session, as before anything has gone wrong."""
+    auth0 = client(tenant, cli.cache, profile="default")
+    log_in(auth0, tenant)
+    tenant.requests.clear()
+    return auth0
 
 
-class TestLoginWithBrowser:
+@pytest.fixture(params=SPOILT, ids=lambda spoil: spoil.__name__)
+def spoilt(request, cli, monkeypatch):
+    """Let nothing be kept in the directory; return words of the message."""
+    if not POSIX and request.param is without_modes:
+        pytest.skip(needs_modes.kwargs["reason"])
+    cli.cache.mkdir(0o700, exist_ok=True)
+    request.param(monkeypatch, cli.cache)
+    return SPOILT[request.param]
+
+
+@pytest.fixture
+def hurried(tenant, monkeypatch):
+    """Let the program's waits take no time; return its clock, which knows them."""
+    clock = Clock(tenant)
+    monkeypatch.setattr(auth0_cli, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def call(auth0, tenant, capsys):
+    """Return a function that runs a command within this process, up to its exit code.
+
+    A failure is one printable line on stderr, without a secret in any spelling.
+    """
+
+    def call(*args, code=0, by=auth0):
+        by = copy.copy(by)
+        flags = {arg.partition("=")[0][2:].replace("-", "_") for arg in args if arg[:2] == "--"}
+        flags = {name.removesuffix("_file") for name in flags}
+        # The host program leaves to the command line what is given there.
+        by._arguments = {name: None if name in flags else v for name, v in by._arguments.items()}
+        found = auth0_cli.main(list(args), defaults=by)
+        out, err = capsys.readouterr()
+        assert found == code, err
+        assert all(line.isprintable() for line in err.split("\n"))
+        if code:
+            assert out == ""
+            assert re.fullmatch(r"(warning: .+\n)*auth0_cli: .{10,}\n", err)
+        for secret in tenant.secrets:
+            assert not [s for s in (secret, quote(secret, ""), quote_plus(secret)) if s in err]
+        return SimpleNamespace(out=out, err=err)
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def shared():
+    """Return a tenant for many tests."""
+    with Tenant() as tenant:
+        yield tenant
+
+
+@pytest.fixture
+def waiting(auth0, tenant):
+    login = WaitingLogin(auth0, tenant)
+    yield login
+    with contextlib.suppress(OSError):
+        if (answer := login.get(f"/callback?error=over&state={login.state}")).status == 303:
+            login.follow(answer)
+    login.pool.shutdown()
+
+
+@pytest.fixture
+def exchange(waiting, tenant):
+    """Hold the exchange of the code from `begin`, which returns the browser's connection."""
+    asked, go_on = threading.Event(), threading.Event()
+
+    def hold(reply):
+        asked.set()
+        assert go_on.wait(10)
+        return reply
+
+    def begin(answer=None):
+        connection = send(waiting.port, answer or waiting.answer())
+        assert asked.wait(10)
+        return connection
+
+    tenant.break_next("/oauth/token", change=hold)
+    yield SimpleNamespace(begin=begin, end=go_on.set)
+    go_on.set()
+
+
+@pytest.fixture
+def tls(tenant, tmp_path):
+    """Let the tenant speak TLS; return the file of the CA that issued its certificate."""
+    chain, trusted = tmp_path / "chain.pem", tmp_path / "ca.pem"
+    chain.write_text(TLS_PEM)
+    trusted.write_text(CA_PEM)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(chain)
+    server = tenant._server
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    return trusted
+
+
+@pytest.fixture
+def addresses(monkeypatch):
+    """Let names have other addresses: `addresses[name] = [...]`; one that is missing is not found.
+
+    Return them; `looked_up` lists the names and ports.
+    """
+
+    class Names(dict):
+        pass
+
+    names, real = Names(), socket.getaddrinfo
+
+    def getaddrinfo(host, port, *rest, **more):
+        names.looked_up.append((host, port))
+        if host not in names:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [found for name in names[host] for found in real(name, port, *rest, **more)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    names.update({"localhost": ["127.0.0.1"], "127.0.0.1": ["127.0.0.1"]})
+    names.looked_up = []
+    return names
+
+
+@pytest.fixture
+def black_hole(monkeypatch):
+    """Let connections to these addresses time out at once; return the tries and their limits."""
+    connect, tries = socket.socket.connect, []
+
+    def swallowed(self, address):
+        tries.append((address[0], self.gettimeout()))
+        if address[0] in ("192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2"):
+            raise socket.timeout("timed out")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", swallowed)
+    return tries
+
+
+# ---- Stories: Browser flow -----------------------------------------------------------------------
+
+
+needs_desktop = not_on_windows("Windows has its default browser, and no commands of a desktop")
+
+
+def command_of(path, script):
+    """Make a command of a shell script."""
+    path.write_text(f"#!/bin/sh\n{script}\n" if POSIX else script)
+    path.chmod(0o755)
+    return path
+
+
+class TestBrowserFlow:
     def test_gives_a_session_and_a_token_for_the_api(self, cli, tenant):
         _, end = cli.login().events
         user = {"sub": "auth0|alice", "name": "Alice Liddell", "email": "alice@example.test"}
@@ -2615,28 +3271,10 @@ class TestLoginWithBrowser:
         assert os.environ["LD_LIBRARY_PATH"] == "/tmp/_MEI1"
 
 
-class Clock:
-    """The program's clock: a sleep takes no time, and the tenant's clock goes with it."""
-
-    def __init__(self, tenant):
-        self.tenant, self.sleeps, self.then = tenant, [], {}
-
-    def __getattr__(self, name):
-        return getattr(time, name)
-
-    def sleep(self, seconds):
-        self.sleeps.append(seconds)
-        self.tenant.advance(seconds)
-        self.then.pop(len(self.sleeps), lambda: None)()
-
-    def time(self):
-        return time.time() + sum(self.sleeps)
-
-    def monotonic(self):
-        return time.monotonic() + sum(self.sleeps)
+# ---- Stories: Device flow ------------------------------------------------------------------------
 
 
-class TestLoginWithDeviceCode:
+class TestDeviceFlow:
     @pytest.fixture
     def prompts(self, auth0):
         """Log in and collect the prompts: `prompts.login()`."""
@@ -2748,8 +3386,117 @@ class TestLoginWithDeviceCode:
         prompts.login()
         assert hurried.sleeps == [pytest.approx(seconds) for seconds in sleeps]
 
+    @table(
+        "changes",
+        {
+            "http": {"verification_uri": "http://evil.example/activate"},
+            "javascript": {"verification_uri": "javascript:alert(1)"},
+            "file": {"verification_uri": "file:///etc/passwd"},
+            "a flag": {"verification_uri": "--remote-debugging-port=9222"},
+            "a program": {"verification_uri": "calc.exe"},
+            "user info": {"verification_uri": "https://auth0.com@evil.example/"},
+            "a name like this machine's": {"verification_uri": "http://127.999.1.1/activate"},
+            "a space": {"verification_uri": "https://acme.example/ --flag"},
+            "a newline": {"verification_uri": "https://acme.example/\nhttps://evil.example/"},
+            "an escape sequence": {"verification_uri": "https://acme.example/\x1b[2J"},
+            "letters that look alike": {"verification_uri": "https://\u0430cme.example/"},
+            "no host": {"verification_uri": "https:///activate"},
+            "a broken address": {"verification_uri": "https://[::1/activate"},
+            "no address": {"verification_uri": None},
+            "a number as address": {"verification_uri": 7},
+            "complete javascript": {"verification_uri_complete": "javascript:alert(1)"},
+            "complete http": {"verification_uri_complete": "http://evil.example/?user_code=X"},
+            "no user code": {"user_code": None},
+            "an empty user code": {"user_code": ""},
+            "a user code with escapes": {"user_code": f"ABCD{ESCAPES}"},
+            "a user code that reads backwards": {"user_code": "\u202eABCD-EFGH"},
+            "a number as user code": {"user_code": 12345678},
+            "no device code": {"device_code": None},
+            "a device code with a newline": {"device_code": "a\nb"},
+            "expires_in as text": {"expires_in": "soon"},
+            "expires_in negative": {"expires_in": -1},
+            "expires_in 0": {"expires_in": 0},
+            "expires_in boolean": {"expires_in": True},
+            "interval as text": {"interval": "5 s"},
+            "interval negative": {"interval": -5},
+            "interval boolean": {"interval": True},
+            **{
+                f"the sign {sign}": {"verification_uri": f"https://acme.example/a{sign}b"}
+                for sign in '@"<>\\^`{|}'
+            },
+            "too long": {"verification_uri": "https://acme.example/" + "x" * 2048},
+            "a script of this machine": {"verification_uri": "javascript://127.0.0.1/%0aalert(1)"},
+            "a file of this machine": {"verification_uri": "file://localhost/etc/passwd"},
+            "a long user code": {"user_code": "X" * 65},
+        },
+    )
+    def test_a_device_code_that_is_not_safe_is_not_shown(self, auth0, tenant, hurried, changes):
+        prompts = []
+        tenant.break_next("/oauth/device/code", change=lambda reply: overridden(reply, changes))
+        with pytest.raises(auth0_cli.Auth0Error) as caught:
+            auth0.login(flow="device", show=prompts.append, timeout=30)
+        assert caught.value.exit_code == 4
+        assert str(caught.value).isprintable()
+        assert prompts == hurried.sleeps == []
+        assert tenant.count("device_code") == 0
 
-class TestLoginInTwoSteps:
+    @table(
+        "changes, first, last",
+        {
+            "interval missing": ({"interval": None}, 5, 10),
+            "interval 0": ({"interval": 0}, 0.5, 10),
+            "interval a fraction": ({"interval": 0.001}, 0.5, 10),
+            "interval long": ({"interval": 100}, 100, 125),
+            "interval huge": ({"interval": 1e9}, 20, 240),
+            "expires_in huge": ({"expires_in": 1e17}, 5, 10),
+        },
+    )
+    def test_the_rhythm_of_a_device_login_stays_sane(
+        self, auth0, tenant, hurried, changes, first, last
+    ):
+        tenant.break_next("/oauth/device/code", change=lambda reply: overridden(reply, changes))
+        with pytest.raises(LoginFailed) as caught:
+            auth0.login(flow="device", show=lambda _: None, timeout=200)
+        assert caught.value.error in ("expired_token", None)  # the code's time, or ours
+        assert first <= hurried.sleeps[0] <= last
+        assert sum(hurried.sleeps) < 300
+
+    def test_a_longer_retry_after_wins_over_the_interval(self, auth0, tenant, hurried):
+        codes = []
+        hurried.then[2] = lambda: tenant.approve(codes[0]["user_code"])
+        fault = {"status": 429, "body": {"error": "slow_down"}, "headers": {"Retry-After": "40"}}
+        tenant.break_next("/oauth/token", **fault)
+        auth0.login(flow="device", show=codes.append)
+        assert hurried.sleeps[1] >= 40
+
+    def test_the_user_is_told_to_approve_only_what_they_started(self, cli):
+        err = cli.run("login", "--flow", "device", "--timeout", "0.1", exit=4).err
+        assert "never for a code that someone sent you" in err
+
+    def test_the_device_code_is_requested_without_client_authentication(self, tenant, hurried):
+        web = tenant.clients["practice-web"]
+        secret = web.client_secret
+        auth0 = Auth0(tenant.domain, "practice-web", client_secret=secret, cache=MemoryCache())
+        auth0.login(flow="device", show=lambda prompt: tenant.approve(prompt["user_code"]))
+        first, *polls = [request.params for request in tenant.requests if request.params]
+        assert set(first) == {"client_id", "scope"}
+        assert {poll["client_secret"] for poll in polls} == {secret}
+
+    @table("fault", {name: NO_OBJECT[name] for name in KEY_FAULTS})
+    def test_a_device_login_that_can_not_begin_is_exit_5(self, tenant, call, hurried, fault):
+        tenant.break_all("/oauth/device/code", **fault)
+        call("login", "--flow", "device", code=5)
+        assert tenant.count("/oauth/token") == 0
+
+    def test_a_device_login_does_not_wait_for_a_limit(self, auth0, tenant, hurried):
+        headers = {"x-ratelimit-remaining": "9", "x-ratelimit-reset": str(int(time.time()) + 600)}
+        body = {"error": "authorization_pending", "error_description": "wait"}
+        tenant.break_next("/oauth/token", status=403, headers=headers, body=body)
+        auth0.login(flow="device", show=lambda prompt: tenant.approve(prompt["user_code"]))
+        assert sum(hurried.sleeps) < 60
+
+
+class TestDeviceFlowInTwoSteps:
     """A device login that one process starts and another finishes."""
 
     def pass_interval(self, cli, tenant):
@@ -2914,7 +3661,10 @@ class TestLoginInTwoSteps:
             auth0.finish_login(timeout=20)
 
 
-class TestMachineToMachine:
+# ---- Stories: Client credentials -----------------------------------------------------------------
+
+
+class TestClientCredentials:
     @pytest.fixture
     def machine(self, cli, tenant):
         client = tenant.clients["practice-machine"]
@@ -3063,7 +3813,10 @@ class TestMachineToMachine:
         assert tenant.requests[-1].params["otp"] == "123456"
 
 
-class TestPasswordLogin:
+# ---- Stories: Password flow ----------------------------------------------------------------------
+
+
+class TestPasswordFlow:
     REALM = "Username-Password-Authentication"
 
     @pytest.mark.parametrize(
@@ -3101,17 +3854,10 @@ class TestPasswordLogin:
         assert tenant.count("password") == 1
 
 
-def expire_in(seconds):
-    """Return the change of a session file whose tokens live for so long yet."""
-
-    def change(record):
-        for token in record["tokens"]:
-            token.update(obtained_at=time.time() - 3600, expires_at=time.time() + seconds)
-
-    return change
+# ---- Stories: Tokens of a session ----------------------------------------------------------------
 
 
-class TestGetToken:
+class TestTokensOfASession:
     def test_a_valid_one_needs_no_network(self, logged_in, tenant):
         tenant.close()
         assert logged_in.token() in tenant.access_tokens
@@ -3550,325 +4296,37 @@ class TestGetToken:
         assert auth0.get_token() == record["tokens"][0]["access_token"]
         assert tenant.count("refresh_token") == 0
 
+    def test_an_id_token_is_not_handed_out_once_it_has_expired(self, cli, tenant):
+        tenant.id_ttl = 30
+        cli.login()
+        old = cli.token("--id-token", "--min-ttl", "0")
+        assert cli.token("--id-token", "--min-ttl", "3600") == old
+        assert tenant.count("refresh_token") == 0
+        tenant.break_all("/oauth/token", change=lambda reply: {**reply, "id_token": None})
+        assert cli.token("--id-token", "--min-ttl", "29") == old
+        cli.edit(lambda record: record.update(id_token=tenant.sign({"exp": 1})))
+        assert "no valid ID token" in cli.run("token", "--id-token", exit=3).err
 
-class TestManyProcesses:
-    @pytest.mark.parametrize(
-        ("flow", "processes"), [("refresh_token", 16), ("client_credentials", 6)]
-    )
-    def test_a_stampede_makes_one_request(self, logged_in, tenant, flow, processes):
-        cli = logged_in
-        if flow == "client_credentials":
-            cli.session_file.unlink()
-            client = tenant.clients["practice-machine"]
-            cli.env.update(AUTH0_CLIENT_ID=client.client_id)
-            cli.env.update(AUTH0_CLIENT_SECRET=client.client_secret)
-            cli.token()
-        cli.expire()
-        before = tenant.count(flow)
-        tenant.token_delay = 0.4
-        started = [cli.start("token") for _ in range(processes)]
-        tokens = {running.finish().out for running in started}
-        assert len(tokens) == 1
-        assert tokens <= {f"{token}\n" for token in tenant.access_tokens}
-        assert tenant.count(flow) == before + 1
-        tenant.token_delay = 0
-        cli.token("--force-refresh")
-
-    def test_threads_share_one_refresh(self, logged_in, tenant, auth0):
-        logged_in.expire()
-        tenant.token_delay = 0.2
-        with ThreadPoolExecutor(8) as pool:
-            calls = [pool.submit(auth0.get_token) for _ in range(8)]
-            assert len({call.result() for call in calls}) == 1
+    @pytest.mark.parametrize("claims", [None, {"exp": "9"}, {"exp": True}, {}], ids=str)
+    def test_a_damaged_id_token_is_replaced(self, logged_in, tenant, call, claims):
+        damaged = "x.y.z" if claims is None else tenant.sign(claims)
+        logged_in.edit(lambda record: record.update(id_token=damaged))
+        token = call("token", "--id-token").out.strip()
+        assert claims_of(token)["sub"] == "auth0|alice"
         assert tenant.count("refresh_token") == 1
 
-    @needs_fork
-    def test_a_fork_amid_a_refresh_waits_for_it(self, logged_in, tenant):
-        logged_in.expire()
-        tenant.hold()
-        script = """if True:
-            import os, sys, threading
-            from auth0_cli import Auth0
-            auth0 = Auth0()
-            thread = threading.Thread(target=auth0.get_token)
-            thread.start()
-            sys.stdin.readline()
-            child = os.fork()
-            if child:
-                print("forked", flush=True)
-            print(auth0.get_token(), flush=True)
-            if child == 0:
-                os._exit(0)
-            thread.join()
-            sys.exit(os.waitpid(child, 0)[1])"""
-        running = logged_in.python(script, flags=["-W", "ignore"])
-        tenant.wait_for(lambda: tenant.count("refresh_token"))
-        running.say("now")
-        assert running.out.line() == "forked\n"
-        tenant.release()
-        first, second = running.finish().out.split()[1:]
-        assert first == second
+    def test_a_token_of_the_future_is_not_trusted(self, logged_in, tenant):
+        old = logged_in.token()
+
+        def change(record):
+            record["tokens"][0].update(obtained_at=time.time() + 9999)
+
+        logged_in.edit(change)
+        assert logged_in.token() != old
         assert tenant.count("refresh_token") == 1
 
-    @pytest.mark.parametrize("how", ["logout", "unlink"])
-    def test_a_refresh_in_flight_does_not_undo_a_logout(self, logged_in, tenant, how):
-        session = logged_in.session_file
-        tenant.hold()
-        running = logged_in.start("token", "--force-refresh")
-        tenant.wait_for(lambda: tenant.count("refresh_token"))
-        if how == "unlink":
-            session.unlink()
-            tenant.release()
-        else:
-            with ThreadPoolExecutor() as pool:
-                logout = pool.submit(client(tenant, logged_in.cache).logout)
-                tenant.release()
-                logout.result(20)
-        running.finish()
-        assert not session.exists()
-        logged_in.run("token", exit=3)
 
-    def test_a_refresh_in_flight_does_not_undo_a_login(self, logged_in, tenant, auth0):
-        tenant.hold()
-        running = logged_in.start("token", "--force-refresh")
-        tenant.wait_for(lambda: tenant.count("refresh_token"))
-        with ThreadPoolExecutor() as pool:
-            login = pool.submit(log_in, auth0, tenant, "bob")
-            tenant.wait_for(lambda: tenant.count("password"))
-            tenant.release()
-            login.result(20)
-        running.finish()
-        assert auth0.session().user["sub"] == "auth0|bob"
-        logged_in.token("--force-refresh")
-
-    def test_what_a_killed_process_held_is_free(self, logged_in, tenant):
-        tenant.leeway = 60
-        tenant.hold()
-        running = logged_in.start("token", "--force-refresh")
-        tenant.wait_for(lambda: tenant.count("refresh_token"))
-        running.process.kill()
-        running.finish(None)
-        tenant.release()
-        assert logged_in.token("--force-refresh") in tenant.access_tokens
-
-    def test_a_valid_token_and_the_status_wait_for_no_lock(self, logged_in):
-        with FileCache(logged_in.cache).lock(logged_in.session_file.stem, 5):
-            assert logged_in.token()
-            assert logged_in.status()
-
-    def test_of_many_who_force_a_refresh_one_makes_it(self, logged_in, tenant):
-        tenant.token_delay = 0.3
-        with ThreadPoolExecutor(4) as pool:
-            clients = [client(tenant, logged_in.cache) for _ in range(4)]
-            calls = [pool.submit(one.get_token, force_refresh=True) for one in clients]
-            assert len({call.result() for call in calls}) == 1
-        assert tenant.count("refresh_token") == 1
-
-    @table(
-        "how",
-        {
-            "429": {"status": 429, "headers": {"Retry-After": "60"}},
-            "429 of Auth0": {"status": 429, "headers": {"x-ratelimit-reset": "in 60 s"}},
-            "503": {"status": 503, "headers": {"Retry-After": "60"}},
-        },
-    )
-    def test_all_wait_as_long_as_the_server_asks_one_of_them(self, logged_in, tenant, auth0, how):
-        if "x-ratelimit-reset" in how["headers"]:
-            how["headers"]["x-ratelimit-reset"] = str(int(time.time()) + 60)
-        logged_in.expire()
-        tenant.break_all("/oauth/token", **how)
-        started = [logged_in.start("token") for _ in range(4)]
-        started.append(logged_in.start("token", "--force-refresh"))
-        with ThreadPoolExecutor(8) as pool:
-            clients = [auth0, client(tenant, logged_in.cache)] * 4
-            calls = [
-                pool.submit(one.get_token, force_refresh=i > 3) for i, one in enumerate(clients)
-            ]
-        errors = [call.exception() for call in calls]
-        assert {type(error) for error in errors} == {NetworkError}
-        assert all(30 < error.retry_after <= 61 for error in errors)
-        said = {running.finish(5).err for running in started}
-        assert len({*said, *(f"auth0_cli: {error}\n" for error in errors)}) == 1
-        tenant.mend()
-        logged_in.run("token", exit=5)
-        assert tenant.count("refresh_token") == 1
-        (state,) = logged_in.cache.glob("*.state")
-        failure = json.loads(state.read_text())
-        state.write_text(json.dumps({**failure, "until": time.time() - 1}))
-        assert logged_in.token() in tenant.access_tokens
-        assert not state.exists()
-        assert logged_in.token("--force-refresh")
-
-    @pytest.mark.parametrize("how", [{"status": 503}, {"close": "before"}], ids=["503", "closed"])
-    def test_a_failure_without_a_time_to_wait_makes_no_storm(
-        self, logged_in, tenant, auth0, hurried, how
-    ):
-        logged_in.expire()
-        tenant.break_all("/oauth/token", **how)
-        for _ in range(100):  # the clock stands still but for the waits between two tries
-            with pytest.raises(NetworkError):
-                auth0.get_token()
-        requests = tenant.count("refresh_token")
-        assert requests <= 10
-        hurried.sleeps.append(61)
-        with pytest.raises(NetworkError):
-            auth0.get_token()
-        assert tenant.count("refresh_token") > requests
-        tenant.mend()
-        hurried.sleeps.append(61)
-        assert auth0.get_token() in tenant.access_tokens
-        assert not list(logged_in.cache.glob("*failure.state"))
-
-    def test_those_who_waited_for_a_request_share_its_failure(self, logged_in, tenant, auth0):
-        logged_in.expire()
-        tenant.token_delay = 0.5
-        tenant.break_all("/oauth/token", status=503)
-        with ThreadPoolExecutor(9) as pool:
-            first = pool.submit(auth0.get_token)
-            tenant.wait_for(lambda: tenant.count("refresh_token"))
-            others = [client(tenant, logged_in.cache) for _ in range(8)]
-            calls = [first, *(pool.submit(one.get_token) for one in others)]
-        assert {type(call.exception()) for call in calls} == {NetworkError}
-        assert tenant.count("refresh_token") == 1
-
-    def test_a_valid_token_is_served_while_the_server_asks_to_wait(self, logged_in, tenant):
-        token = logged_in.token()
-        logged_in.edit(expire_in(30))
-        tenant.break_all("/oauth/token", status=429, headers={"Retry-After": "60"})
-        for _ in range(3):
-            assert logged_in.token() == token
-        assert tenant.count("refresh_token") == 1
-
-    def test_a_shared_failure_says_how_long_it_lasts(self, logged_in, tenant, hurried, call):
-        logged_in.expire()
-        tenant.break_all("/oauth/token", status=429, headers={"Retry-After": "600"})
-        assert "try again in 10 min" in call("token", code=5).err
-        hurried.sleep(300)
-        assert "try again in 5 min" in call("token", code=5).err
-        assert tenant.count("refresh_token") == 1
-        tenant.mend()
-        hurried.sleep(301)
-        assert call("token").out.strip() in tenant.access_tokens
-
-    @pytest.mark.parametrize("until", [9e15, "soon"])
-    def test_a_damaged_failure_stops_nobody_for_long(self, logged_in, call, hurried, until, tenant):
-        note = {"at": time.time() - 1, "until": until, "count": 1, "message": "x", "error": None}
-        key = logged_in.session_file.stem
-        FileCache(logged_in.cache).write(f"{key}~failure", json.dumps(note).encode())
-        hurried.sleep(auth0_cli.MAX_WAIT + 60)
-        logged_in.expire()
-        assert call("token", "--force-refresh").out.strip() in tenant.access_tokens
-
-    def test_a_failure_ends_with_the_session(self, logged_in, tenant, auth0):
-        logged_in.expire()
-        tenant.break_next("/oauth/token", status=429, headers={"Retry-After": "60"})
-        logged_in.run("token", exit=5)
-        log_in(auth0, tenant, "bob")
-        assert logged_in.token("--force-refresh") in tenant.access_tokens
-        tenant.break_next("/oauth/token", status=429, headers={"Retry-After": "60"})
-        logged_in.run("token", "--force-refresh", exit=5)
-        logged_in.run("logout")
-        assert not list(logged_in.cache.glob("*failure.state"))
-
-    @pytest.mark.parametrize(
-        "failure",
-        [
-            b"",
-            b"{",
-            b"[]",
-            b'{"at": 1}',
-            b'{"at": 1e400, "until": 1e400, "count": 1e400, "message": ""}',
-            b'{"at": %s, "until": 0, "count": 0, "message": ""}' % (b"9" * 400),
-            b'{"at": [], "until": {}, "count": null, "message": 7}',
-            b"\xff" * 100,
-        ],
-        ids=range(8),
-    )
-    def test_a_damaged_failure_costs_nothing(self, logged_in, tenant, failure):
-        name = f"{logged_in.session_file.stem}~failure.state"
-        path = logged_in.cache / name
-        path.write_bytes(failure)
-        path.chmod(0o600)
-        assert logged_in.token("--force-refresh") in tenant.access_tokens
-
-    @needs_removal
-    def test_a_lock_file_that_is_removed_amid_a_refresh_splits_no_lock(self, logged_in, tenant):
-        logged_in.expire()
-        (lock,) = logged_in.cache.glob("*.lock")
-        os.utime(lock, (1, 1))
-        tenant.hold()
-        first = logged_in.start("token")
-        tenant.wait_for(lambda: tenant.count("refresh_token"))
-        assert lock.stat().st_mtime > 1000  # cleaners of old files see that it is in use
-        lock.unlink()
-        others = [logged_in.start("token") for _ in range(3)]
-        time.sleep(0.3)  # most of them have come to the lock, or whatever they take for it
-        tenant.release()
-        assert len({running.finish().out for running in (first, *others)}) == 1
-        assert tenant.count("refresh_token") == 1
-        assert logged_in.token("--force-refresh") in tenant.access_tokens
-
-    @needs_removal
-    def test_a_lock_that_was_replaced_before_it_was_taken_is_taken_anew(self, logged_in):
-        cache, key = FileCache(logged_in.cache), logged_in.session_file.stem
-        true, replaced = auth0_cli._try_file_lock, []
-
-        def replace(fd, lock):
-            taken = true(fd, lock)
-            if lock and not replaced:
-                replaced.append(1)
-                (logged_in.cache / f"{key}.lock").unlink()
-            return taken
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(auth0_cli, "_try_file_lock", replace)
-            with cache.lock(key, 5):
-                script = f"import fcntl; fcntl.flock(open({str(cache.path(key, '.lock'))!r}), 6)"
-                done = logged_in.python(script).finish(1)
-        assert "BlockingIOError" in done.err
-
-
-class TestSoak:
-    """Random moments: AUTH0_CLI_SOAK=1000 makes a thousand kills of the few."""
-
-    kills = int(os.environ.get("AUTH0_CLI_SOAK") or 6)
-    stampedes = max(1, kills // 10)
-
-    def seeded(self):
-        seed = secrets.randbits(32)
-        print(f"the seed is {seed}")  # shown when the test fails
-        return random.Random(seed)
-
-    def test_processes_that_are_killed_at_any_moment_lose_nothing(self, logged_in, tenant):
-        moments = self.seeded()
-        tenant.leeway = 3600  # a rotated token whose answer was lost with its process stays good
-        tenant.token_delay = 0.05
-        for _ in range(self.kills):
-            logged_in.expire()
-            before = tenant.count("refresh_token")
-            started = [logged_in.start("token") for _ in range(3)]
-            victim = moments.choice(started)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                victim.process.wait(moments.uniform(0, 0.4))
-            victim.process.kill()
-            survivors = [one.finish() for one in started if one is not victim]
-            victim.process.wait()
-            assert len({survivor.out for survivor in survivors}) == 1
-            assert 1 <= tenant.count("refresh_token") - before <= 2
-            record = json.loads(logged_in.session_file.read_text())
-            assert record["refresh_token"] == list(tenant.refresh_tokens)[-1]
-            for path in logged_in.cache.iterdir():
-                assert has_mode(path, 0o600)
-            assert len(list(logged_in.cache.iterdir())) <= 3  # session, lock, what was cut off
-        assert logged_in.token()
-
-    def test_stampedes_again_and_again_make_one_request_each(self, logged_in, tenant):
-        for _ in range(self.stampedes):
-            logged_in.expire()
-            before = tenant.count("refresh_token")
-            started = [logged_in.start("token") for _ in range(8)]
-            assert len({running.finish().out for running in started}) == 1
-            assert tenant.count("refresh_token") == before + 1
+# ---- Stories: Login and logout -------------------------------------------------------------------
 
 
 class TestStatusAndLogout:
@@ -4021,6 +4479,707 @@ class TestStatusAndLogout:
         cli.login()  # an opaque one
         assert "/userinfo only" in cli.run("status").out
 
+    @table(
+        "fault, code",
+        {
+            "words": ({"body": "OK"}, 0),
+            "nothing": ({"body": b""}, 0),
+            "a page": ({"body": "<html>OK</html>"}, 0),
+            "bytes": ({"body": b"\xff\0"}, 0),
+            "an error in a 200": ({"body": {"error": "unsupported_token_type"}}, 0),
+            "204": ({"status": 204}, 0),
+            "500": ({"status": 500}, 5),
+            "closed before": ({"close": "before"}, 5),
+            "closed after": ({"close": "after"}, 5),
+            "429": ({"status": 429}, 5),
+            "refused": ({"status": 400, "body": {"error": "invalid_request"}}, 4),
+            "a page as refusal": ({"status": 403, "body": "<html>Blocked</html>"}, 5),
+        },
+    )
+    def test_a_logout_deletes_whatever_the_revocation_brings(
+        self, logged_in, tenant, call, hurried, fault, code
+    ):
+        tenant.break_all("/oauth/revoke", **fault)
+        assert ("not revoked" in call("logout", code=code).err) == bool(code)
+        assert list(logged_in.cache.glob("*.json")) == []
+
+
+# ---- Stories: Auth0 ------------------------------------------------------------------------------
+
+
+class TestAuth0:
+    def test_session_is_none_until_somebody_logs_in(self, auth0, tenant):
+        assert auth0.session() is None
+        with pytest.raises(LoginRequired):
+            auth0.get_token()
+        session = log_in(auth0, tenant)
+        assert session.user["name"] == auth0.session().user["name"] == "Alice Liddell"
+        assert (session.domain, session.profile) == (tenant.domain, "default")
+        assert session.refreshable
+        assert session.tokens[0]["audience"] == API
+        auth0.logout()
+        assert auth0.session() is None
+        with pytest.raises(LoginRequired):
+            auth0.get_token()
+
+    @pytest.mark.parametrize("flow", ["browser", "device"])
+    def test_a_login_that_is_cancelled_ends_at_once(self, auth0, tenant, flow):
+        tenant.device_interval = 60
+        cancel, prompts = threading.Event(), queue.Queue()
+        with ThreadPoolExecutor(1) as pool:
+            options = {"show": prompts.put, "cancel": cancel, "timeout": 20}
+            login = pool.submit(auth0.login, flow=flow, open_browser=False, **options)
+            prompt = prompts.get(timeout=10)
+            cancel.set()
+            with pytest.raises(LoginFailed, match="cancelled") as caught:
+                login.result(10)
+        assert caught.value.error == "cancelled"
+        assert auth0.session() is None
+        assert tenant.count("/oauth/token") == 0
+        if flow == "browser":
+            port = urlsplit(prompt["redirect_uri"]).port
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", port), timeout=2)
+
+    def test_what_says_whether_to_cancel_needs_no_more_than_is_set(self, auth0, tenant):
+        answers = [False, True]
+        cancel = SimpleNamespace(is_set=lambda: answers.pop(0))
+        with pytest.raises(LoginFailed, match="cancelled"):
+            auth0.login(flow="device", show=lambda _: None, cancel=cancel)
+        assert answers == []
+
+    def test_a_login_that_is_not_cancelled_goes_on(self, auth0, tenant, desk):
+        assert auth0.login(flow="browser", show=lambda _: None, cancel=threading.Event())
+
+    @pytest.mark.parametrize("flow", ["browser", "device"])
+    def test_a_prompt_that_the_program_shows_is_nowhere_else(
+        self, auth0, tenant, hurried, monkeypatch, flow
+    ):
+        class Terminal(io.StringIO):
+            def isatty(self):
+                return True
+
+            def fileno(self):
+                return 2
+
+        def show(prompt):
+            if flow == "device":
+                tenant.approve(prompt["user_code"])
+            else:
+                threading.Thread(target=tenant.login_as, args=(prompt["url"],)).start()
+
+        monkeypatch.setattr(sys, "stderr", Terminal())
+        monkeypatch.setattr(auth0_cli, "_find_browsers", lambda: [["a browser"]])
+        monkeypatch.setattr(auth0_cli, "_open_browser", lambda url: True)
+        tenant.break_next("/oauth/token", status=503)  # a prompt of ours would report it
+        with contextlib.suppress(NetworkError):
+            auth0.login(flow=flow, show=show)
+        assert sys.stderr.getvalue() == ""
+
+    def test_show_gets_the_prompt_that_json_prints(self, auth0, tenant):
+        prompts = []
+
+        def show(prompt):
+            prompts.append(prompt)
+            threading.Thread(target=tenant.login_as, args=(prompt["url"],)).start()
+
+        auth0.login(flow="browser", show=show, open_browser=False)
+        assert list(prompts[0]) == ["event", "url", "redirect_uri", "expires_in"]
+
+    def test_bearer_puts_a_valid_token_on_each_request(self, auth0, tenant):
+        log_in(auth0, tenant)
+        request = SimpleNamespace(headers={})
+        assert auth0.bearer(request) is request
+        assert request.headers["Authorization"] == f"Bearer {auth0.get_token()}"
+
+    def test_get_token_of_the_module_takes_the_same_settings(self, auth0, tenant, tmp_path):
+        log_in(auth0, tenant)
+        config = {"domain": tenant.domain, "client_id": "practice-native"}
+        token = auth0_cli.get_token(audience=API, cache=tmp_path / "sessions", **config)
+        assert token == auth0.get_token()
+        with pytest.raises(TypeError):
+            auth0_cli.get_token(colour="red")
+
+    def test_a_program_mounts_the_command_line(self, auth0, tenant, capsys):
+        assert auth0_cli.main(["status"], prog="mytool auth", defaults=auth0) == 3
+        assert "mytool auth login" in capsys.readouterr().err
+        log_in(auth0, tenant)
+        assert auth0_cli.main(["token"], defaults=auth0) == 0
+        assert capsys.readouterr().out == auth0.get_token() + "\n"
+        assert auth0_cli.main(["logout"], defaults=auth0) == 0
+        assert auth0.session() is None
+
+    def test_of_many_who_force_a_login_one_asks_for_it_too(self, cli, tenant, desk, capsys):
+        tenant.clients["practice-native"].grants.discard("refresh_token")
+        clients = [client(tenant, cli.cache, scope="openid") for _ in range(3)]
+        begin = threading.Barrier(3)
+
+        def work(one):
+            begin.wait(10)
+            return one.get_token(interactive=True, force_refresh=True)
+
+        with ThreadPoolExecutor() as pool:
+            tokens = set(pool.map(work, clients))
+        assert len(tokens) == tenant.count("authorization_code") == 1
+
+    @pytest.mark.parametrize("min_ttl", [None, "x", -1, float("nan")])
+    def test_min_ttl_that_is_no_number_of_seconds_is_told(self, auth0, tenant, min_ttl):
+        log_in(auth0, tenant)
+        for get in (auth0.get_token, auth0.get_id_token):
+            with pytest.raises(ConfigError, match="min_ttl"):
+                get(min_ttl=min_ttl)
+
+    def test_a_login_on_demand_serves_another_organization(self, cli, tenant, auth0, desk):
+        log_in(auth0, tenant)
+        other = client(tenant, cli.cache, organization="org_1")
+        assert other.get_token(interactive=True) in tenant.access_tokens
+        assert other.session().organization == "org_1"
+
+    def test_a_login_on_demand_for_a_scope_is_a_full_session(self, auth0, tenant, desk):
+        assert auth0.get_token(scope="read:things", interactive=True) in tenant.access_tokens
+        session = auth0.session()
+        assert session.refreshable
+        assert session.user["name"] == "Alice Liddell"
+
+    @pytest.mark.parametrize("ports", [0, "0", [0]], ids=repr)
+    def test_port_0_is_any_free_one(self, tenant, cli, ports):
+        tenant.any_loopback_port = True
+        log_in(client(tenant, cli.cache, ports=ports), tenant, flow="browser")
+        (sent,) = (request for request in tenant.requests if request.path == "/authorize")
+        assert not re.search(r":1848\d/", sent.params["redirect_uri"])
+
+    @pytest.mark.parametrize(
+        ("name", "exit_code", "arguments"),
+        [
+            ("Auth0Error", 1, {}),
+            ("ConfigError", 2, {}),
+            ("LoginRequired", 3, {"error": "invalid_grant"}),
+            ("LoginFailed", 4, {"error": "access_denied"}),
+            ("InvalidToken", 4, {"claim": "nonce"}),
+            ("OAuthError", 4, {"error": "e", "description": "why", "status": 403}),
+            ("NetworkError", 5, {}),
+            ("CacheError", 1, {}),
+        ],
+    )
+    def test_errors_survive_pickling(self, name, exit_code, arguments):
+        error = getattr(auth0_cli, name)("what happened", **arguments)
+        copy = pickle.loads(pickle.dumps(error))
+        assert isinstance(copy, auth0_cli.Auth0Error)
+        assert type(copy) is type(error)
+        assert (str(copy), vars(copy)) == ("what happened", vars(error))
+        assert (copy.exit_code, copy.retryable) == (exit_code, name == "NetworkError")
+        assert vars(copy).items() >= arguments.items()
+
+    def test_an_oauth_error_has_the_words_of_the_server(self, tenant):
+        auth0 = Auth0(
+            tenant.domain, "practice-machine", client_secret="a-wrong-one", cache=MemoryCache()
+        )
+        with pytest.raises(OAuthError) as caught:
+            auth0.get_token(audience=API)
+        error = caught.value
+        assert (error.error, error.description, error.status) == (
+            "access_denied",
+            "Unauthorized",
+            401,
+        )
+
+    def test_memory_forgets_at_a_login_and_a_logout(self, auth0, tenant):
+        log_in(auth0, tenant)
+        before = auth0.get_token()
+        log_in(auth0, tenant, "bob")
+        assert tenant.access_tokens[auth0.get_token()][0].sub == "auth0|bob"
+        assert auth0.get_token() != before
+        auth0.logout()
+        with pytest.raises(LoginRequired):
+            auth0.get_token()
+
+    @pytest.mark.parametrize("seconds", [1.1, -100], ids=["later", "clock set back"])
+    def test_memory_is_used_for_a_second_only(self, auth0, tenant, cli, hurried, seconds):
+        log_in(auth0, tenant)
+        auth0.get_token()
+        client(tenant, cli.cache).logout()
+        hurried.sleeps.append(seconds)
+        with pytest.raises(LoginRequired):
+            auth0.get_token()
+
+    def test_of_many_who_need_a_login_one_asks_for_it(self, cli, tenant, desk, capsys):
+        clients = [client(tenant, cli.cache) for _ in range(3)]
+        begin = threading.Barrier(3)
+
+        def work(one):
+            begin.wait(10)
+            return one.get_token(interactive=True)
+
+        with ThreadPoolExecutor(3) as pool:
+            assert len(set(pool.map(work, clients))) == 1
+        assert tenant.count("/authorize") == 1
+
+    def test_a_flow_that_is_none_is_named(self, auth0, tenant):
+        with pytest.raises(ConfigError, match="magic"):
+            auth0.login(flow="magic", show=print, timeout=1)
+        assert tenant.requests == []
+
+    def test_a_login_without_an_id_token_is_called_so(self, auth0, tenant):
+        tenant.break_next("/oauth/token", change=lambda reply: {**reply, "id_token": None})
+        with pytest.raises(InvalidToken, match="holds no ID token"):
+            log_in(auth0, tenant)
+
+    def test_a_user_is_kept_as_the_token_names_it(self, auth0, tenant):
+        tenant.id_claims = {"sub": "x  y", "name": 7, "email": ["eve@example.test"]}
+        user = {"sub": "x  y", "name": None, "email": None}
+        assert log_in(auth0, tenant).user == user
+        auth0.get_token(force_refresh=True)
+
+    def test_what_can_not_be_deleted_is_revoked(self, tenant):
+        def delete(key):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+        cache = DictCache()
+        auth0 = client(tenant, cache)
+        log_in(auth0, tenant)
+        cache.delete = delete
+        with pytest.raises(auth0_cli.CacheError, match="Read-only"):
+            auth0.logout()
+        assert tenant.count("/oauth/revoke") == 1
+
+    def test_a_revocation_is_asked_for_again(self, logged_in, tenant, call, hurried):
+        tenant.break_next("/oauth/revoke", status=503)
+        call("logout")
+        assert tenant.count("/oauth/revoke") == 2
+
+    def test_a_client_id_adds_no_parameter_to_the_page_of_the_logout(
+        self, cli, tenant, monkeypatch, capsys
+    ):
+        name = (tenant.domain, "c&returnTo=//evil", "default")
+        record = json.dumps(auth0_cli._new_record(*name)).encode()
+        FileCache(cli.cache).write(auth0_cli._session_key(*name), record)
+        monkeypatch.setattr(auth0_cli, "_open_browser", lambda _: False)
+        Auth0(*name[:2], cache=cli.cache).logout(browser=True)
+        assert "/v2/logout?client_id=c%26returnTo%3D%2F%2Fevil\n" in capsys.readouterr().err
+
+    def test_get_token_of_the_module_takes_what_is_no_key(self, auth0, tenant, cli):
+        log_in(auth0, tenant)
+        config = {"domain": tenant.domain, "client_id": "practice-native", "cache": cli.cache}
+        token = get_token(audience=API, params={"connection": "x"}, **config)
+        assert token == auth0.get_token()
+
+    def test_a_session_of_nobody_takes_the_id_token_of_a_refresh(self, logged_in, tenant, call):
+        logged_in.edit(lambda record: record.update(user={}, id_token=None))
+        assert call("token", "--force-refresh").out.strip() in tenant.access_tokens
+
+    def test_what_a_refresh_for_the_wrong_api_brings_is_kept(self, logged_in, tenant, call):
+        tenant.id_claims = {"email": "new@example.test"}
+        call("token", "--audience", OTHER_API, code=3)
+        id_token = json.loads(logged_in.session_file.read_text())["id_token"]
+        assert claims_of(id_token)["email"] == "new@example.test"
+
+    def test_a_thread_with_a_small_stack_survives_json_that_is_nested_deeply(self, cli, tenant):
+        script = f"""if True:
+            import threading, auth0_cli
+            def run():
+                settings = dict(client_secret="s", audience="a", cache=auth0_cli.MemoryCache())
+                try:
+                    auth0_cli.Auth0({tenant.domain!r}, "practice-machine", **settings).get_token()
+                except auth0_cli.Auth0Error as problem:
+                    print(type(problem).__name__)
+            threading.stack_size(64 * 1024)
+            thread = threading.Thread(target=run)
+            thread.start()
+            thread.join()"""
+        for nested in (b"[" * 100_000, b'{"a":' * 50_000):
+            tenant.break_all("/oauth/token", body=b'{"x":' + nested)
+            assert cli.python(script).finish().out == "NetworkError\n"
+            tenant.mend()
+
+    @table("duplicate", {"copy": copy.copy, "pickle": lambda o: pickle.loads(pickle.dumps(o))})
+    def test_a_copy_carries_settings_only(self, logged_in, tenant, monkeypatch, duplicate):
+        auth0 = client(tenant, str(logged_in.cache), profile="default")
+        token = auth0.get_token()
+        other = duplicate(auth0)
+        assert token not in repr(vars(other))
+        assert other.get_token() == token  # which it reads from the file
+        monkeypatch.setenv("AUTH0_CLI_CACHE", str(logged_in.cache))
+        of_the_environment = client(tenant, None)
+        assert of_the_environment.get_token() == token
+        other = duplicate(of_the_environment)
+        monkeypatch.setenv("AUTH0_CLI_CACHE", str(logged_in.cache / "of another machine"))
+        with pytest.raises(LoginRequired):
+            other.get_token()
+
+
+class TestAutomation:
+    """A job of CI, where nobody sees a prompt."""
+
+    @pytest.mark.parametrize("flow", ["auto", "browser", "device"])
+    @pytest.mark.parametrize("value", ["true", "1", "yes"])
+    def test_a_login_that_needs_a_person_fails_at_once(
+        self, call, monkeypatch, tenant, value, flow
+    ):
+        monkeypatch.setenv("CI", value)
+        err = call("login", "--flow", flow, code=3).err
+        assert "CI is set" in err
+        assert "AUTH0_CLIENT_SECRET" in err
+        assert "--client-secret-file" in err
+        assert tenant.requests == []
+
+    def test_so_does_one_on_demand(self, call, monkeypatch, tenant, auth0):
+        monkeypatch.setenv("CI", "true")
+        assert "CI is set" in call("token", "--login", code=3).err
+        with pytest.raises(LoginRequired, match="CI is set"):
+            auth0.get_token(interactive=True)
+        assert tenant.requests == []
+
+    @pytest.mark.parametrize("value", ["", "0", "false", "False"])
+    def test_elsewhere_it_goes_on(self, call, monkeypatch, value):
+        monkeypatch.setenv("CI", value)
+        err = call("login", "--flow", "device", "--client-id", "practice-nodevice", code=4).err
+        assert "device flow" in err
+
+    def test_a_program_that_shows_the_prompt_goes_on(self, cli, auth0, tenant, monkeypatch):
+        monkeypatch.setenv("CI", "true")
+        log_in(auth0, tenant)
+        cli.login(env={"CI": "true"})
+
+    def test_what_needs_no_person_goes_on(self, call, tenant, monkeypatch):
+        monkeypatch.setenv("CI", "true")
+        call("login", by=machine(tenant.domain))
+        stdin = SimpleNamespace(isatty=lambda: False, readline=lambda: "wonderland-1\n")
+        monkeypatch.setattr(sys, "stdin", stdin)
+        call("login", "--flow", "password", "--username", "alice")
+
+    def test_a_terminal_goes_on(self, cli):
+        screen = Screen(cli, "login", "--flow", "device", "--no-browser", CI="true")
+        screen.until("Waiting")
+        screen.type("\x03")
+        screen.finish(130)
+
+
+KUBECTL = "client.authentication.k8s.io"
+
+
+class TestFurtherUses:
+    def test_any_grant_asks_for_the_organization_that_is_set(self, tenant):
+        program = machine(tenant.domain)
+        program._arguments["organization"] = "org_1"
+        program.grant("client_credentials", store=True)
+        assert tenant.requests[-1].params["organization"] == "org_1"
+
+    def test_kubectl_gets_the_id_token_and_its_expiry(self, logged_in):
+        credential = json.loads(logged_in.run("token", "--exec-credential").out)
+        assert set(credential) == {"apiVersion", "kind", "status"}
+        assert credential["apiVersion"] == "client.authentication.k8s.io/v1"
+        assert credential["kind"] == "ExecCredential"
+        token = credential["status"]["token"]
+        assert token == logged_in.run("token", "--id-token").out.strip()
+        expiry = time.strptime(credential["status"]["expirationTimestamp"], "%Y-%m-%dT%H:%M:%SZ")
+        assert calendar.timegm(expiry) == claims_of(token)["exp"]
+
+    @pytest.mark.parametrize("configured", [False, True], ids=["public", "confidential"])
+    @pytest.mark.parametrize(
+        ("info", "answer"),
+        [
+            ({"apiVersion": f"{KUBECTL}/v1beta1", "spec": {"interactive": False}}, "v1beta1"),
+            ({"apiVersion": f"{KUBECTL}/v1", "kind": "ExecCredential"}, "v1"),
+            ({}, "v1"),
+            ("{", "v1"),
+            ("", "v1"),
+        ],
+    )
+    def test_kubectl_gets_the_version_that_it_asks_for(
+        self, logged_in, call, monkeypatch, info, answer, configured
+    ):
+        text = info if isinstance(info, str) else json.dumps(info)
+        monkeypatch.setenv("KUBERNETES_EXEC_INFO", text)
+        if configured:  # the user who is logged in stays the one whose token it is
+            monkeypatch.setenv("AUTH0_CLIENT_SECRET", MACHINE_SECRET)
+        credential = json.loads(call("token", "--exec-credential").out)
+        assert credential["apiVersion"] == f"{KUBECTL}/{answer}"
+        claims = claims_of(credential["status"]["token"])
+        assert (claims["sub"], claims["aud"]) == ("auth0|alice", "practice-native")
+
+    @pytest.mark.parametrize("version", [f"{KUBECTL}/v1alpha1", "x", 1, None], ids=repr)
+    def test_kubectl_of_an_unknown_version_is_exit_2(self, call, monkeypatch, tenant, version):
+        monkeypatch.setenv("KUBERNETES_EXEC_INFO", json.dumps({"apiVersion": version}))
+        err = call("token", "--exec-credential", code=2).err
+        assert f"kubectl wants {version}: set {KUBECTL}/v1 " in err
+        assert tenant.requests == []
+
+    @pytest.mark.parametrize("kept", [True, False])
+    def test_kubectl_gets_the_access_token_of_a_machine(self, call, tenant, kept):
+        by = machine(tenant.domain)
+        if not kept:
+            by._arguments["cache"] = DictCache()
+            by._arguments["cache"].write = lambda *_: 1 / 0
+        for _ in range(2):
+            status = json.loads(call("token", "--exec-credential", by=by).out)["status"]
+            assert status["token"] in tenant.access_tokens
+            expiry = time.strptime(status["expirationTimestamp"], "%Y-%m-%dT%H:%M:%SZ")
+            assert abs(calendar.timegm(expiry) - claims_of(status["token"])["exp"]) < 5
+        assert tenant.count("client_credentials") == 1
+
+    def test_kubectl_of_nobody_is_told_to_log_in(self, call):
+        assert "login --domain" in call("token", "--exec-credential", code=3).err
+
+    @pytest.mark.parametrize("store", [False, True])
+    def test_any_other_grant_gives_a_token(self, auth0, tenant, store):
+        parameters = {"username": "alice@example.test", "password": "wonderland-1"}
+        token = auth0.grant("password", store=store, **parameters)
+        assert token in tenant.access_tokens
+        assert (auth0.session() is not None) is store
+        assert tenant.requests[-1 - store].params["audience"] == API
+        if store:
+            assert auth0.get_token() == token
+
+    def test_a_grant_that_is_refused_says_why(self, auth0):
+        with pytest.raises(OAuthError) as refused_with:
+            auth0.grant("urn:ietf:params:oauth:grant-type:token-exchange", subject_token="x")
+        assert refused_with.value.error in ("unsupported_grant_type", "unauthorized_client")
+
+    def test_logout_ends_the_browser_s_session_too(self, logged_in, tenant, tmp_path):
+        browser = browser_that_runs(OPEN, tmp_path)
+        logged_in.run("logout", "--browser", env={"BROWSER": browser, "DISPLAY": ":1"})
+        tenant.wait_for(lambda: tenant.count("/v2/logout"))
+        assert not any(session.is_alive for session in tenant.sessions)
+
+    def test_a_token_is_not_kept_in_memory_for_longer_than_it_is_wanted(
+        self, auth0, tenant, hurried
+    ):
+        tenant.access_ttl = 100
+        log_in(auth0, tenant)
+        hurried.sleep(39.5)
+        first = auth0.get_token()
+        hurried.sleep(0.8)  # less than a second later, but also less than a minute before its end
+        assert auth0.get_token() != first
+
+
+# ---- Stories: Settings ---------------------------------------------------------------------------
+
+
+class TestSettings:
+    """Which value counts, and for which application."""
+
+    def test_flag_beats_environment_beats_session(self, logged_in):
+        token = logged_in.token()
+        wrong = {"AUTH0_CLIENT_ID": "practice-other"}
+        logged_in.run("token", env=wrong, exit=3)
+        assert logged_in.token("--client-id", "practice-native", env=wrong) == token
+        nothing = dict.fromkeys(["AUTH0_DOMAIN", "AUTH0_CLIENT_ID", "AUTH0_AUDIENCE"])
+        assert logged_in.token(env=nothing) == token
+
+    @pytest.mark.parametrize("command", ["token", "logout"])
+    def test_each_session_that_matches_is_listed_with_the_command_that_chooses_it(
+        self, cli, tenant, tmp_path, command
+    ):
+        place = str(tmp_path / "a place of its own")
+        names = {f"profile {number}" for number in range(9)}
+        for name in names:
+            named = {"profile": name, "cache": place, "audience": API}
+            auth0 = Auth0(tenant.domain, "practice-machine", client_secret=MACHINE_SECRET, **named)
+            auth0.login(flow="client-credentials")
+        bare = dict.fromkeys(["AUTH0_DOMAIN", "AUTH0_CLIENT_ID", "AUTH0_CLI_CACHE"])
+        said = cli.run(command, "--cache", place, env=bare, exit=2).err
+        advice = [shlex.split(text) for text in said.strip().split("as in ")[1].split("; ")]
+        assert {words[words.index("--profile") + 1] for words in advice} == names
+        words = advice[-1]
+        cli.run(*words[words.index(command) :], env=bare)
+        status = cli.run("status", "--json", "--cache", place, env=bare, exit=None).out
+        left = {session["profile"] for session in json.loads(status)}
+        chosen = {words[words.index("--profile") + 1]}
+        assert left == (names if command == "token" else names - chosen)
+
+    def test_several_sessions_that_match_are_listed_unless_one_is_the_default(self, cli, tenant):
+        nothing = dict.fromkeys(["AUTH0_DOMAIN", "AUTH0_CLIENT_ID"])
+        tokens = {}
+        for profile in ("work", "home", "default"):
+            auth0 = Auth0(tenant.domain, "practice-native", profile=profile, cache=cli.cache)
+            log_in(auth0, tenant)
+            tokens[profile] = auth0.get_token()
+            if profile == "home":
+                error = cli.run("token", env=nothing, exit=2).err
+                assert "--profile work" in error
+                assert "--profile home" in error
+        nothing["AUTH0_AUDIENCE"] = None
+        assert cli.token("--profile", "work", env=nothing) == tokens["work"]
+        assert cli.token(env=nothing) == tokens["default"]
+        assert [session["profile"] for session in cli.status()] == sorted(tokens)
+
+    def test_two_spellings_of_a_domain_are_one_session(self, logged_in, tenant):
+        token = logged_in.token()
+        host, port = tenant.domain.rsplit(":", 1)
+        spellings = (f"{tenant.domain}/", f" {tenant.domain}", tenant.domain.upper())
+        for spelling in (*spellings, f"{host}:0{port}"):
+            assert logged_in.token("--domain", spelling) == token
+        assert tenant.count("refresh_token") == 0
+
+    @pytest.mark.parametrize(
+        "domain",
+        [
+            *("ftp://acme.auth0.com", "://acme.auth0.com", "acme.auth0.com:x", "acme.auth0.com:0"),
+            *("acme.auth0.com:65536", "acme.auth0.com:\u0663", "-acme.auth0.com", ".acme.com"),
+            *("acme.auth0.com:-1", "http://"),
+        ],
+    )
+    def test_what_is_no_domain_is_named(self, call, tenant, domain):
+        assert "is not a domain" in call("token", f"--domain={domain}", code=2).err
+        assert tenant.requests == []
+
+    def test_default_is_chosen_among_the_profiles_of_one_application_only(self, cli):
+        cli.login()
+        cli.login("--client-id", "practice-nodevice", "--profile", "work")
+        env = {"AUTH0_DOMAIN": None, "AUTH0_CLIENT_ID": None}
+        err = cli.run("token", env=env, exit=2).err
+        assert "practice-native" in err
+        assert "practice-nodevice" in err
+        assert (
+            "no session has the profile" in cli.run("token", "--profile", "x", env=env, exit=2).err
+        )
+
+    def test_an_empty_domain_is_one_that_is_not_given(self, auth0, tenant, cli):
+        log_in(auth0, tenant)
+        unnamed = Auth0("", cache=cli.cache)
+        assert unnamed.get_token() == auth0.get_token()
+        unnamed.logout()
+        assert tenant.count("/oauth/revoke") == 1
+        assert not list(cli.cache.glob("*.json"))
+
+    def test_parameters_that_are_none_are_left_out(self, tenant):
+        params = {"login_hint": None, "max_age": None, "ui_locales": "de"}
+        log_in(client(tenant, MemoryCache(), params=params), tenant, flow="browser")
+        (asked,) = [r.params for r in tenant.requests if r.path == "/authorize"]
+        assert asked["ui_locales"] == "de"
+        assert not {"login_hint", "max_age"} & set(asked)
+
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {"domain": 7},
+            {"client_id": b"x"},
+            {"scope": ["openid"]},
+            {"audience": "a\nb"},
+            {"profile": "\udcff"},
+            {"min_ttl": float("nan")},
+            {"min_ttl": "60"},
+            {"min_ttl": -1},
+        ],
+        ids=str,
+    )
+    def test_a_value_of_the_wrong_kind_is_named(self, cli, settings):
+        with pytest.raises(ConfigError, match=next(iter(settings))):
+            get_token(**{"domain": "a.example", "client_id": "c", "cache": cli.cache, **settings})
+
+    def test_params_of_the_client_itself_are_refused(self, tenant):
+        auth0 = Auth0(tenant.domain, "practice-native", params={"nonce": "x"}, cache=MemoryCache())
+        with pytest.raises(ConfigError):
+            auth0.login(flow="browser", open_browser=False, timeout=1)
+
+    @table(
+        "names",
+        {
+            "domain and client": ("AUTH0_DOMAIN", "AUTH0_CLIENT_ID"),
+            "domain": ("AUTH0_DOMAIN",),
+            "client": ("AUTH0_CLIENT_ID",),
+        },
+    )
+    def test_the_environment_of_another_application_is_not_used(
+        self, tenant, tmp_path, monkeypatch, desk, capsys, names
+    ):
+        secret = "acme-secret-0123456789"
+        others = {
+            "AUTH0_DOMAIN": "acme.eu.auth0.com",
+            "AUTH0_CLIENT_ID": "acme-web",
+            "AUTH0_CLIENT_SECRET": secret,
+            "AUTH0_AUDIENCE": "https://acme.example/",
+            "AUTH0_SCOPE": "openid read:acme",
+            "AUTH0_ORGANIZATION": "org_acme",
+        }
+        for name, value in others.items():
+            if name not in ("AUTH0_DOMAIN", "AUTH0_CLIENT_ID") or name in names:
+                monkeypatch.setenv(name, value)
+        auth0 = Auth0(tenant.domain, "practice-native", cache=tmp_path / "sessions")
+        assert auth0.login().user["sub"] == "auth0|alice"  # with the browser, and not as a machine
+        auth0.get_token(force_refresh=True)
+        for command in ("login", "token --force-refresh", "doctor", "logout"):
+            assert auth0_cli.main(command.split(), defaults=auth0) == 0, capsys.readouterr().err
+        assert tenant.count("refresh_token") == 3  # one of them by the doctor
+        assert tenant.count("/oauth/revoke") == 1
+        for request in tenant.requests:
+            values = set(request.params.values())
+            assert not values & set(others.values())
+            assert "read:acme" not in request.params.get("scope", "")
+
+    def test_the_environment_counts_for_its_application_in_each_spelling(
+        self, tenant, tmp_path, monkeypatch
+    ):
+        monkeypatch.setenv("AUTH0_DOMAIN", tenant.domain.upper() + "/")
+        monkeypatch.setenv("AUTH0_CLIENT_ID", "practice-machine")
+        monkeypatch.setenv("AUTH0_CLIENT_SECRET", MACHINE_SECRET)
+        monkeypatch.setenv("AUTH0_AUDIENCE", API)
+        auth0 = Auth0(tenant.domain, "practice-machine", cache=tmp_path / "sessions")
+        assert auth0.get_token() in tenant.access_tokens
+
+    def test_a_secret_alone_counts_for_the_client_of_the_arguments(
+        self, tenant, tmp_path, monkeypatch
+    ):
+        monkeypatch.setenv("AUTH0_CLIENT_SECRET", MACHINE_SECRET)
+        settings = {"audience": API, "cache": tmp_path / "sessions"}
+        auth0 = Auth0(tenant.domain, "practice-machine", **settings)
+        assert auth0.get_token() in tenant.access_tokens
+
+    def test_a_secret_of_the_environment_is_for_no_client_that_the_store_names(
+        self, tenant, logged_in, monkeypatch
+    ):
+        monkeypatch.setenv("AUTH0_CLIENT_SECRET", "somebody-s-secret-0123456789")
+        unnamed = Auth0(cache=logged_in.cache)
+        assert unnamed.get_token(force_refresh=True) in tenant.access_tokens
+        monkeypatch.setenv("AUTH0_DOMAIN", tenant.domain)  # half a name is none
+        assert unnamed.get_token(force_refresh=True) in tenant.access_tokens
+        unnamed.logout()
+        assert tenant.count("/oauth/revoke") == 1
+        for request in tenant.requests:
+            assert "client_secret" not in request.params
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            *("client_secret", "state", "redirect_uri", "code_challenge"),
+            *("State", "STATE ", "scope[]", "redirect_uri[0]", "Client_ID"),
+        ],
+    )
+    def test_a_parameter_of_its_own_is_refused_in_each_spelling(self, tenant, call, name):
+        by = client(tenant, MemoryCache())
+        command = ("login", "--flow", "browser", "--no-browser", "--timeout", "1", "--param")
+        result = call(*command, f"{name}=x", code=2, by=by)
+        assert "--param" in result.err
+        assert tenant.requests == []
+
+    def test_a_max_age_of_5000_digits_is_refused(self, tenant, call):
+        by = client(tenant, MemoryCache(), params={"max_age": "9" * 5000})
+        assert "max_age" in call("login", "--flow", "browser", code=2, by=by).err
+        assert tenant.requests == []
+
+    @pytest.mark.parametrize("domain", ["127.0.0.08", "127.0.00.1", "127.0.0.256", "0127.0.0.1"])
+    def test_what_some_resolvers_read_differently_is_no_loopback_address(self, domain, call):
+        by = Auth0(f"http://{domain}:8080", "c", cache=MemoryCache())
+        assert "plain http" in call("token", code=2, by=by).err
+
+    @pytest.mark.parametrize("port", ["000001999999", "65536", "0", "000", "9" * 5000])
+    def test_a_port_that_is_none_is_refused(self, port, call):
+        by = Auth0(f"http://127.0.0.1:{port}", "c", cache=MemoryCache())
+        assert "is not a domain" in call("token", code=2, by=by).err
+
+    @pytest.mark.parametrize(
+        "host",
+        [
+            *("127.evil.example", "127.0.0.256:80", "a", "10.0.0.1", "192.168.1.1:8080"),
+            *("0.0.0.0", "[::2]", "acme.auth0.com"),
+        ],
+    )
+    def test_plain_http_to_another_machine_is_refused(self, call, host):
+        assert "http" in call("token", "--domain", f"http://{host}", code=2).err
+
+
+# ---- Stories: Command line -----------------------------------------------------------------------
+
 
 class TestCommandLine:
     def test_help_and_version_go_to_stdout(self, cli, tenant):
@@ -4086,77 +5245,12 @@ class TestCommandLine:
         assert id_tokens[0] == id_tokens[1]
         assert tenant.count("refresh_token") == 1
 
-    def test_flag_beats_environment_beats_session(self, logged_in):
-        token = logged_in.token()
-        wrong = {"AUTH0_CLIENT_ID": "practice-other"}
-        logged_in.run("token", env=wrong, exit=3)
-        assert logged_in.token("--client-id", "practice-native", env=wrong) == token
-        nothing = dict.fromkeys(["AUTH0_DOMAIN", "AUTH0_CLIENT_ID", "AUTH0_AUDIENCE"])
-        assert logged_in.token(env=nothing) == token
-
-    @pytest.mark.parametrize("command", ["token", "logout"])
-    def test_each_session_that_matches_is_listed_with_the_command_that_chooses_it(
-        self, cli, tenant, tmp_path, command
-    ):
-        place = str(tmp_path / "a place of its own")
-        names = {f"profile {number}" for number in range(9)}
-        for name in names:
-            named = {"profile": name, "cache": place, "audience": API}
-            auth0 = Auth0(tenant.domain, "practice-machine", client_secret=MACHINE_SECRET, **named)
-            auth0.login(flow="client-credentials")
-        bare = dict.fromkeys(["AUTH0_DOMAIN", "AUTH0_CLIENT_ID", "AUTH0_CLI_CACHE"])
-        said = cli.run(command, "--cache", place, env=bare, exit=2).err
-        advice = [shlex.split(text) for text in said.strip().split("as in ")[1].split("; ")]
-        assert {words[words.index("--profile") + 1] for words in advice} == names
-        words = advice[-1]
-        cli.run(*words[words.index(command) :], env=bare)
-        status = cli.run("status", "--json", "--cache", place, env=bare, exit=None).out
-        left = {session["profile"] for session in json.loads(status)}
-        chosen = {words[words.index("--profile") + 1]}
-        assert left == (names if command == "token" else names - chosen)
-
-    def test_several_sessions_that_match_are_listed_unless_one_is_the_default(self, cli, tenant):
-        nothing = dict.fromkeys(["AUTH0_DOMAIN", "AUTH0_CLIENT_ID"])
-        tokens = {}
-        for profile in ("work", "home", "default"):
-            auth0 = Auth0(tenant.domain, "practice-native", profile=profile, cache=cli.cache)
-            log_in(auth0, tenant)
-            tokens[profile] = auth0.get_token()
-            if profile == "home":
-                error = cli.run("token", env=nothing, exit=2).err
-                assert "--profile work" in error
-                assert "--profile home" in error
-        nothing["AUTH0_AUDIENCE"] = None
-        assert cli.token("--profile", "work", env=nothing) == tokens["work"]
-        assert cli.token(env=nothing) == tokens["default"]
-        assert [session["profile"] for session in cli.status()] == sorted(tokens)
-
-    def test_two_spellings_of_a_domain_are_one_session(self, logged_in, tenant):
-        token = logged_in.token()
-        host, port = tenant.domain.rsplit(":", 1)
-        spellings = (f"{tenant.domain}/", f" {tenant.domain}", tenant.domain.upper())
-        for spelling in (*spellings, f"{host}:0{port}"):
-            assert logged_in.token("--domain", spelling) == token
-        assert tenant.count("refresh_token") == 0
-
     def test_verbose_tells_each_request_in_a_line(self, logged_in, tenant):
         asked = len(tenant.requests)
         result = logged_in.run("token", "--force-refresh", "-v")
         lines = result.err.splitlines()
         assert len(lines) == len(tenant.requests) - asked
         assert re.fullmatch(r".*POST /oauth/token.* 200 .*\d+ ms", lines[0])
-
-    @pytest.mark.parametrize(
-        "domain",
-        [
-            *("ftp://acme.auth0.com", "://acme.auth0.com", "acme.auth0.com:x", "acme.auth0.com:0"),
-            *("acme.auth0.com:65536", "acme.auth0.com:\u0663", "-acme.auth0.com", ".acme.com"),
-            *("acme.auth0.com:-1", "http://"),
-        ],
-    )
-    def test_what_is_no_domain_is_named(self, call, tenant, domain):
-        assert "is not a domain" in call("token", f"--domain={domain}", code=2).err
-        assert tenant.requests == []
 
     @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
     @pytest.mark.parametrize(
@@ -4212,132 +5306,260 @@ class TestCommandLine:
         assert tenant.count("password") == 1
 
 
-class DictCache:
-    """The least that `cache=` accepts."""
+class TestMessages:
+    """What a message must not repeat, and what it has to say."""
 
-    def __init__(self):
-        self.data, self.mutexes = {}, {}
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ["--client-secret", "hunter2-secret", "login"],
+            ["--client-secret=hunter2-secret", "login"],
+            ["login", "--password", "hunter2-secret"],
+            ["login", "--json=hunter2-secret"],
+            ["token", "--header=hunter2-secret"],
+            ["login", "-vs3cret-hunter2"],
+            ["login", "--client-secret-file", "hunter2-secret"],
+        ],
+        ids=" ".join,
+    )
+    def test_a_secret_in_the_wrong_place_is_not_repeated(self, cli, arguments):
+        result = cli.run(*arguments, exit=2)
+        assert "hunter2" not in result.err
+        assert result.err.count("\n") == 1
 
-    def read(self, key):
-        return self.data.get(key)
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (
+                "logout --port=18484",
+                "logout does not take --port, an option of login, token, doctor:",
+            ),
+            (
+                "status --audience x",
+                "status does not take --audience, an option of login, token, doc",
+            ),
+            ("doctor --login", "doctor does not take --login, an option of token:"),
+            ("token --flow device", "token does not take --flow, an option of login:"),
+            ("token --headr", "token does not take --headr: see "),
+            ("token -q", "token does not take such an argument: see "),
+        ],
+    )
+    def test_an_option_that_a_command_does_not_take_is_named(self, call, arguments, words):
+        err = call(*arguments.split(), code=2).err
+        assert err.startswith(f"auth0_cli: {words}")
+        assert err.endswith(f" {arguments.split()[0]} -h\n")
 
-    def write(self, key, data):
-        self.data[key] = data
+    @pytest.mark.parametrize("flag", ["-h", "--version"])
+    def test_help_ends_no_program_that_has_mounted_it(self, flag, capsys):
+        assert auth0_cli.main([flag]) == 0
+        assert capsys.readouterr().out
 
-    def delete(self, key):
-        self.data.pop(key, None)
+    @pytest.mark.parametrize("stdin", ["", None])
+    def test_a_password_that_can_not_be_read_is_exit_2(self, cli, stdin):
+        flags = ("--flow", "password", "--username", "alice@example.test")
+        assert "password" in cli.run("login", *flags, stdin=stdin, exit=2).err
 
-    def list(self):
-        return list(self.data)
-
-    def refuse_sessions(self, fail=lambda *_: 1 / 0):
-        """Let the writes of sessions fail, but not those of what is beside them."""
-        self.write = lambda key, data: key.count("~") == 2 and fail(key, data)
-
-    @contextlib.contextmanager
-    def lock(self, key, timeout):
-        with self.mutexes.setdefault(key, threading.Lock()):
-            yield
-
-
-class Screen:
-    """A command at a terminal: what it shows, as a person would see it."""
-
-    def __init__(
-        self,
-        cli,
-        *args,
-        columns=80,
-        lines=60,
-        controls=True,  # whether it is the controlling terminal
-        in_background=False,
-        through="",  # a command that passes stderr on
-        **env,
-    ):
-        if not POSIX:
-            pytest.skip(needs_pty.kwargs["reason"])
-        self.fd, theirs = pty.openpty()
-        size = struct.pack("HHHH", lines, columns, 0, 0)
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, size)
-        env = overridden({**cli.env, "TERM": "xterm", "LC_ALL": "C.UTF-8"}, env)
-
-        take_the_terminal = (
-            "import fcntl, os, sys, termios\n"
-            "os.setsid()\n"
-            f"{controls} and fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
-            f"job = {in_background} and os.fork()\n"
-            "if job:\n"
-            "    print('ended as', os.waitpid(job, os.WUNTRACED)[1], flush=True)\n"
-            "    os._exit(0)\n"
-            f"{in_background} and os.setpgid(0, 0)\n"
-            "import auth0_cli, threading, time\n"  # which looks more often for what is typed
-            "wait, sleep = threading.Event.wait, time.sleep\n"
-            "threading.Event.wait = lambda event, s=None: wait(event, s and min(s, 0.02))\n"
-            "time.sleep = lambda s: sleep(min(s, 0.02))\n"
-            "sys.exit(auth0_cli.main())"
+    def test_the_next_step_names_the_api_and_the_command_as_it_was_typed(self, logged_in, tenant):
+        command = [sys.executable, str(Demo.program), "token", "--audience", OTHER_API]
+        done = subprocess.run(
+            command, env=logged_in.env, capture_output=True, text=True, check=False
         )
-        command = [sys.executable, "-c", take_the_terminal, *args]
-        if through:
-            command = ["sh", "-c", f'"$@" 2>&1 | {through}', "sh", *command]
-        env["PYTHONPATH"] = str(Demo.program.parent)
-        streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
-        self.process = subprocess.Popen(command, env=env, **streams)
-        os.close(theirs)
-        self.raw = ""
+        step = done.stderr.partition(": run ")[2].split()
+        assert step[1:3] == [str(Demo.program), "login"]
+        err = logged_in.run("token", "--audience", OTHER_API, exit=3).err
+        assert "-m auth0_cli login" in err
+        logged_in.login(*step[3:])
+        assert logged_in.token("--audience", OTHER_API) in tenant.access_tokens
 
-    def until(self, pattern):
-        """Read until the pattern is there, and return the match."""
-        while True:
-            match = re.search(pattern, self.raw)
-            if match:
-                return match
-            if not self._read(20):
-                raise AssertionError(f"{pattern} did not come: {self.raw!r}")
+    def test_an_error_of_login_is_an_event_wherever_it_comes_from(self, cli):
+        for arguments in (["--param", "x"], ["--client-secret-file", "/nowhere"]):
+            event = event_of(cli.run("login", "--json", *arguments, exit=2))
+            assert (event["event"], event["error"]) == ("error", "config_error")
 
-    def _read(self, seconds):
-        if not select.select([self.fd], [], [], seconds)[0]:
-            return False
-        try:
-            data = os.read(self.fd, 1 << 16)
-        except OSError:  # Linux says so when the other side has closed
-            data = b""
-        self.raw += data.decode("utf-8", "replace").replace("\r\n", "\n")
-        return bool(data)
+    @not_on_windows("Windows removes no directory that a process works in")
+    def test_a_place_that_is_gone_or_strange_is_named_in_one_clean_line(self, cli, tmp_path):
+        gone = tmp_path / "gone"
+        gone.mkdir()
+        script = f"""if True:
+            import os
+            os.chdir({str(gone)!r})
+            os.rmdir(os.getcwd())
+            import auth0_cli
+            exit(auth0_cli.main())"""
+        err = cli.python(script, "token", env={"AUTH0_CLI_CACHE": "sessions"}).finish(1).err
+        assert err.count("\n") == 1
+        assert "--cache" in err
+        strange = tmp_path / "a\x1b[2Jb"
+        strange.mkdir(0o777)
+        strange.chmod(0o777)
+        assert "\x1b" not in cli.run("token", "--cache", str(strange), exit=1).err
 
-    def type(self, text):
-        os.write(self.fd, text.encode())
+    def test_a_parameter_that_is_not_utf_8_is_exit_2(self, cli):
+        arguments = ("login", "--flow", "browser", "--no-browser", "--param", "x=caf\udce9-hunter2")
+        error = cli.run(*arguments, exit=2).err
+        assert "hunter2" not in error
+        assert error.count("\n") == 1
 
-    def finish(self, code=0):
-        while self._read(20):
-            pass
-        assert self.process.wait(5) == code, self.raw
-        os.close(self.fd)
-        return self.raw
+    @pytest.mark.parametrize("name", ["AUTH0_CLIENT_SECRET", "AUTH0_SCOPE"])
+    def test_a_value_that_is_not_utf_8_is_exit_2(self, cli, name):
+        env = {"AUTH0_CLIENT_ID": "practice-machine", "AUTH0_CLIENT_SECRET": MACHINE_SECRET}
+        env[name] = "caf\udce9-hunter2"
+        for error in (cli.run("token", env=env, exit=2).err, cli.run("login", env=env, exit=2).err):
+            assert "hunter2" not in error
+            assert error.count("\n") == 1
+
+    @pytest.mark.parametrize(("columns", "widest"), [("50", 50), ("160", 160), ("wide", 80)])
+    def test_help_is_as_wide_as_it_is_told(self, cli, columns, widest):
+        lines = cli.run("token", "-h", env={"COLUMNS": columns}).out.splitlines()
+        first = next(i for i, line in enumerate(lines) if "--help" in line)
+        assert widest / 2 < max(map(len, lines[first:])) <= widest
+
+    @pytest.mark.parametrize("columns", [50, 40])
+    @pytest.mark.parametrize("command", ["", *auth0_cli._COMMANDS])
+    def test_help_breaks_between_words_and_in_no_command(
+        self, capsys, monkeypatch, columns, command
+    ):
+        def help_at(columns):
+            monkeypatch.setenv("COLUMNS", str(columns))
+            assert auth0_cli.main([*command.split(), "-h"]) == 0
+            return capsys.readouterr().out
+
+        wide, narrow = help_at(1000), help_at(columns)
+        assert narrow.split() == wide.split()
+        whole = [line for line in wide.splitlines() if re.match(r"  (python|http)", line)]
+        lines = narrow.splitlines()
+        assert len(whole) >= 2
+        assert set(whole) < set(lines)
+        assert max(len(line) for line in lines if line not in whole) <= columns
+
+    def test_each_command_offers_the_options_that_mean_something_to_it(self, capsys):
+        offered = {}
+        for command in auth0_cli._COMMANDS:
+            auth0_cli.main([command, "-h"])
+            options = re.findall("^  (?:-., )?--([a-z-]+)", capsys.readouterr().out, re.MULTILINE)
+            offered[command] = set(options)
+        sessions = {"help", "verbose", "domain", "client-id", "profile", "cache"}
+        secret = {"client-secret-file"}
+        assert offered["status"] == sessions | {"json"}
+        assert offered["logout"] == sessions | secret | {"all", "local", "browser"}
+        assert offered["doctor"] == sessions | secret | {"json", "audience", "port"}
+        request = sessions | secret | {"audience", "scope", "organization", "port", "param", "json"}
+        assert offered["login"] & offered["token"] == request
+
+    def test_login_help_shows_the_ports_that_are_set(self, cli):
+        env = {"AUTH0_CALLBACK_PORTS": "9000,9001"}
+        line = "http://127.0.0.1:9000/callback, http://127.0.0.1:9001/callback"
+        assert line in cli.run("login", "-h", env=env).out
+
+    @pytest.mark.parametrize("stderr", [None, "closed", "full"], ids=str)
+    def test_a_stderr_that_takes_nothing_changes_no_exit_code(
+        self, auth0, monkeypatch, tmp_path, stderr
+    ):
+        if stderr == "full" and not os.path.exists("/dev/full"):
+            pytest.skip("needs /dev/full")
+        path = {"closed": tmp_path / "closed", "full": "/dev/full"}.get(stderr)
+        stream = path and open(path, "w", buffering=1)  # noqa: SIM115
+        if stderr == "closed":
+            stream.close()
+        monkeypatch.setattr(sys, "stderr", stream)
+        assert auth0_cli.main(["token"], defaults=auth0) == 3
+        if stream:
+            with contextlib.suppress(OSError):
+                stream.close()
+
+    def test_a_flood_of_words_is_cut(self, logged_in, tenant, call):
+        body = {"error": "e" * 9999, "error_description": "w" * 99999}
+        tenant.break_all("/oauth/token", status=400, body=body)
+        assert len(call("token", "--force-refresh", code=4).err) < 600
+
+    def test_the_next_step_is_quoted_for_the_shell(self, call):
+        import shlex
+
+        audience = "it's $(id) `id`; x"
+        step = call("token", "--audience", audience, code=3).err.partition(": run ")[2]
+        assert audience in shlex.split(step)
+
+    def test_an_unknown_option_shows_no_value(self, call):
+        assert "hunter2" not in call("login", "--sekret=hunter2", code=2).err
+
+    def test_a_mistake_of_ours_shows_no_value(self, auth0, monkeypatch, capsys):
+        def mistaken(*_):
+            raise ValueError("hunter2")
+
+        monkeypatch.setattr(auth0_cli, "_auth0_from", mistaken)
+        assert auth0_cli.main(["status"], defaults=auth0) == 1
+        err = capsys.readouterr().err
+        place = r"\S+test_auth0_cli\.py:\d+ \(mistaken\)"
+        said = f"auth0_cli: unexpected ValueError at {place}: please report it\n"
+        assert re.fullmatch(said, err)
+        assert auth0_cli.main(["status", "-v"], defaults=auth0) == 1
+        err = capsys.readouterr().err
+        assert re.fullmatch(rf"{said}(  \S+:\d+ \(\w+\)\n)+", err)
+        assert re.search(
+            rf"^  \S+auth0_cli\.py:\d+ \(run_command\)\n  {place}\n", err, re.MULTILINE
+        )
 
 
-def callback_of(tenant, url, user="alice"):
-    """Log in with a browser that can't reach this machine, and return where it ended."""
-
-    class Stop(urllib.request.HTTPRedirectHandler):
-        def redirect_request(self, request, fp, code, msg, headers, newurl):
-            if not newurl.startswith(tenant.issuer):
-                return None
-            return super().redirect_request(request, fp, code, msg, headers, newurl)
-
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), Stop())
-    with opener.open(url) as page:
-        text, base = page.read().decode(), page.geturl()
-    form = re.search(r'<form method="post" action="(.*?)">(.*?)</form>', text, re.DOTALL)
-    hidden = re.findall(r'type="hidden" name="(.*?)" value="(.*?)"', form[2])
-    fields = {name: html.unescape(value) for name, value in hidden}
-    fields.update(user=user, action="accept")
-    with pytest.raises(urllib.error.HTTPError) as ended:
-        opener.open(urljoin(base, form[1]), urlencode(fields).encode())
-    with ended.value as answer:
-        return answer.headers["Location"]
+# ---- Stories: Prompts ----------------------------------------------------------------------------
 
 
-class TestTerminal:
+def scan(lines):
+    """Read a drawn QR code: its format, its data, and that its correction codewords are right."""
+    pixels = []
+    for line in lines:
+        pixels.append([char in " ▄" for char in line])
+        pixels.append([char in " ▀" for char in line])
+    side = len(lines[0]) - 8
+    grid = [row[4:-4] for row in pixels[4 : 4 + side]]
+    assert not any(any(row) for row in pixels[:4]), "the quiet zone"
+    timing = [i % 2 == 0 for i in range(8, side - 8)]
+    assert [row[6] for row in grid[8:-8]] == grid[6][8:-8] == timing
+    spots = [(8, x) for x in (0, 1, 2, 3, 4, 5, 7, 8)] + [(y, 8) for y in (7, 5, 4, 3, 2, 1, 0)]
+    bits = sum(grid[y][x] << 14 - i for i, (y, x) in enumerate(spots)) ^ 0x5412
+    assert bits >> 13 == 1, "level L"
+    flips = [
+        lambda x, y: (x + y) % 2,
+        lambda x, y: y % 2,
+        lambda x, y: x % 3,
+        lambda x, y: (x + y) % 3,
+        lambda x, y: (x // 3 + y // 2) % 2,
+        lambda x, y: x * y % 2 + x * y % 3,
+        lambda x, y: (x * y % 2 + x * y % 3) % 2,
+        lambda x, y: ((x + y) % 2 + x * y % 3) % 2,
+    ][bits >> 10 & 7]
+    near = range(side - 9, side - 4)
+
+    def is_data(x, y):
+        corner = (x < 9 and y < 9) or (x < 9 and y >= side - 8) or (x >= side - 8 and y < 9)
+        return not (corner or 6 in (x, y) or (side > 21 and x in near and y in near))
+
+    stream, upward = [], True
+    for right in [*range(side - 1, 6, -2), 5, 3, 1]:
+        for y in range(side - 1, -1, -1) if upward else range(side):
+            pair = [x for x in (right, right - 1) if is_data(x, y)]
+            stream += [grid[y][x] ^ (flips(x, y) == 0) for x in pair]
+        upward = not upward
+    words = [
+        int("".join(str(int(bit)) for bit in stream[i : i + 8]), 2)
+        for i in range(0, len(stream) - 7, 8)
+    ]
+    size, degree = [(19, 7), (34, 10), (55, 15), (80, 20), (108, 26)][(side - 21) // 4]
+    assert len(words) == size + degree
+    powers = [1]
+    while len(powers) < 255:
+        powers.append(powers[-1] << 1 ^ (powers[-1] >> 7) * 0x11D)
+    for root in range(degree):  # the polynomial of the block is 0 at each of them
+        value = 0
+        for word in words:
+            value = (powers[(powers.index(value) + root) % 255] if value else 0) ^ word
+        assert value == 0, "an error correction codeword"
+    message = "".join(f"{word:08b}" for word in words[:size])
+    assert message[:4] == "0100", "byte mode"
+    length = int(message[4:12], 2)
+    return bytes(int(message[12 + 8 * i : 20 + 8 * i], 2) for i in range(length)).decode()
+
+
+class TestPrompts:
     """What a person at a terminal sees and types."""
 
     browser = ("login", "--flow", "browser", "--no-browser")
@@ -4642,331 +5864,7 @@ class TestTerminal:
         assert "Enter opens" not in screen.finish(130)
 
 
-def scan(lines):
-    """Read a drawn QR code: its format, its data, and that its correction codewords are right."""
-    pixels = []
-    for line in lines:
-        pixels.append([char in " ▄" for char in line])
-        pixels.append([char in " ▀" for char in line])
-    side = len(lines[0]) - 8
-    grid = [row[4:-4] for row in pixels[4 : 4 + side]]
-    assert not any(any(row) for row in pixels[:4]), "the quiet zone"
-    timing = [i % 2 == 0 for i in range(8, side - 8)]
-    assert [row[6] for row in grid[8:-8]] == grid[6][8:-8] == timing
-    spots = [(8, x) for x in (0, 1, 2, 3, 4, 5, 7, 8)] + [(y, 8) for y in (7, 5, 4, 3, 2, 1, 0)]
-    bits = sum(grid[y][x] << 14 - i for i, (y, x) in enumerate(spots)) ^ 0x5412
-    assert bits >> 13 == 1, "level L"
-    flips = [
-        lambda x, y: (x + y) % 2,
-        lambda x, y: y % 2,
-        lambda x, y: x % 3,
-        lambda x, y: (x + y) % 3,
-        lambda x, y: (x // 3 + y // 2) % 2,
-        lambda x, y: x * y % 2 + x * y % 3,
-        lambda x, y: (x * y % 2 + x * y % 3) % 2,
-        lambda x, y: ((x + y) % 2 + x * y % 3) % 2,
-    ][bits >> 10 & 7]
-    near = range(side - 9, side - 4)
-
-    def is_data(x, y):
-        corner = (x < 9 and y < 9) or (x < 9 and y >= side - 8) or (x >= side - 8 and y < 9)
-        return not (corner or 6 in (x, y) or (side > 21 and x in near and y in near))
-
-    stream, upward = [], True
-    for right in [*range(side - 1, 6, -2), 5, 3, 1]:
-        for y in range(side - 1, -1, -1) if upward else range(side):
-            pair = [x for x in (right, right - 1) if is_data(x, y)]
-            stream += [grid[y][x] ^ (flips(x, y) == 0) for x in pair]
-        upward = not upward
-    words = [
-        int("".join(str(int(bit)) for bit in stream[i : i + 8]), 2)
-        for i in range(0, len(stream) - 7, 8)
-    ]
-    size, degree = [(19, 7), (34, 10), (55, 15), (80, 20), (108, 26)][(side - 21) // 4]
-    assert len(words) == size + degree
-    powers = [1]
-    while len(powers) < 255:
-        powers.append(powers[-1] << 1 ^ (powers[-1] >> 7) * 0x11D)
-    for root in range(degree):  # the polynomial of the block is 0 at each of them
-        value = 0
-        for word in words:
-            value = (powers[(powers.index(value) + root) % 255] if value else 0) ^ word
-        assert value == 0, "an error correction codeword"
-    message = "".join(f"{word:08b}" for word in words[:size])
-    assert message[:4] == "0100", "byte mode"
-    length = int(message[4:12], 2)
-    return bytes(int(message[12 + 8 * i : 20 + 8 * i], 2) for i in range(length)).decode()
-
-
-class TestAutomation:
-    """A job of CI, where nobody sees a prompt."""
-
-    @pytest.mark.parametrize("flow", ["auto", "browser", "device"])
-    @pytest.mark.parametrize("value", ["true", "1", "yes"])
-    def test_a_login_that_needs_a_person_fails_at_once(
-        self, call, monkeypatch, tenant, value, flow
-    ):
-        monkeypatch.setenv("CI", value)
-        err = call("login", "--flow", flow, code=3).err
-        assert "CI is set" in err
-        assert "AUTH0_CLIENT_SECRET" in err
-        assert "--client-secret-file" in err
-        assert tenant.requests == []
-
-    def test_so_does_one_on_demand(self, call, monkeypatch, tenant, auth0):
-        monkeypatch.setenv("CI", "true")
-        assert "CI is set" in call("token", "--login", code=3).err
-        with pytest.raises(LoginRequired, match="CI is set"):
-            auth0.get_token(interactive=True)
-        assert tenant.requests == []
-
-    @pytest.mark.parametrize("value", ["", "0", "false", "False"])
-    def test_elsewhere_it_goes_on(self, call, monkeypatch, value):
-        monkeypatch.setenv("CI", value)
-        err = call("login", "--flow", "device", "--client-id", "practice-nodevice", code=4).err
-        assert "device flow" in err
-
-    def test_a_program_that_shows_the_prompt_goes_on(self, cli, auth0, tenant, monkeypatch):
-        monkeypatch.setenv("CI", "true")
-        log_in(auth0, tenant)
-        cli.login(env={"CI": "true"})
-
-    def test_what_needs_no_person_goes_on(self, call, tenant, monkeypatch):
-        monkeypatch.setenv("CI", "true")
-        call("login", by=machine(tenant.domain))
-        stdin = SimpleNamespace(isatty=lambda: False, readline=lambda: "wonderland-1\n")
-        monkeypatch.setattr(sys, "stdin", stdin)
-        call("login", "--flow", "password", "--username", "alice")
-
-    def test_a_terminal_goes_on(self, cli):
-        screen = Screen(cli, "login", "--flow", "device", "--no-browser", CI="true")
-        screen.until("Waiting")
-        screen.type("\x03")
-        screen.finish(130)
-
-
-class TestMessages:
-    """What a message must not repeat, and what it has to say."""
-
-    @pytest.mark.parametrize(
-        "arguments",
-        [
-            ["--client-secret", "hunter2-secret", "login"],
-            ["--client-secret=hunter2-secret", "login"],
-            ["login", "--password", "hunter2-secret"],
-            ["login", "--json=hunter2-secret"],
-            ["token", "--header=hunter2-secret"],
-            ["login", "-vs3cret-hunter2"],
-            ["login", "--client-secret-file", "hunter2-secret"],
-        ],
-        ids=" ".join,
-    )
-    def test_a_secret_in_the_wrong_place_is_not_repeated(self, cli, arguments):
-        result = cli.run(*arguments, exit=2)
-        assert "hunter2" not in result.err
-        assert result.err.count("\n") == 1
-
-    @pytest.mark.parametrize(
-        ("arguments", "words"),
-        [
-            (
-                "logout --port=18484",
-                "logout does not take --port, an option of login, token, doctor:",
-            ),
-            (
-                "status --audience x",
-                "status does not take --audience, an option of login, token, doc",
-            ),
-            ("doctor --login", "doctor does not take --login, an option of token:"),
-            ("token --flow device", "token does not take --flow, an option of login:"),
-            ("token --headr", "token does not take --headr: see "),
-            ("token -q", "token does not take such an argument: see "),
-        ],
-    )
-    def test_an_option_that_a_command_does_not_take_is_named(self, call, arguments, words):
-        err = call(*arguments.split(), code=2).err
-        assert err.startswith(f"auth0_cli: {words}")
-        assert err.endswith(f" {arguments.split()[0]} -h\n")
-
-    @pytest.mark.parametrize("flag", ["-h", "--version"])
-    def test_help_ends_no_program_that_has_mounted_it(self, flag, capsys):
-        assert auth0_cli.main([flag]) == 0
-        assert capsys.readouterr().out
-
-    @pytest.mark.parametrize("stdin", ["", None])
-    def test_a_password_that_can_not_be_read_is_exit_2(self, cli, stdin):
-        flags = ("--flow", "password", "--username", "alice@example.test")
-        assert "password" in cli.run("login", *flags, stdin=stdin, exit=2).err
-
-    def test_the_next_step_names_the_api_and_the_command_as_it_was_typed(self, logged_in, tenant):
-        command = [sys.executable, str(Demo.program), "token", "--audience", OTHER_API]
-        done = subprocess.run(
-            command, env=logged_in.env, capture_output=True, text=True, check=False
-        )
-        step = done.stderr.partition(": run ")[2].split()
-        assert step[1:3] == [str(Demo.program), "login"]
-        err = logged_in.run("token", "--audience", OTHER_API, exit=3).err
-        assert "-m auth0_cli login" in err
-        logged_in.login(*step[3:])
-        assert logged_in.token("--audience", OTHER_API) in tenant.access_tokens
-
-    def test_an_error_of_login_is_an_event_wherever_it_comes_from(self, cli):
-        for arguments in (["--param", "x"], ["--client-secret-file", "/nowhere"]):
-            event = event_of(cli.run("login", "--json", *arguments, exit=2))
-            assert (event["event"], event["error"]) == ("error", "config_error")
-
-    @not_on_windows("Windows removes no directory that a process works in")
-    def test_a_place_that_is_gone_or_strange_is_named_in_one_clean_line(self, cli, tmp_path):
-        gone = tmp_path / "gone"
-        gone.mkdir()
-        script = f"""if True:
-            import os
-            os.chdir({str(gone)!r})
-            os.rmdir(os.getcwd())
-            import auth0_cli
-            exit(auth0_cli.main())"""
-        err = cli.python(script, "token", env={"AUTH0_CLI_CACHE": "sessions"}).finish(1).err
-        assert err.count("\n") == 1
-        assert "--cache" in err
-        strange = tmp_path / "a\x1b[2Jb"
-        strange.mkdir(0o777)
-        strange.chmod(0o777)
-        assert "\x1b" not in cli.run("token", "--cache", str(strange), exit=1).err
-
-    def test_a_parameter_that_is_not_utf_8_is_exit_2(self, cli):
-        arguments = ("login", "--flow", "browser", "--no-browser", "--param", "x=caf\udce9-hunter2")
-        error = cli.run(*arguments, exit=2).err
-        assert "hunter2" not in error
-        assert error.count("\n") == 1
-
-    @pytest.mark.parametrize("name", ["AUTH0_CLIENT_SECRET", "AUTH0_SCOPE"])
-    def test_a_value_that_is_not_utf_8_is_exit_2(self, cli, name):
-        env = {"AUTH0_CLIENT_ID": "practice-machine", "AUTH0_CLIENT_SECRET": MACHINE_SECRET}
-        env[name] = "caf\udce9-hunter2"
-        for error in (cli.run("token", env=env, exit=2).err, cli.run("login", env=env, exit=2).err):
-            assert "hunter2" not in error
-            assert error.count("\n") == 1
-
-    @pytest.mark.parametrize(("columns", "widest"), [("50", 50), ("160", 160), ("wide", 80)])
-    def test_help_is_as_wide_as_it_is_told(self, cli, columns, widest):
-        lines = cli.run("token", "-h", env={"COLUMNS": columns}).out.splitlines()
-        first = next(i for i, line in enumerate(lines) if "--help" in line)
-        assert widest / 2 < max(map(len, lines[first:])) <= widest
-
-    @pytest.mark.parametrize("columns", [50, 40])
-    @pytest.mark.parametrize("command", ["", *auth0_cli._COMMANDS])
-    def test_help_breaks_between_words_and_in_no_command(
-        self, capsys, monkeypatch, columns, command
-    ):
-        def help_at(columns):
-            monkeypatch.setenv("COLUMNS", str(columns))
-            assert auth0_cli.main([*command.split(), "-h"]) == 0
-            return capsys.readouterr().out
-
-        wide, narrow = help_at(1000), help_at(columns)
-        assert narrow.split() == wide.split()
-        whole = [line for line in wide.splitlines() if re.match(r"  (python|http)", line)]
-        lines = narrow.splitlines()
-        assert len(whole) >= 2
-        assert set(whole) < set(lines)
-        assert max(len(line) for line in lines if line not in whole) <= columns
-
-    def test_each_command_offers_the_options_that_mean_something_to_it(self, capsys):
-        offered = {}
-        for command in auth0_cli._COMMANDS:
-            auth0_cli.main([command, "-h"])
-            options = re.findall("^  (?:-., )?--([a-z-]+)", capsys.readouterr().out, re.MULTILINE)
-            offered[command] = set(options)
-        sessions = {"help", "verbose", "domain", "client-id", "profile", "cache"}
-        secret = {"client-secret-file"}
-        assert offered["status"] == sessions | {"json"}
-        assert offered["logout"] == sessions | secret | {"all", "local", "browser"}
-        assert offered["doctor"] == sessions | secret | {"json", "audience", "port"}
-        request = sessions | secret | {"audience", "scope", "organization", "port", "param", "json"}
-        assert offered["login"] & offered["token"] == request
-
-    def test_login_help_shows_the_ports_that_are_set(self, cli):
-        env = {"AUTH0_CALLBACK_PORTS": "9000,9001"}
-        line = "http://127.0.0.1:9000/callback, http://127.0.0.1:9001/callback"
-        assert line in cli.run("login", "-h", env=env).out
-
-    def test_default_is_chosen_among_the_profiles_of_one_application_only(self, cli):
-        cli.login()
-        cli.login("--client-id", "practice-nodevice", "--profile", "work")
-        env = {"AUTH0_DOMAIN": None, "AUTH0_CLIENT_ID": None}
-        err = cli.run("token", env=env, exit=2).err
-        assert "practice-native" in err
-        assert "practice-nodevice" in err
-        assert (
-            "no session has the profile" in cli.run("token", "--profile", "x", env=env, exit=2).err
-        )
-
-    def test_an_id_token_is_not_handed_out_once_it_has_expired(self, cli, tenant):
-        tenant.id_ttl = 30
-        cli.login()
-        old = cli.token("--id-token", "--min-ttl", "0")
-        assert cli.token("--id-token", "--min-ttl", "3600") == old
-        assert tenant.count("refresh_token") == 0
-        tenant.break_all("/oauth/token", change=lambda reply: {**reply, "id_token": None})
-        assert cli.token("--id-token", "--min-ttl", "29") == old
-        cli.edit(lambda record: record.update(id_token=tenant.sign({"exp": 1})))
-        assert "no valid ID token" in cli.run("token", "--id-token", exit=3).err
-
-    @pytest.mark.parametrize("stderr", [None, "closed", "full"], ids=str)
-    def test_a_stderr_that_takes_nothing_changes_no_exit_code(
-        self, auth0, monkeypatch, tmp_path, stderr
-    ):
-        if stderr == "full" and not os.path.exists("/dev/full"):
-            pytest.skip("needs /dev/full")
-        path = {"closed": tmp_path / "closed", "full": "/dev/full"}.get(stderr)
-        stream = path and open(path, "w", buffering=1)  # noqa: SIM115
-        if stderr == "closed":
-            stream.close()
-        monkeypatch.setattr(sys, "stderr", stream)
-        assert auth0_cli.main(["token"], defaults=auth0) == 3
-        if stream:
-            with contextlib.suppress(OSError):
-                stream.close()
-
-    def test_a_flood_of_words_is_cut(self, logged_in, tenant, call):
-        body = {"error": "e" * 9999, "error_description": "w" * 99999}
-        tenant.break_all("/oauth/token", status=400, body=body)
-        assert len(call("token", "--force-refresh", code=4).err) < 600
-
-    def test_the_next_step_is_quoted_for_the_shell(self, call):
-        import shlex
-
-        audience = "it's $(id) `id`; x"
-        step = call("token", "--audience", audience, code=3).err.partition(": run ")[2]
-        assert audience in shlex.split(step)
-
-    @pytest.mark.parametrize("claims", [None, {"exp": "9"}, {"exp": True}, {}], ids=str)
-    def test_a_damaged_id_token_is_replaced(self, logged_in, tenant, call, claims):
-        damaged = "x.y.z" if claims is None else tenant.sign(claims)
-        logged_in.edit(lambda record: record.update(id_token=damaged))
-        token = call("token", "--id-token").out.strip()
-        assert claims_of(token)["sub"] == "auth0|alice"
-        assert tenant.count("refresh_token") == 1
-
-    def test_an_unknown_option_shows_no_value(self, call):
-        assert "hunter2" not in call("login", "--sekret=hunter2", code=2).err
-
-    def test_a_mistake_of_ours_shows_no_value(self, auth0, monkeypatch, capsys):
-        def mistaken(*_):
-            raise ValueError("hunter2")
-
-        monkeypatch.setattr(auth0_cli, "_auth0_from", mistaken)
-        assert auth0_cli.main(["status"], defaults=auth0) == 1
-        err = capsys.readouterr().err
-        place = r"\S+test_auth0_cli\.py:\d+ \(mistaken\)"
-        said = f"auth0_cli: unexpected ValueError at {place}: please report it\n"
-        assert re.fullmatch(said, err)
-        assert auth0_cli.main(["status", "-v"], defaults=auth0) == 1
-        err = capsys.readouterr().err
-        assert re.fullmatch(rf"{said}(  \S+:\d+ \(\w+\)\n)+", err)
-        assert re.search(
-            rf"^  \S+auth0_cli\.py:\d+ \(run_command\)\n  {place}\n", err, re.MULTILINE
-        )
+# ---- Stories: Doctor -----------------------------------------------------------------------------
 
 
 class TestDoctor:
@@ -5203,703 +6101,16 @@ class TestDoctor:
         tenant.break_all("/.well-known/openid-configuration", body="<html>Wi-Fi</html>")
         assert self.findings(cli, 5)["network"][0] == "problem"
 
-
-class TestCopies:
-    """The file as others use it: under other names, in packages and archives."""
-
-    def test_its_head_tells_its_version_and_its_parts(self):
-        text = Demo.program.read_text("utf-8")
-        assert f"\n# auth0_cli.py {auth0_cli.__version__}, " in text.partition('"""')[0]
-        parts = re.findall(r"^# ---- (\w[^-(]*?) [(-]", text, re.MULTILINE)
-        listed = " ".join(auth0_cli.__doc__.split())
-        first, rest = listed.partition("reads these: ")[2], listed.partition("to the user: ")[2]
-        first, rest = first.partition(".")[0], rest.partition(".")[0]
-        assert f"{first}; {rest}".split("; ") == parts
-        assert rest.startswith("Prompts; QR code")  # no review has to read on from there
-
-    def test_a_copy_in_a_package_shares_the_session(self, logged_in):
-        vendor = logged_in.home / "myapp" / "vendor"
-        vendor.mkdir(parents=True)
-        shutil.copy(Demo.program, vendor / "login_of_mine.py")
-
-        def run(script):
-            return logged_in.python(script).finish().out.strip()
-
-        script = "from myapp.vendor.login_of_mine import get_token; print(get_token())"
-        assert run(script) == logged_in.token()
-        logged_in.run("logout")
-        script = (
-            "from myapp.vendor.login_of_mine import get_token, LoginRequired\n"
-            "try: get_token()\n"
-            "except LoginRequired as problem: print(problem)"
-        )
-        hint = f"run {Path(sys.executable).name} -m myapp.vendor.login_of_mine login --domain"
-        assert hint in run(script)
-
-    @pytest.mark.parametrize("flags", [["-OO"], ["-I"], ["-W", "error"], ["-X", "dev"], ["-B"]])
-    def test_python_s_own_flags_change_nothing(self, logged_in, flags):
-        folder = str(Demo.program.parent)
-        script = f"import sys; sys.path.insert(0, {folder!r}); import auth0_cli; "
-        running = logged_in.python(script + "print(auth0_cli.get_token())", flags=flags)
-        assert running.finish().out.strip() == logged_in.token()
-
-    def test_a_copy_in_an_archive_and_without_a_file_works(self, logged_in, tmp_path):
-        archive = tmp_path / "app.pyz"
-        with zipfile.ZipFile(archive, "w") as file:
-            file.write(Demo.program, "auth0_cli.py")
-            file.writestr("__main__.py", "import auth0_cli\nraise SystemExit(auth0_cli.main())\n")
-        command = [sys.executable, str(archive), "token"]
-        done = subprocess.run(command, env=logged_in.env, check=True, capture_output=True)
-        assert done.stdout.decode().strip() == logged_in.token()
-        script = (
-            f"source = open({str(Demo.program)!r}).read()\n"
-            "names = {'__name__': 'frozen'}\n"
-            "exec(source, names)\n"
-            "names['main'](['token', '--min-ttl', '1'])"
-        )
-        assert logged_in.python(script).finish().out.strip() == logged_in.token()
-
-    @pytest.mark.parametrize(
-        ("of_python", "argv", "command"),
-        [
-            ({"frozen": True}, ["./dist/mytool"], "./dist/mytool"),
-            ({"frozen": True}, ["/opt/auth0-cli-1"], "/opt/auth0-cli-1"),
-            ({}, ["/usr/bin/auth0-cli"], "auth0-cli"),
-        ],
-    )
-    def test_its_advice_names_a_command_that_exists(
-        self, call, monkeypatch, of_python, argv, command
-    ):
-        for name, value in of_python.items():
-            monkeypatch.setattr(sys, name, value, raising=False)
-        monkeypatch.setattr(sys, "argv", argv)
-        assert f": run {command} login --domain " in call("token", code=3).err
-
-    @pytest.mark.parametrize("kind", ["__main__ alone", "beside __main__", "directory"])
-    def test_the_advice_of_an_archive_names_the_archive(self, cli, tmp_path, kind):
-        archive = tmp_path / "app.pyz"
-        with zipfile.ZipFile(archive, "w") as file:
-            if kind == "beside __main__":
-                file.writestr("__main__.py", "import auth0_cli; exit(auth0_cli.main())")
-                file.write(Demo.program, "auth0_cli.py")
-            else:
-                file.write(Demo.program, "__main__.py")
-        if kind == "directory":
-            with zipfile.ZipFile(archive) as file:
-                file.extractall(tmp_path / "app")
-            archive = tmp_path / "app"
-        command = [sys.executable, str(archive), "token"]
-        done = subprocess.run(command, env=cli.env, capture_output=True, text=True, check=False)
-        assert f": run {Path(sys.executable).name} {archive} login --domain " in done.stderr
-
-    @pytest.mark.parametrize("how", ["script", "module", "module of a package"])
-    def test_a_user_s_modules_beside_it_are_not_imported(self, cli, tenant, tmp_path, how):
-        folder = tmp_path / "scripts"
-        package = folder / "package"
-        package.mkdir(parents=True)
-        for directory in (folder, package):
-            shutil.copy(Demo.program, directory)
-        for name in (
-            *("secrets", "select", "ssl", "hashlib", "json", "argparse", "http", "socket"),
-            *("queue", "threading", "email", "base64", "shlex", "subprocess", "webbrowser"),
-        ):
-            (folder / f"{name}.py").write_text("raise SystemExit('a module of the user')")
-        command = {
-            "script": ["auth0_cli.py"],
-            "module": ["-m", "auth0_cli"],
-            "module of a package": ["-m", "package.auth0_cli"],
-        }[how]
-        arguments = ["login", "--flow", "browser", "--no-browser", "--json"]
-        with subprocess.Popen(
-            [sys.executable, *command, *arguments],
-            cwd=folder,
-            env=cli.env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as process:
-            first = process.stdout.readline()
-            assert first, process.stderr.read()
-            tenant.login_as(json.loads(first)["url"])
-            assert "logged_in" in process.stdout.readline()
-        assert cli.token() in tenant.access_tokens
-
-    @pytest.mark.parametrize("flags", [[], ["-v"]], ids=str)
-    @pytest.mark.parametrize(
-        ("name", "text"),
-        [
-            ("secrets", "API_KEY = 'hunter2'"),
-            pytest.param(
-                *("select", "API_KEY = 'hunter2'"),
-                marks=not_on_windows("Windows needs select in a thread of the listener only"),
-            ),
-            ("http", "API_KEY = 'hunter2'"),
-            ("argparse", "API_KEY = 'hunter2'"),
-            ("hashlib", "print 'hunter2'"),
-        ],
-    )
-    def test_a_module_that_hides_python_s_own_from_a_program_is_named(
-        self, cli, tmp_path, name, text, flags
-    ):
-        (tmp_path / f"{name}.py").write_text(text)
-        script = (
-            f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(Demo.program.parent)!r}]\n"
-            "import auth0_cli; sys.exit(auth0_cli.main())"
-        )
-        arguments = ["login", "--flow", "browser", "--no-browser", "--timeout", "1", *flags]
-        err = cli.python(script, *arguments).finish(1).err
-        assert "hunter2" not in err
-        said = f"auth0_cli: {tmp_path / name}.py hides a module of Python: rename that file\n"
-        _, begin, places = err.rpartition(said)
-        assert begin
-        assert bool(re.fullmatch(r"(  .+:\d+ \(.+\)\n)+", places)) is bool(flags)
-        assert ("auth0_cli.py:" in places) is bool(flags)
-
-    def test_two_copies_of_different_versions_leave_each_other_alone(self, logged_in, tmp_path):
-        newer = tmp_path / "newer.py"
-        source = Demo.program.read_text("utf-8")
-        assert "SESSION_VERSION = 1\n" in source
-        newer.write_text(source.replace("SESSION_VERSION = 1\n", "SESSION_VERSION = 2\n"), "utf-8")
-        script = (
-            f"import sys; sys.path[:0] = [{str(Demo.program.parent)!r}, {str(tmp_path)!r}]\n"
-            "import auth0_cli, newer\n"
-            "old, new = auth0_cli.Auth0(), newer.Auth0()\n"
-            "assert old.session()\n"
-            "print(old.get_token())"
-        )
-        assert logged_in.python(script).finish().out.strip() == logged_in.token()
-        logged_in.edit(lambda record: record.update(version=2))
-        before = logged_in.session_file.read_bytes()
-        assert "newer version" in logged_in.run("token", exit=1).err
-        assert logged_in.session_file.read_bytes() == before
-
-    def test_a_program_mounts_the_commands_in_its_own_argparse(self, auth0, tenant, capsys):
-        log_in(auth0, tenant)
-        parser = argparse.ArgumentParser(prog="mytool")
-        groups = parser.add_subparsers()
-        auth = groups.add_parser("auth").add_subparsers()
-        auth0_cli.add_commands(auth, prog="mytool auth", defaults=auth0)
-        args = parser.parse_args(["auth", "token"])
-        assert args.run(args) == 0
-        assert capsys.readouterr().out.strip() in tenant.access_tokens
-        auth0.logout()
-        assert args.run(args) == 3
-        said = capsys.readouterr().err
-        assert said.startswith("mytool: ")
-        assert "run mytool auth login" in said
-        with pytest.raises(SystemExit):
-            parser.parse_args(["auth", "login", "-h"])
-        assert "  mytool auth login\n" in capsys.readouterr().out
-
-    @pytest.mark.parametrize("command", ["", *auth0_cli._COMMANDS])
-    def test_a_mounted_help_shows_nothing_that_the_program_has_set(self, capsys, command):
-        settings = {"client_secret": "s3cret-s3cret", "ports": 9000, "params": {"prompt": "login"}}
-        auth0 = Auth0("acme.eu.auth0.com", "ID", audience="https://a.example/", **settings)
-        arguments = [*command.split(), "-h"]
-        assert auth0_cli.main(arguments, prog="mytool auth", defaults=auth0) == 0
-        text = capsys.readouterr().out
-        options = set(re.findall("--([a-z-]+)", text))
-        assert not options & {"domain", "client-id", "client-secret-file", "audience", "port"}
-        assert "Allowed Callback" not in text
-        assert "acme" not in text
-        assert "s3cret" not in text
-        if command:
-            assert {"profile", "cache"} <= options
-            assert f"\n  mytool auth {command}" in text
-        if command in ("login", "token"):
-            assert {"param", "scope"} <= options
-
-    def test_a_flag_of_a_setting_that_the_program_has_made_is_no_option_of_the_command(
-        self, auth0, capsys
-    ):
-        token = ["token", "--domain", "other.test"]
-        assert auth0_cli.main(token, prog="mytool auth", defaults=auth0) == 2
-        said = "mytool: token does not take --domain: see mytool auth token -h\n"
-        assert capsys.readouterr().err == said
-
-    @pytest.mark.parametrize("prog", ["mytool auth", None])
-    def test_a_mistake_points_to_the_help_of_the_mounted_command(self, auth0, capsys, prog):
-        name = prog or "python -m auth0_cli"
-        for arguments, words in {
-            "logout --port 1": f"see {name} logout -h\n",
-            "login --timeout x": f"see {name} login -h\n",
-            "x": f"see {name} -h\n",
-            "--json": f"as in {name} login --json\n",
-        }.items():
-            assert auth0_cli.main(arguments.split(), prog=prog, defaults=auth0) == 2
-            err = capsys.readouterr().err
-            assert err.startswith("mytool: " if prog else "auth0_cli: ")
-            assert err.replace(os.path.basename(sys.executable), "python").endswith(words)
-
-    def test_a_mounted_command_gives_no_advice_for_the_dashboard(self, auth0, tenant, capsys):
-        tenant.clients["practice-native"].grants -= {"device_code", "authorization_code"}
-        tenant.clients["practice-native"].callbacks.clear()
-        login = ["login", "--flow", "device"]
-        assert auth0_cli.main(login, prog="mytool auth", defaults=auth0) == 4
-        said = capsys.readouterr().err
-        assert re.fullmatch(r"mytool: .+\): ask the developers of mytool\n", said)
-        assert auth0_cli.main([*login, "--json"], prog="mytool auth", defaults=auth0) == 4
-        event = json.loads(capsys.readouterr().out)
-        assert f"mytool: {event['message']}\n" == said
-        assert event["hint"] == "ask the developers of mytool"
-        assert auth0_cli.main(["doctor", "--json"], prog="mytool auth", defaults=auth0) == 0
-        found = json.loads(capsys.readouterr().out)
-        hints = {one["check"]: one["hint"] for one in found}
-        for check in ("browser_flow", "device_flow", "callbacks"):
-            assert hints[check] == "ask the developers of mytool"
-        assert "Dashboard" not in str(found)
-
-    def test_a_mounted_login_shows_no_advice_for_the_dashboard_while_it_waits_or_in_the_browser(
-        self, auth0, tenant, hurried, monkeypatch, capsys
-    ):
-        login = "login --flow browser --timeout 130".split()
-        tenant.clients["practice-native"].grants -= {"authorization_code"}
-        with ThreadPoolExecutor() as pool:
-            pages = []
-
-            def open_browser(url):
-                pages.append(pool.submit(tenant.login_as, url))
-                return True
-
-            monkeypatch.setattr(auth0_cli, "_open_browser", open_browser)
-            assert auth0_cli.main(login, prog="mytool auth", defaults=auth0) == 4
-            page = pages[0].result(10).text
-        assert "unauthorized_client" in page
-        assert "return to mytool" in page
-        ticks = itertools.count(step=40)
-        monkeypatch.setattr(hurried, "monotonic", lambda: next(ticks))
-        monkeypatch.setattr(auth0_cli, "_open_browser", lambda url: True)
-        assert auth0_cli.main(login, prog="mytool auth", defaults=auth0) == 4
-        said = capsys.readouterr().err
-        assert "No page has come back yet\n" in said
-        assert "Dashboard" not in page + said
-
-    @pytest.mark.parametrize("prog", ["mytool auth", None])
-    def test_a_mounted_command_changes_nothing_of_the_program_s_and_uses_its_cache(
-        self, tenant, capsys, tmp_path, monkeypatch, desk, prog
-    ):
-        monkeypatch.chdir(tmp_path)
-        cache, params = DictCache(), {"ui_locales": "de"}
-        auth0 = Auth0(tenant.domain, "practice-native", audience=API, cache=cache, params=params)
-        before = {name: copy.copy(value) for name, value in vars(auth0).items()}
-        for command in (
-            *("login --param prompt=login --scope openid", "token", "token --json", "status"),
-            *("doctor", "logout --all", "login --no-wait", "logout"),
-        ):
-            assert auth0_cli.main(command.split(), prog=prog, defaults=auth0) == 0, command
-            assert bool(cache.list()) is not command.startswith("logout")
-            assert vars(auth0) == before
-            assert params == {"ui_locales": "de"}
-        assert list(tmp_path.rglob("*")) == [tmp_path / "home"]
-
-    def test_a_program_s_own_options_are_not_those_of_the_mounted_commands(
-        self, auth0, tenant, capsys
-    ):
-        log_in(auth0, tenant)
-        parser = argparse.ArgumentParser(prog="mytool")
-        for name in ("domain", "cache", "scope", "command"):
-            parser.add_argument(f"--{name}", default=f"the program's {name}")
-        parser.add_argument("-v", "--verbose", action="count", default=0)
-        auth = parser.add_subparsers().add_parser("auth").add_subparsers()
-        auth0_cli.add_commands(auth, prog="mytool auth", defaults=auth0)
-        args = parser.parse_args(["-vv", "auth", "token", "--json"])
-        assert args.run(args) == 0
-        out, err = capsys.readouterr()
-        assert json.loads(out)["access_token"] in tenant.access_tokens
-        assert err == ""
-        assert (args.domain, args.verbose) == ("the program's domain", 2)
-
-    @pytest.mark.parametrize("command", ["login --flow password --username alice", "token"])
-    def test_an_error_that_nobody_expects_names_its_place_in_a_public_method(
-        self, cli, auth0, monkeypatch, capsys, command
-    ):
-        def mistaken(*_, **__):
-            hunter2 = "hunter2"
-            raise RuntimeError(hunter2)
-
-        monkeypatch.setattr(sys, "stdin", io.StringIO("wonderland-1\n"))
-        monkeypatch.setattr(Auth0, "_create_session", mistaken)
-        monkeypatch.setattr(auth0_cli._TokenRequest, "obtain", mistaken)
-        place = r"\S+test_auth0_cli\.py:\d+ \(mistaken\)"
-        said = f"auth0_cli: unexpected RuntimeError at {place}: please report it\n"
-        assert auth0_cli.main(command.split(), defaults=auth0) == 1
-        assert re.fullmatch(rf"(warning: .+\n)?{said}", capsys.readouterr().err)
-        monkeypatch.setattr(sys, "stdin", io.StringIO("wonderland-1\n"))
-        assert auth0_cli.main([*command.split(), "-v"], defaults=auth0) == 1
-        err = capsys.readouterr().err
-        assert "hunter2" not in err
-        assert re.search(rf"{said}(  \S+:\d+ \(\w+\)\n)+\Z", err)
-        for function in ("run_command", command.split()[0].replace("token", "_token_entry")):
-            assert re.search(rf"^  \S+auth0_cli\.py:\d+ \({function}\)$", err, re.MULTILINE)
-        assert re.search(rf"  {place}\n\Z", err)
-
-    def test_a_program_s_own_signals_stay_its_own(self, auth0, capsys):
-        def own(*_):
-            """The host program's."""
-
-        before = signal.signal(signal.SIGTERM, own)
-        try:
-            assert auth0_cli.main(["status"], defaults=auth0) == 3
-            assert signal.getsignal(signal.SIGTERM) is own
-            with ThreadPoolExecutor() as pool:
-                assert pool.submit(auth0_cli.main, ["status"], defaults=auth0).result(10) == 3
-        finally:
-            signal.signal(signal.SIGTERM, before)
-
-
-KUBECTL = "client.authentication.k8s.io"
-
-
-class TestFurtherUses:
-    def test_any_grant_asks_for_the_organization_that_is_set(self, tenant):
-        program = machine(tenant.domain)
-        program._arguments["organization"] = "org_1"
-        program.grant("client_credentials", store=True)
-        assert tenant.requests[-1].params["organization"] == "org_1"
-
-    def test_kubectl_gets_the_id_token_and_its_expiry(self, logged_in):
-        credential = json.loads(logged_in.run("token", "--exec-credential").out)
-        assert set(credential) == {"apiVersion", "kind", "status"}
-        assert credential["apiVersion"] == "client.authentication.k8s.io/v1"
-        assert credential["kind"] == "ExecCredential"
-        token = credential["status"]["token"]
-        assert token == logged_in.run("token", "--id-token").out.strip()
-        expiry = time.strptime(credential["status"]["expirationTimestamp"], "%Y-%m-%dT%H:%M:%SZ")
-        assert calendar.timegm(expiry) == claims_of(token)["exp"]
-
-    @pytest.mark.parametrize("configured", [False, True], ids=["public", "confidential"])
-    @pytest.mark.parametrize(
-        ("info", "answer"),
-        [
-            ({"apiVersion": f"{KUBECTL}/v1beta1", "spec": {"interactive": False}}, "v1beta1"),
-            ({"apiVersion": f"{KUBECTL}/v1", "kind": "ExecCredential"}, "v1"),
-            ({}, "v1"),
-            ("{", "v1"),
-            ("", "v1"),
-        ],
-    )
-    def test_kubectl_gets_the_version_that_it_asks_for(
-        self, logged_in, call, monkeypatch, info, answer, configured
-    ):
-        text = info if isinstance(info, str) else json.dumps(info)
-        monkeypatch.setenv("KUBERNETES_EXEC_INFO", text)
-        if configured:  # the user who is logged in stays the one whose token it is
-            monkeypatch.setenv("AUTH0_CLIENT_SECRET", MACHINE_SECRET)
-        credential = json.loads(call("token", "--exec-credential").out)
-        assert credential["apiVersion"] == f"{KUBECTL}/{answer}"
-        claims = claims_of(credential["status"]["token"])
-        assert (claims["sub"], claims["aud"]) == ("auth0|alice", "practice-native")
-
-    @pytest.mark.parametrize("version", [f"{KUBECTL}/v1alpha1", "x", 1, None], ids=repr)
-    def test_kubectl_of_an_unknown_version_is_exit_2(self, call, monkeypatch, tenant, version):
-        monkeypatch.setenv("KUBERNETES_EXEC_INFO", json.dumps({"apiVersion": version}))
-        err = call("token", "--exec-credential", code=2).err
-        assert f"kubectl wants {version}: set {KUBECTL}/v1 " in err
-        assert tenant.requests == []
-
-    @pytest.mark.parametrize("kept", [True, False])
-    def test_kubectl_gets_the_access_token_of_a_machine(self, call, tenant, kept):
-        by = machine(tenant.domain)
-        if not kept:
-            by._arguments["cache"] = DictCache()
-            by._arguments["cache"].write = lambda *_: 1 / 0
-        for _ in range(2):
-            status = json.loads(call("token", "--exec-credential", by=by).out)["status"]
-            assert status["token"] in tenant.access_tokens
-            expiry = time.strptime(status["expirationTimestamp"], "%Y-%m-%dT%H:%M:%SZ")
-            assert abs(calendar.timegm(expiry) - claims_of(status["token"])["exp"]) < 5
-        assert tenant.count("client_credentials") == 1
-
-    def test_kubectl_of_nobody_is_told_to_log_in(self, call):
-        assert "login --domain" in call("token", "--exec-credential", code=3).err
-
-    @pytest.mark.parametrize("store", [False, True])
-    def test_any_other_grant_gives_a_token(self, auth0, tenant, store):
-        parameters = {"username": "alice@example.test", "password": "wonderland-1"}
-        token = auth0.grant("password", store=store, **parameters)
-        assert token in tenant.access_tokens
-        assert (auth0.session() is not None) is store
-        assert tenant.requests[-1 - store].params["audience"] == API
-        if store:
-            assert auth0.get_token() == token
-
-    def test_a_grant_that_is_refused_says_why(self, auth0):
-        with pytest.raises(OAuthError) as refused_with:
-            auth0.grant("urn:ietf:params:oauth:grant-type:token-exchange", subject_token="x")
-        assert refused_with.value.error in ("unsupported_grant_type", "unauthorized_client")
-
-    def test_logout_ends_the_browser_s_session_too(self, logged_in, tenant, tmp_path):
-        browser = browser_that_runs(OPEN, tmp_path)
-        logged_in.run("logout", "--browser", env={"BROWSER": browser, "DISPLAY": ":1"})
-        tenant.wait_for(lambda: tenant.count("/v2/logout"))
-        assert not any(session.is_alive for session in tenant.sessions)
-
-    def test_a_token_is_not_kept_in_memory_for_longer_than_it_is_wanted(
-        self, auth0, tenant, hurried
-    ):
-        tenant.access_ttl = 100
-        log_in(auth0, tenant)
-        hurried.sleep(39.5)
-        first = auth0.get_token()
-        hurried.sleep(0.8)  # less than a second later, but also less than a minute before its end
-        assert auth0.get_token() != first
-
-
-class TestOtherPlatforms:
-    """Windows and macOS, their calls replaced where the file makes them."""
-
-    class Module:
-        """A module with some of its names changed."""
-
-        def __init__(self, module, **changes):
-            self.__dict__.update(changes)
-            self._module = module
-
-        def __getattr__(self, name):
-            return getattr(self._module, name)
-
-    @pytest.fixture
-    def windows(self, tenant, monkeypatch):
-        tenant.any_loopback_port = True  # where ports can't be used again at once
-        monkeypatch.setenv("AUTH0_CALLBACK_PORTS", "0")
-        held = set()
-
-        def locking(fd, mode, count):
-            assert count == 1
-            inode = os.fstat(fd).st_ino
-            if mode == "lock":
-                if inode in held:
-                    raise PermissionError(13, "Permission denied")
-                held.add(inode)
-            elif inode in held:
-                held.remove(inode)
-
-        msvcrt = SimpleNamespace(LK_NBLCK="lock", LK_UNLCK="unlock", locking=locking)
-        monkeypatch.setitem(sys.modules, "msvcrt", msvcrt)
-        monkeypatch.setattr(auth0_cli, "sys", self.Module(sys, platform="win32"))
-        fake = self.Module(os, name="nt")
-        monkeypatch.setattr(auth0_cli, "os", fake)
-        return fake
-
-    def test_windows_keeps_sessions_in_local_app_data(self, windows, monkeypatch, tmp_path):
-        monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
-        assert FileCache().directory == str(tmp_path / "auth0_cli")
-
-    def test_macos_keeps_sessions_in_application_support(self, monkeypatch, tmp_path):
-        monkeypatch.setattr(auth0_cli, "sys", self.Module(sys, platform="darwin"))
-        monkeypatch.setenv("HOME" if POSIX else "USERPROFILE", str(tmp_path))
-        expected = tmp_path / "Library" / "Application Support" / "auth0_cli"
-        assert FileCache().directory == str(expected)
-
-    def test_windows_locks_one_byte_and_releases_it(self, windows, auth0, tenant):
-        log_in(auth0, tenant)
-        for _ in range(2):
-            auth0.get_token(force_refresh=True)
-        cache = FileCache(auth0._arguments["cache"])
-        (key,) = cache.list()
-        with cache.lock(key, 1), pytest.raises(NetworkError), cache.lock(key, 0.05):
-            pass
-        auth0.logout()
-        assert cache.list() == []
-
-    def test_windows_waits_while_another_process_reads_the_file(self, windows, auth0, tenant):
-        refusals = [PermissionError(13, "sharing violation")] * 3
-
-        def replace(source, target):
-            if refusals:
-                raise refusals.pop()
-            os.replace(source, target)
-
-        windows.replace = replace
-        log_in(auth0, tenant)
-        assert auth0.session()
-        assert not refusals
-
-    @pytest.mark.parametrize("name", ["open", "unlink"])
-    def test_windows_waits_while_another_process_replaces_the_file(
-        self, windows, auth0, tenant, name
-    ):
-        log_in(auth0, tenant)
-        refusals = [PermissionError(13, "sharing violation")] * 3
-
-        def call(path, *args, **options):
-            if refusals and path.endswith(".json"):
-                raise refusals.pop()
-            return getattr(os, name)(path, *args, **options)
-
-        setattr(windows, name, call)
-        assert auth0.session()
-        auth0.logout()
-        assert not refusals
-        assert auth0.session() is None
-
-    def test_windows_opens_the_page_itself_and_shows_it_no_secret(self, windows, monkeypatch):
-        for name in ("SSH_CONNECTION", "SSH_CLIENT", "SSH_TTY", "BROWSER"):
-            monkeypatch.delenv(name, raising=False)
-        monkeypatch.setenv("DISPLAY", ":0")  # an X server: no reason to look for its browsers
-        monkeypatch.setenv("AUTH0_CLIENT_SECRET", "a-secret")
-        opened = []
-        windows.startfile = lambda url: opened.append((url, os.environ.get("AUTH0_CLIENT_SECRET")))
-        assert auth0_cli._has_local_display()
-        assert auth0_cli._open_browser("https://a.example/")
-        assert opened == [("https://a.example/", None)]
-        assert not auth0_cli._open_browser("C:\\a.exe")
-        assert len(opened) == 1
-        windows.startfile = lambda url: os.stat("/nowhere/at/all")
-        assert not auth0_cli._open_browser("https://a.example/")
-        assert os.environ["AUTH0_CLIENT_SECRET"] == "a-secret"
-
-    def test_macos_opens_the_page_with_its_own_command(self, monkeypatch):
-        monkeypatch.setattr(auth0_cli, "sys", self.Module(sys, platform="darwin"))
-        monkeypatch.setattr("shutil.which", lambda name: name)
-        monkeypatch.setenv("DISPLAY", ":0")
-        monkeypatch.setenv("BROWSER", "")
-        assert auth0_cli._find_browsers() == [["/usr/bin/open", "%s"]]
-
-    class Console:
-        """A Windows console: `text` is what it shows, `keys` what is typed."""
-
-        encoding = "utf-8"
-
-        def __init__(self):
-            self.text, self.keys, self.modes = "", [], []
-            self.changed = threading.Condition()
-
-        def write(self, text):
-            with self.changed:
-                self.text += text
-                self.changed.notify_all()
-
-        def until(self, pattern):
-            with self.changed:
-                return self.changed.wait_for(lambda: re.search(pattern, self.text), 20)
-
-        def flush(self):
-            pass
-
-        def isatty(self):
-            return True
-
-        def fileno(self):
-            return 2
-
-        def set_mode(self, handle, mode):
-            self.modes.append(mode)
-            return 1
-
-    @pytest.fixture
-    def console(self, windows, monkeypatch):
-        console = self.Console()
-        kernel32 = SimpleNamespace(GetConsoleMode=lambda *_: 1, SetConsoleMode=console.set_mode)
-        ctypes = SimpleNamespace(
-            windll=SimpleNamespace(kernel32=kernel32),
-            c_ulong=lambda: SimpleNamespace(value=3),
-            c_void_p=int,
-            byref=lambda value: value,
-        )
-        monkeypatch.setitem(sys.modules, "ctypes", ctypes)
-        msvcrt = sys.modules["msvcrt"]
-        msvcrt.get_osfhandle = lambda fd: fd
-        msvcrt.kbhit = lambda: bool(console.keys)
-        msvcrt.getwch = lambda: console.keys.pop(0)
-        msvcrt.putwch = console.write
-        auth0_cli.sys.stderr = auth0_cli.sys.stdin = console
-        monkeypatch.delenv("TERM", raising=False)
-        return console
-
-    def test_windows_reads_a_pasted_address_and_counts_down(self, console, auth0, tenant):
-        with ThreadPoolExecutor() as pool:
-            login = pool.submit(auth0.login, flow="browser", open_browser=False, timeout=30)
-            url = console.until(r"http://\S+/authorize\?\S+\n")[0].strip()
-            assert console.until("paste its address here, or type c")
-            assert console.until("\r\x1b\\[JWaiting  0:[0-9]{2} ")
-            address = callback_of(tenant, url)
-            keys = [*"xx\b\b", *address[:30], "\r", *address[30:], "\xe0", "M", "\r"]
-            console.keys += keys  # an arrow key is two
-            assert login.result(30).user["name"] == "Alice Liddell"
-        assert console.modes == [7]
-
-    def test_windows_takes_a_c_for_a_code(self, console, auth0, tenant, hurried):
-        def approve(reply):
-            tenant.approve(reply["user_code"])
-            return reply
-
-        tenant.break_next("/oauth/device/code", change=approve)
-        with ThreadPoolExecutor() as pool:
-            login = pool.submit(auth0.login, flow="browser", open_browser=False, timeout=30)
-            console.until("Waiting")
-            console.keys += ["c", "\r"]
-            assert login.result(30)
-        assert console.until(r"enter the code  \S*?\w{4}-\w{4}")
-
-    def test_a_windows_console_too_old_for_escape_sequences_gets_plain_lines(self, console, auth0):
-        sys.modules["ctypes"].windll.kernel32.SetConsoleMode = lambda handle, mode: 0
-        with pytest.raises(LoginFailed):
-            auth0.login(flow="browser", open_browser=False, timeout=0.01)
-        assert "\x1b" not in console.text
-        assert "paste its address here, or type c" in console.text
-
-    @needs_fcntl
-    def test_macos_flushes_to_the_platter(self, monkeypatch, auth0, tenant):
-        flushed = []
-        fake = self.Module(fcntl, F_FULLFSYNC=51, fcntl=lambda fd, what: flushed.append(what))
-        monkeypatch.setitem(sys.modules, "fcntl", fake)
-        monkeypatch.setattr(auth0_cli, "sys", self.Module(sys, platform="darwin"))
-        log_in(auth0, tenant)
-        assert flushed == [51, 51]  # of the file that finds out whether there is room, too
-
-    @needs_fcntl
-    def test_macos_flushes_as_it_can(self, monkeypatch, tmp_path):
-        def refuse(*_):
-            raise OSError(errno.ENOTSUP, "Operation not supported")
-
-        flushed = []
-        fake = self.Module(fcntl, F_FULLFSYNC=51, fcntl=refuse)
-        monkeypatch.setitem(sys.modules, "fcntl", fake)
-        monkeypatch.setattr(auth0_cli, "sys", self.Module(sys, platform="darwin"))
-        monkeypatch.setattr(os, "fsync", flushed.append)
-        FileCache(tmp_path / "sessions").write("a~b~c", b"x")
-        assert len(flushed) == 2  # the file and its directory
-
-    def test_windows_waits_two_seconds_for_another_process(self, windows, hurried, tmp_path):
-        tries = []
-
-        def replace(source, target):
-            tries.append(source)
-            assert len(tries) < 999
-            raise PermissionError(13, "sharing violation")
-
-        windows.replace = replace
-        with pytest.raises(PermissionError):
-            FileCache(tmp_path / "sessions").write("a~b~c", b"x")
-        assert 1.9 < sum(hurried.sleeps) < 2.1
-
-    @pytest.mark.parametrize(
-        "command", ["token", "token --json", "token --exec-credential", "status --json"]
-    )
-    def test_windows_prints_lines_that_a_posix_shell_takes_whole(
-        self, windows, auth0, tenant, monkeypatch, command
-    ):
-        log_in(auth0, tenant)
-        out = io.TextIOWrapper(io.BytesIO(), "utf-8", newline="\r\n")
-        monkeypatch.setattr(sys, "stdout", out)
-        assert auth0_cli.main(command.split(), defaults=auth0) == 0
-        lines = out.buffer.getvalue().decode().split("\n")
-        assert [line.isprintable() for line in lines] == [True, True]
-        assert lines[1] == ""
-
-    @pytest.mark.parametrize("command", ["status", "doctor"])
-    def test_windows_names_the_place_to_which_a_file_was_redirected(
-        self, auth0, tenant, call, monkeypatch, command
-    ):
-        log_in(auth0, tenant)
-        monkeypatch.setattr(os.path, "realpath", lambda path: path.replace("sessions", "elsewhere"))
-        place = str(auth0._arguments["cache"]).replace("sessions", "elsewhere")
-        assert place in call(command).out
-
-    def test_windows_shares_no_port(self, windows):
-        with auth0_cli._Listener((0,)) as listener:
-            assert not listener._server.allow_reuse_address
+    def test_doctor_tells_that_nothing_can_be_kept(self, cli, tenant, spoilt, capsys):
+        assert auth0_cli.main(["doctor", "--json"], defaults=client(tenant, cli.cache)) == 1
+        found = {one["check"]: one for one in json.loads(capsys.readouterr().out)}
+        assert found["directory"]["status"] == "problem"
+        assert spoilt in found["directory"]["message"]
+        assert "--cache" in found["directory"]["message"]
+        assert "chmod" not in found["directory"]["message"]
+
+
+# ---- Stories: README -----------------------------------------------------------------------------
 
 
 class RedisStandIn:
@@ -5941,16 +6152,6 @@ class FernetStandIn:
         if not data.startswith(self.key):
             raise ZeroDivisionError
         return data[len(self.key) :][::-1]
-
-
-def ask(request):
-    """Return the status of what is asked with urllib."""
-    try:
-        with direct_opener().open(request) as response:
-            return response.status
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code
 
 
 def exit_of(call, *args):
@@ -6084,6 +6285,96 @@ RECIPES = {  # by the beginning of their titles
 }
 
 
+def said_if_refused(error, text):
+    """Return what a password login says that the tenant refuses like this."""
+
+    def say(cli, tenant):
+        body = {"error": error, "error_description": text}
+        tenant.break_next("/oauth/token", status=403, body=body)
+        err = cli.run(*PASSWORD, stdin="wonderland-1\n", exit=4).err
+        assert not err.rstrip().endswith("try again, or ask an administrator of the tenant")
+        return err
+
+    return say
+
+
+def said_by(*arguments, exit=4, **env):  # noqa: A002
+    """Return what a command says."""
+    return lambda cli, tenant: cli.run(*arguments, exit=exit, env=env).err
+
+
+def said_with_busy_ports(cli, tenant):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        ports = str(taken.getsockname()[1])
+        return cli.run("login", "--flow", "browser", "--port", ports, exit=2).err
+
+
+def said_after(change, *arguments, exit=4):  # noqa: A002
+    """Return what is said after a change of the tenant, with somebody logged in."""
+
+    def say(cli, tenant):
+        cli.login()
+        change(tenant)
+        command = arguments or PASSWORD
+        err = cli.run(*command, stdin="wonderland-1\n", exit=exit).err
+        tenant.id_claims = None
+        tenant.mend()
+        return err
+
+    return say
+
+
+HS256 = {"change": lambda reply: {**reply, "id_token": "eyJhbGciOiJIUzI1NiJ9.e30.AA"}}
+MACHINE = {"AUTH0_CLIENT_ID": "practice-machine", "AUTH0_CLIENT_SECRET": MACHINE_SECRET}
+DEVICE = ("login", "--flow", "device")
+PASSWORD = ("login", "--flow", "password", "--username", "alice@example.test")
+SAID = {  # of the README's table; what other tests hold is None
+    "no response came from the browser": said_by(
+        "login", "--flow", "browser", "--no-browser", "--timeout", "0.1"
+    ),
+    "Auth0 refused the device flow": said_by(*DEVICE, "--client-id", "practice-nodevice"),
+    "There is no refresh token": lambda cli, _: (
+        cli.run(*PASSWORD, "--profile", "bare", "--scope", "openid", stdin="wonderland-1\n").err
+    ),
+    "no API, good for /userinfo only": lambda cli, _: (
+        cli.run(
+            *PASSWORD, "--profile", "no API", stdin="wonderland-1\n", env={"AUTH0_AUDIENCE": None}
+        ).err
+    ),
+    "No audience parameter was provided": said_by("token", **MACHINE, AUTH0_AUDIENCE=None),
+    "Service not enabled within domain": said_by(*DEVICE, "--audience", "https://no.example/"),
+    "Client is not authorized to access": None,  # TestClientCredentials
+    "access_denied: Unauthorized": said_by(*DEVICE, "--client-id", "nobody"),
+    "is signed with HS256, not RS256": said_after(
+        lambda tenant: tenant.break_next("/oauth/token", **HS256)
+    ),
+    "organization is required": said_if_refused(
+        "invalid_request", "parameter organization is required for this client"
+    ),
+    "mfa_required": said_if_refused("mfa_required", "Multifactor authentication required"),
+    "consent_required": said_if_refused("consent_required", "Consent required"),
+    "user is blocked": said_if_refused("unauthorized", "user is blocked"),
+    "limits requests": said_after(
+        lambda tenant: tenant.break_all("/oauth/token", status=429), exit=5
+    ),
+    "is not trusted": None,  # TestCertificates
+    "wants a login": None,  # TestProxies
+    "not of the form http://HOST:PORT": None,  # TestProxies
+    "check the clock of this machine": said_after(
+        lambda tenant: setattr(tenant, "id_claims", {"iat": time.time() + 7200})
+    ),
+    "every callback port is in use": said_with_busy_ports,
+    "open this page in a browser on any device": said_by(*DEVICE, "--timeout", "0.1"),
+    "nobody is logged in": said_by("token", "--profile", "nobody", exit=3),
+    "is set but empty": said_by("token", "--profile", "nobody", exit=3, AUTH0_CLIENT_SECRET=""),
+    "the session has expired or was revoked": said_after(
+        lambda tenant: tenant.revoke_sessions("alice"), "token", "--force-refresh", exit=3
+    ),
+}
+
+
 class TestReadme:
     readme = (Demo.program.parent / "README.md").read_text("utf-8")
 
@@ -6210,937 +6501,842 @@ class TestReadme:
                 assert message in SAID[message](cli, tenant), message
 
 
-def said_if_refused(error, text):
-    """Return what a password login says that the tenant refuses like this."""
-
-    def say(cli, tenant):
-        body = {"error": error, "error_description": text}
-        tenant.break_next("/oauth/token", status=403, body=body)
-        err = cli.run(*PASSWORD, stdin="wonderland-1\n", exit=4).err
-        assert not err.rstrip().endswith("try again, or ask an administrator of the tenant")
-        return err
-
-    return say
+# ---- Properties: Many processes ------------------------------------------------------------------
 
 
-def said_by(*arguments, exit=4, **env):  # noqa: A002
-    """Return what a command says."""
-    return lambda cli, tenant: cli.run(*arguments, exit=exit, env=env).err
+needs_removal = not_on_windows("Windows removes no file that is open")
 
 
-def said_with_busy_ports(cli, tenant):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        ports = str(taken.getsockname()[1])
-        return cli.run("login", "--flow", "browser", "--port", ports, exit=2).err
-
-
-def said_after(change, *arguments, exit=4):  # noqa: A002
-    """Return what is said after a change of the tenant, with somebody logged in."""
-
-    def say(cli, tenant):
-        cli.login()
-        change(tenant)
-        command = arguments or PASSWORD
-        err = cli.run(*command, stdin="wonderland-1\n", exit=exit).err
-        tenant.id_claims = None
-        tenant.mend()
-        return err
-
-    return say
-
-
-HS256 = {"change": lambda reply: {**reply, "id_token": "eyJhbGciOiJIUzI1NiJ9.e30.AA"}}
-MACHINE = {"AUTH0_CLIENT_ID": "practice-machine", "AUTH0_CLIENT_SECRET": MACHINE_SECRET}
-DEVICE = ("login", "--flow", "device")
-PASSWORD = ("login", "--flow", "password", "--username", "alice@example.test")
-SAID = {  # of the README's table; what other tests hold is None
-    "no response came from the browser": said_by(
-        "login", "--flow", "browser", "--no-browser", "--timeout", "0.1"
-    ),
-    "Auth0 refused the device flow": said_by(*DEVICE, "--client-id", "practice-nodevice"),
-    "There is no refresh token": lambda cli, _: (
-        cli.run(*PASSWORD, "--profile", "bare", "--scope", "openid", stdin="wonderland-1\n").err
-    ),
-    "no API, good for /userinfo only": lambda cli, _: (
-        cli.run(
-            *PASSWORD, "--profile", "no API", stdin="wonderland-1\n", env={"AUTH0_AUDIENCE": None}
-        ).err
-    ),
-    "No audience parameter was provided": said_by("token", **MACHINE, AUTH0_AUDIENCE=None),
-    "Service not enabled within domain": said_by(*DEVICE, "--audience", "https://no.example/"),
-    "Client is not authorized to access": None,  # TestMachineToMachine
-    "access_denied: Unauthorized": said_by(*DEVICE, "--client-id", "nobody"),
-    "is signed with HS256, not RS256": said_after(
-        lambda tenant: tenant.break_next("/oauth/token", **HS256)
-    ),
-    "organization is required": said_if_refused(
-        "invalid_request", "parameter organization is required for this client"
-    ),
-    "mfa_required": said_if_refused("mfa_required", "Multifactor authentication required"),
-    "consent_required": said_if_refused("consent_required", "Consent required"),
-    "user is blocked": said_if_refused("unauthorized", "user is blocked"),
-    "limits requests": said_after(
-        lambda tenant: tenant.break_all("/oauth/token", status=429), exit=5
-    ),
-    "is not trusted": None,  # TestAttacks
-    "wants a login": None,  # TestAttacks
-    "not of the form http://HOST:PORT": None,  # TestAttacks
-    "check the clock of this machine": said_after(
-        lambda tenant: setattr(tenant, "id_claims", {"iat": time.time() + 7200})
-    ),
-    "every callback port is in use": said_with_busy_ports,
-    "open this page in a browser on any device": said_by(*DEVICE, "--timeout", "0.1"),
-    "nobody is logged in": said_by("token", "--profile", "nobody", exit=3),
-    "is set but empty": said_by("token", "--profile", "nobody", exit=3, AUTH0_CLIENT_SECRET=""),
-    "the session has expired or was revoked": said_after(
-        lambda tenant: tenant.revoke_sessions("alice"), "token", "--force-refresh", exit=3
-    ),
-}
-
-
-class TestSpeed:
-    """What costs time, counted: a stopwatch would blame the machine."""
-
-    def loaded_by(self, cli, code):
-        """Return the modules that a bare interpreter has not, after the code."""
-        preamble = "import sys; before = set(sys.modules); sys.path.insert(0, sys.argv[1])"
-        end = "print(*sorted(set(sys.modules) - before), file=sys.stderr)"
-        script = f"{preamble}\n{code}\n{end}"
-        running = cli.python(script, str(Demo.program.parent), flags=["-B", "-I"])
-        return set(running.finish().err.split())
-
-    def test_an_import_loads_nothing_else(self, cli):
-        assert self.loaded_by(cli, "import auth0_cli") <= {"__future__", "auth0_cli"}
-
-    @pytest.mark.parametrize("settings", ["given", "of the one session"])
-    def test_a_warm_token_loads_nothing_but_a_scanner(self, logged_in, settings):
-        if settings != "given":
-            for name in ("AUTH0_DOMAIN", "AUTH0_CLIENT_ID"):
-                del logged_in.env[name]
-        loaded = self.loaded_by(logged_in, "import auth0_cli; auth0_cli.main(['token'])")
-        assert loaded <= {"__future__", "auth0_cli", "_json"}
-
-    @pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="the system may set one")
-    def test_where_no_proxy_is_set_none_is_looked_for(self, cli):
-        code = "import auth0_cli; assert not auth0_cli._find_proxy('a.example')"
-        assert "urllib.request" not in self.loaded_by(cli, code)
-
-    def test_a_renewal_loads_nothing_of_a_login_and_of_help(self, logged_in):
-        logged_in.expire()
-        loaded = self.loaded_by(logged_in, "import auth0_cli; auth0_cli.main(['token'])")
-        assert "http.client" in loaded
-        assert not loaded & {"argparse", "difflib", "http.server", "secrets", "webbrowser"}
-        loaded = self.loaded_by(logged_in, "import auth0_cli; auth0_cli.main(['token', '--json'])")
-        assert "argparse" in loaded
-        assert "shutil" not in loaded
-
-    def test_a_warm_token_does_not_wait_for_the_interpreter_to_clean_up(self, logged_in):
-        command = [sys.executable, "-B", "-I", "-S", "-v", str(Demo.program)]
-        ends = {}
-        for word in ("token", "status"):
-            done = subprocess.run(
-                [*command, word], env=logged_in.env, check=True, capture_output=True, text=True
-            )
-            assert done.stdout
-            ends[word] = "# cleanup" in done.stderr
-        assert ends == {"token": False, "status": True}
-
-    @pytest.mark.parametrize("loaded", ["atexit", "re", "threading"])
-    def test_a_warm_token_leaves_the_end_to_whoever_may_want_to_see_it(self, logged_in, loaded):
-        code = (
-            f"import sys, {loaded}\n"
-            "class End:\n    def __del__(self): print('the end')\n"
-            "end = End()\n"
-            "sys.argv = [sys.argv[1], 'token']\n"
-            "source = compile(open(sys.argv[0], 'rb').read(), sys.argv[0], 'exec')\n"
-            "exec(source, {'__name__': '__main__'})"
-        )
-        running = logged_in.python(code, str(Demo.program), flags=["-B", "-I", "-S"])
-        token, end = running.finish().out.splitlines()
-        assert (auth0_cli._is_token(token), end) == (True, "the end")
-
-    def test_no_login_and_no_renewal_asks_more_than_it_must(self, cli, tenant):
-        cli.login()
-        ours = ["/oauth/token", "/.well-known/jwks.json"]
-        paths = [request.path for request in tenant.requests]
-        assert [path for path in paths if path not in ("/authorize", "/u/login")] == ours
+class TestManyProcesses:
+    @pytest.mark.parametrize(
+        ("flow", "processes"), [("refresh_token", 16), ("client_credentials", 6)]
+    )
+    def test_a_stampede_makes_one_request(self, logged_in, tenant, flow, processes):
+        cli = logged_in
+        if flow == "client_credentials":
+            cli.session_file.unlink()
+            client = tenant.clients["practice-machine"]
+            cli.env.update(AUTH0_CLIENT_ID=client.client_id)
+            cli.env.update(AUTH0_CLIENT_SECRET=client.client_secret)
+            cli.token()
         cli.expire()
-        before = len(tenant.requests)
-        cli.token()
-        assert [request.path for request in tenant.requests[before:]] == ["/oauth/token"]
-        machine = tenant.clients["practice-machine"]
-        cli.env.update(AUTH0_CLIENT_ID=machine.client_id, AUTH0_CLIENT_SECRET=machine.client_secret)
-        before = len(tenant.requests)
-        cli.token()
-        cli.token()
-        assert [request.path for request in tenant.requests[before:]] == ["/oauth/token"]
+        before = tenant.count(flow)
+        tenant.token_delay = 0.4
+        started = [cli.start("token") for _ in range(processes)]
+        tokens = {running.finish().out for running in started}
+        assert len(tokens) == 1
+        assert tokens <= {f"{token}\n" for token in tenant.access_tokens}
+        assert tenant.count(flow) == before + 1
+        tenant.token_delay = 0
+        cli.token("--force-refresh")
 
+    def test_threads_share_one_refresh(self, logged_in, tenant, auth0):
+        logged_in.expire()
+        tenant.token_delay = 0.2
+        with ThreadPoolExecutor(8) as pool:
+            calls = [pool.submit(auth0.get_token) for _ in range(8)]
+            assert len({call.result() for call in calls}) == 1
+        assert tenant.count("refresh_token") == 1
 
-class TestLibrary:
-    def test_session_is_none_until_somebody_logs_in(self, auth0, tenant):
-        assert auth0.session() is None
-        with pytest.raises(LoginRequired):
-            auth0.get_token()
-        session = log_in(auth0, tenant)
-        assert session.user["name"] == auth0.session().user["name"] == "Alice Liddell"
-        assert (session.domain, session.profile) == (tenant.domain, "default")
-        assert session.refreshable
-        assert session.tokens[0]["audience"] == API
-        auth0.logout()
-        assert auth0.session() is None
-        with pytest.raises(LoginRequired):
-            auth0.get_token()
+    @needs_fork
+    def test_a_fork_amid_a_refresh_waits_for_it(self, logged_in, tenant):
+        logged_in.expire()
+        tenant.hold()
+        script = """if True:
+            import os, sys, threading
+            from auth0_cli import Auth0
+            auth0 = Auth0()
+            thread = threading.Thread(target=auth0.get_token)
+            thread.start()
+            sys.stdin.readline()
+            child = os.fork()
+            if child:
+                print("forked", flush=True)
+            print(auth0.get_token(), flush=True)
+            if child == 0:
+                os._exit(0)
+            thread.join()
+            sys.exit(os.waitpid(child, 0)[1])"""
+        running = logged_in.python(script, flags=["-W", "ignore"])
+        tenant.wait_for(lambda: tenant.count("refresh_token"))
+        running.say("now")
+        assert running.out.line() == "forked\n"
+        tenant.release()
+        first, second = running.finish().out.split()[1:]
+        assert first == second
+        assert tenant.count("refresh_token") == 1
 
-    @pytest.mark.parametrize("flow", ["browser", "device"])
-    def test_a_login_that_is_cancelled_ends_at_once(self, auth0, tenant, flow):
-        tenant.device_interval = 60
-        cancel, prompts = threading.Event(), queue.Queue()
-        with ThreadPoolExecutor(1) as pool:
-            options = {"show": prompts.put, "cancel": cancel, "timeout": 20}
-            login = pool.submit(auth0.login, flow=flow, open_browser=False, **options)
-            prompt = prompts.get(timeout=10)
-            cancel.set()
-            with pytest.raises(LoginFailed, match="cancelled") as caught:
-                login.result(10)
-        assert caught.value.error == "cancelled"
-        assert auth0.session() is None
-        assert tenant.count("/oauth/token") == 0
-        if flow == "browser":
-            port = urlsplit(prompt["redirect_uri"]).port
-            with pytest.raises(ConnectionRefusedError):
-                socket.create_connection(("127.0.0.1", port), timeout=2)
-
-    def test_what_says_whether_to_cancel_needs_no_more_than_is_set(self, auth0, tenant):
-        answers = [False, True]
-        cancel = SimpleNamespace(is_set=lambda: answers.pop(0))
-        with pytest.raises(LoginFailed, match="cancelled"):
-            auth0.login(flow="device", show=lambda _: None, cancel=cancel)
-        assert answers == []
-
-    def test_a_login_that_is_not_cancelled_goes_on(self, auth0, tenant, desk):
-        assert auth0.login(flow="browser", show=lambda _: None, cancel=threading.Event())
-
-    @pytest.mark.parametrize("flow", ["browser", "device"])
-    def test_a_prompt_that_the_program_shows_is_nowhere_else(
-        self, auth0, tenant, hurried, monkeypatch, flow
-    ):
-        class Terminal(io.StringIO):
-            def isatty(self):
-                return True
-
-            def fileno(self):
-                return 2
-
-        def show(prompt):
-            if flow == "device":
-                tenant.approve(prompt["user_code"])
-            else:
-                threading.Thread(target=tenant.login_as, args=(prompt["url"],)).start()
-
-        monkeypatch.setattr(sys, "stderr", Terminal())
-        monkeypatch.setattr(auth0_cli, "_find_browsers", lambda: [["a browser"]])
-        monkeypatch.setattr(auth0_cli, "_open_browser", lambda url: True)
-        tenant.break_next("/oauth/token", status=503)  # a prompt of ours would report it
-        with contextlib.suppress(NetworkError):
-            auth0.login(flow=flow, show=show)
-        assert sys.stderr.getvalue() == ""
-
-    def test_show_gets_the_prompt_that_json_prints(self, auth0, tenant):
-        prompts = []
-
-        def show(prompt):
-            prompts.append(prompt)
-            threading.Thread(target=tenant.login_as, args=(prompt["url"],)).start()
-
-        auth0.login(flow="browser", show=show, open_browser=False)
-        assert list(prompts[0]) == ["event", "url", "redirect_uri", "expires_in"]
-
-    def test_bearer_puts_a_valid_token_on_each_request(self, auth0, tenant):
-        log_in(auth0, tenant)
-        request = SimpleNamespace(headers={})
-        assert auth0.bearer(request) is request
-        assert request.headers["Authorization"] == f"Bearer {auth0.get_token()}"
-
-    def test_get_token_of_the_module_takes_the_same_settings(self, auth0, tenant, tmp_path):
-        log_in(auth0, tenant)
-        config = {"domain": tenant.domain, "client_id": "practice-native"}
-        token = auth0_cli.get_token(audience=API, cache=tmp_path / "sessions", **config)
-        assert token == auth0.get_token()
-        with pytest.raises(TypeError):
-            auth0_cli.get_token(colour="red")
-
-    def test_a_program_mounts_the_command_line(self, auth0, tenant, capsys):
-        assert auth0_cli.main(["status"], prog="mytool auth", defaults=auth0) == 3
-        assert "mytool auth login" in capsys.readouterr().err
-        log_in(auth0, tenant)
-        assert auth0_cli.main(["token"], defaults=auth0) == 0
-        assert capsys.readouterr().out == auth0.get_token() + "\n"
-        assert auth0_cli.main(["logout"], defaults=auth0) == 0
-        assert auth0.session() is None
-
-    @pytest.mark.parametrize("cache", [MemoryCache(), DictCache()], ids=lambda c: type(c).__name__)
-    def test_a_cache_of_ones_own_holds_the_session(self, tenant, cache, tmp_path):
-        first, second = (
-            Auth0(tenant.domain, "practice-native", audience=API, cache=cache) for _ in range(2)
-        )
-        log_in(first, tenant)
-        assert second.get_token() == first.get_token()
-        assert second.get_token(force_refresh=True) in tenant.access_tokens
-        second.logout()
-        assert first.session() is None
-        assert cache.list() == []
-        assert list(tmp_path.rglob("*.json")) == []
-
-    @pytest.mark.parametrize(
-        ("method", "fails"),
-        [
-            ("read", lambda *_: "text"),
-            ("read", lambda *_: 7),
-            ("list", lambda *_: None),
-            ("list", lambda *_: [b"key"]),
-            ("lock", lambda *_: None),
-            ("lock", lambda *_: contextlib.closing(None)),
-            *((name, lambda *_: 1 / 0) for name in ("read", "write", "list", "lock")),
-        ],
-    )
-    def test_a_faulty_cache_is_an_error_and_costs_no_token(self, tenant, method, fails, capsys):
-        tenant.rotation = False
-        cache = DictCache()
-        log_in(Auth0(tenant.domain, "practice-native", audience=API, cache=cache), tenant)
-        setattr(cache, method, fails)
-        for names in ([tenant.domain, "practice-native"], []):
-            auth0 = Auth0(*names, audience=API, cache=cache)
-            before = tenant.count("refresh_token")
-            try:
-                assert auth0.get_token(force_refresh=True) in tenant.access_tokens
-            except auth0_cli.CacheError:
-                assert tenant.count("refresh_token") == before
-        del cache.__dict__[method]
-        assert auth0.get_token() in tenant.access_tokens
-
-    def test_what_is_damaged_in_a_cache_of_ones_own_is_set_aside(self, tenant, capsys):
-        cache = DictCache()
-        auth0 = Auth0(tenant.domain, "practice-native", audience=API, cache=cache)
-        log_in(auth0, tenant)
-        (key,) = cache.data
-        cache.data[key] = damaged = cache.data[key][:-20]
-        with pytest.raises(LoginRequired):
-            auth0.get_token(force_refresh=True)
-        assert damaged in cache.data.values()
-        log_in(auth0, tenant)
-        assert auth0.get_token() in tenant.access_tokens
-        auth0.logout()
-        assert auth0.session() is None
-
-    def test_of_many_who_force_a_login_one_asks_for_it_too(self, cli, tenant, desk, capsys):
-        tenant.clients["practice-native"].grants.discard("refresh_token")
-        clients = [client(tenant, cli.cache, scope="openid") for _ in range(3)]
-        begin = threading.Barrier(3)
-
-        def work(one):
-            begin.wait(10)
-            return one.get_token(interactive=True, force_refresh=True)
-
-        with ThreadPoolExecutor() as pool:
-            tokens = set(pool.map(work, clients))
-        assert len(tokens) == tenant.count("authorization_code") == 1
-
-    def test_an_empty_domain_is_one_that_is_not_given(self, auth0, tenant, cli):
-        log_in(auth0, tenant)
-        unnamed = Auth0("", cache=cli.cache)
-        assert unnamed.get_token() == auth0.get_token()
-        unnamed.logout()
-        assert tenant.count("/oauth/revoke") == 1
-        assert not list(cli.cache.glob("*.json"))
-
-    @needs_links
-    def test_behind_a_dead_link_a_machine_is_served_and_a_user_is_not(
-        self, tenant, tmp_path, caplog
-    ):
-        (tmp_path / "link").symlink_to(tmp_path / "gone")
-        machine = {"client_secret": MACHINE_SECRET, "audience": API, "cache": tmp_path / "link"}
-        auth0 = Auth0(tenant.domain, "practice-machine", **machine)
-        assert auth0.get_token() in tenant.access_tokens
-        assert "was not saved" in caplog.text
-        tenant.requests.clear()
-        with pytest.raises(CacheError, match="link"):
-            log_in(client(tenant, tmp_path / "link"), tenant)
-        assert tenant.requests == []
-
-    def test_parameters_that_are_none_are_left_out(self, tenant):
-        params = {"login_hint": None, "max_age": None, "ui_locales": "de"}
-        log_in(client(tenant, MemoryCache(), params=params), tenant, flow="browser")
-        (asked,) = [r.params for r in tenant.requests if r.path == "/authorize"]
-        assert asked["ui_locales"] == "de"
-        assert not {"login_hint", "max_age"} & set(asked)
-
-    @pytest.mark.parametrize("min_ttl", [None, "x", -1, float("nan")])
-    def test_min_ttl_that_is_no_number_of_seconds_is_told(self, auth0, tenant, min_ttl):
-        log_in(auth0, tenant)
-        for get in (auth0.get_token, auth0.get_id_token):
-            with pytest.raises(ConfigError, match="min_ttl"):
-                get(min_ttl=min_ttl)
-
-    def test_a_reader_sees_no_token_that_is_not_kept_yet(self, tenant):
-        class SlowCache(DictCache):
-            def write(self, key, data):
-                seeing = look if key.count("~") == 2 else str
-                seeing()
-                super().write(key, data)
-                seeing()
-
-        def look():
-            auth0._recent.clear()
-            seen.append(auth0.session() and auth0.get_token())
-
-        seen, cache = [], SlowCache()
-        auth0 = Auth0(tenant.domain, "practice-native", audience=API, cache=cache)
-        log_in(auth0, tenant)
-        assert seen == [None, auth0.get_token()]
-        old = auth0.get_token()
-        seen.clear()
-        new = auth0.get_token(force_refresh=True)
-        assert seen == [old, new]
-
-    def test_a_login_on_demand_serves_another_organization(self, cli, tenant, auth0, desk):
-        log_in(auth0, tenant)
-        other = client(tenant, cli.cache, organization="org_1")
-        assert other.get_token(interactive=True) in tenant.access_tokens
-        assert other.session().organization == "org_1"
-
-    def test_a_login_on_demand_that_can_not_be_saved_brings_its_token(self, tenant, desk, caplog):
-        cache = DictCache()
-        cache.refuse_sessions()
-        auth0 = client(tenant, cache)
-        assert auth0.get_token(interactive=True) in tenant.access_tokens
-        assert "was not saved" in caplog.text
-
-    def test_a_login_on_demand_for_a_scope_is_a_full_session(self, auth0, tenant, desk):
-        assert auth0.get_token(scope="read:things", interactive=True) in tenant.access_tokens
-        session = auth0.session()
-        assert session.refreshable
-        assert session.user["name"] == "Alice Liddell"
-
-    @pytest.mark.parametrize(
-        "settings",
-        [
-            {"domain": 7},
-            {"client_id": b"x"},
-            {"scope": ["openid"]},
-            {"audience": "a\nb"},
-            {"profile": "\udcff"},
-            {"min_ttl": float("nan")},
-            {"min_ttl": "60"},
-            {"min_ttl": -1},
-        ],
-        ids=str,
-    )
-    def test_a_value_of_the_wrong_kind_is_named(self, cli, settings):
-        with pytest.raises(ConfigError, match=next(iter(settings))):
-            get_token(**{"domain": "a.example", "client_id": "c", "cache": cli.cache, **settings})
-
-    @pytest.mark.parametrize("ports", [0, "0", [0]], ids=repr)
-    def test_port_0_is_any_free_one(self, tenant, cli, ports):
-        tenant.any_loopback_port = True
-        log_in(client(tenant, cli.cache, ports=ports), tenant, flow="browser")
-        (sent,) = (request for request in tenant.requests if request.path == "/authorize")
-        assert not re.search(r":1848\d/", sent.params["redirect_uri"])
-
-    @pytest.mark.parametrize(
-        ("name", "exit_code", "arguments"),
-        [
-            ("Auth0Error", 1, {}),
-            ("ConfigError", 2, {}),
-            ("LoginRequired", 3, {"error": "invalid_grant"}),
-            ("LoginFailed", 4, {"error": "access_denied"}),
-            ("InvalidToken", 4, {"claim": "nonce"}),
-            ("OAuthError", 4, {"error": "e", "description": "why", "status": 403}),
-            ("NetworkError", 5, {}),
-            ("CacheError", 1, {}),
-        ],
-    )
-    def test_errors_survive_pickling(self, name, exit_code, arguments):
-        error = getattr(auth0_cli, name)("what happened", **arguments)
-        copy = pickle.loads(pickle.dumps(error))
-        assert isinstance(copy, auth0_cli.Auth0Error)
-        assert type(copy) is type(error)
-        assert (str(copy), vars(copy)) == ("what happened", vars(error))
-        assert (copy.exit_code, copy.retryable) == (exit_code, name == "NetworkError")
-        assert vars(copy).items() >= arguments.items()
-
-    def test_an_oauth_error_has_the_words_of_the_server(self, tenant):
-        auth0 = Auth0(
-            tenant.domain, "practice-machine", client_secret="a-wrong-one", cache=MemoryCache()
-        )
-        with pytest.raises(OAuthError) as caught:
-            auth0.get_token(audience=API)
-        error = caught.value
-        assert (error.error, error.description, error.status) == (
-            "access_denied",
-            "Unauthorized",
-            401,
-        )
-
-    def test_no_repr_tells_a_secret(self, tenant):
-        auth0 = Auth0(
-            tenant.domain, "practice-web", client_secret="web-secret-~!%:+ &x", cache=MemoryCache()
-        )
-        session = log_in(auth0, tenant, flow="browser")
-        text = f"{auth0!r} {auth0.bearer!r} {session!r} {vars(session)}"
-        assert not [secret for secret in tenant.secrets if secret in text]
-
-    def test_params_of_the_client_itself_are_refused(self, tenant):
-        auth0 = Auth0(tenant.domain, "practice-native", params={"nonce": "x"}, cache=MemoryCache())
-        with pytest.raises(ConfigError):
-            auth0.login(flow="browser", open_browser=False, timeout=1)
-
-    def test_what_is_mended_before_the_lock_is_had_is_not_set_aside(self, tenant):
-        class MendedCache(DictCache):
-            def lock(self, key, timeout):
-                self.data.update(whole)
-                return super().lock(key, timeout)
-
-        cache = MendedCache()
-        whole = {}
-        auth0 = client(tenant, cache)
-        log_in(auth0, tenant)
-        whole = dict(cache.data)
-        (key,) = whole
-        cache.data[key] = whole[key][:-20]
-        assert auth0.session().user["sub"] == "auth0|alice"
-        assert cache.data == whole
-
-    def test_what_another_writes_wins_over_what_could_not_be_saved(self, tenant, caplog):
-        cache = DictCache()
-        auth0, other = client(tenant, cache), client(tenant, cache)
-        log_in(auth0, tenant)
-        cache.refuse_sessions()
-        auth0.get_token(force_refresh=True)
-        assert "was not saved" in caplog.text
-        del cache.write
-        log_in(other, tenant, "bob")
-        assert auth0.session().user["sub"] == "auth0|bob"
-
-    @pytest.mark.parametrize("by", ["itself", "another"])
-    def test_what_could_not_be_saved_does_not_outlive_a_logout(self, tenant, by):
-        cache = DictCache()
-        auth0, other = client(tenant, cache), client(tenant, cache)
-        cache.refuse_sessions()
-        with pytest.raises(auth0_cli.CacheError):
-            log_in(auth0, tenant)
-        assert auth0.session()
-        if by == "itself":
-            auth0.logout()
+    @pytest.mark.parametrize("how", ["logout", "unlink"])
+    def test_a_refresh_in_flight_does_not_undo_a_logout(self, logged_in, tenant, how):
+        session = logged_in.session_file
+        tenant.hold()
+        running = logged_in.start("token", "--force-refresh")
+        tenant.wait_for(lambda: tenant.count("refresh_token"))
+        if how == "unlink":
+            session.unlink()
+            tenant.release()
         else:
-            del cache.write
-            log_in(auth0, tenant)
-            other.logout()
-        assert auth0.session() is None
+            with ThreadPoolExecutor() as pool:
+                logout = pool.submit(client(tenant, logged_in.cache).logout)
+                tenant.release()
+                logout.result(20)
+        running.finish()
+        assert not session.exists()
+        logged_in.run("token", exit=3)
 
-    def test_memory_forgets_at_a_login_and_a_logout(self, auth0, tenant):
-        log_in(auth0, tenant)
-        before = auth0.get_token()
-        log_in(auth0, tenant, "bob")
-        assert tenant.access_tokens[auth0.get_token()][0].sub == "auth0|bob"
-        assert auth0.get_token() != before
-        auth0.logout()
-        with pytest.raises(LoginRequired):
-            auth0.get_token()
+    def test_a_refresh_in_flight_does_not_undo_a_login(self, logged_in, tenant, auth0):
+        tenant.hold()
+        running = logged_in.start("token", "--force-refresh")
+        tenant.wait_for(lambda: tenant.count("refresh_token"))
+        with ThreadPoolExecutor() as pool:
+            login = pool.submit(log_in, auth0, tenant, "bob")
+            tenant.wait_for(lambda: tenant.count("password"))
+            tenant.release()
+            login.result(20)
+        running.finish()
+        assert auth0.session().user["sub"] == "auth0|bob"
+        logged_in.token("--force-refresh")
 
-    @pytest.mark.parametrize("seconds", [1.1, -100], ids=["later", "clock set back"])
-    def test_memory_is_used_for_a_second_only(self, auth0, tenant, cli, hurried, seconds):
-        log_in(auth0, tenant)
-        auth0.get_token()
-        client(tenant, cli.cache).logout()
-        hurried.sleeps.append(seconds)
-        with pytest.raises(LoginRequired):
-            auth0.get_token()
+    def test_what_a_killed_process_held_is_free(self, logged_in, tenant):
+        tenant.leeway = 60
+        tenant.hold()
+        running = logged_in.start("token", "--force-refresh")
+        tenant.wait_for(lambda: tenant.count("refresh_token"))
+        running.process.kill()
+        running.finish(None)
+        tenant.release()
+        assert logged_in.token("--force-refresh") in tenant.access_tokens
 
-    def test_of_many_who_need_a_login_one_asks_for_it(self, cli, tenant, desk, capsys):
-        clients = [client(tenant, cli.cache) for _ in range(3)]
-        begin = threading.Barrier(3)
+    def test_a_valid_token_and_the_status_wait_for_no_lock(self, logged_in):
+        with FileCache(logged_in.cache).lock(logged_in.session_file.stem, 5):
+            assert logged_in.token()
+            assert logged_in.status()
 
-        def work(one):
-            begin.wait(10)
-            return one.get_token(interactive=True)
+    def test_of_many_who_force_a_refresh_one_makes_it(self, logged_in, tenant):
+        tenant.token_delay = 0.3
+        with ThreadPoolExecutor(4) as pool:
+            clients = [client(tenant, logged_in.cache) for _ in range(4)]
+            calls = [pool.submit(one.get_token, force_refresh=True) for one in clients]
+            assert len({call.result() for call in calls}) == 1
+        assert tenant.count("refresh_token") == 1
 
-        with ThreadPoolExecutor(3) as pool:
-            assert len(set(pool.map(work, clients))) == 1
-        assert tenant.count("/authorize") == 1
+    @table(
+        "how",
+        {
+            "429": {"status": 429, "headers": {"Retry-After": "60"}},
+            "429 of Auth0": {"status": 429, "headers": {"x-ratelimit-reset": "in 60 s"}},
+            "503": {"status": 503, "headers": {"Retry-After": "60"}},
+        },
+    )
+    def test_all_wait_as_long_as_the_server_asks_one_of_them(self, logged_in, tenant, auth0, how):
+        if "x-ratelimit-reset" in how["headers"]:
+            how["headers"]["x-ratelimit-reset"] = str(int(time.time()) + 60)
+        logged_in.expire()
+        tenant.break_all("/oauth/token", **how)
+        started = [logged_in.start("token") for _ in range(4)]
+        started.append(logged_in.start("token", "--force-refresh"))
+        with ThreadPoolExecutor(8) as pool:
+            clients = [auth0, client(tenant, logged_in.cache)] * 4
+            calls = [
+                pool.submit(one.get_token, force_refresh=i > 3) for i, one in enumerate(clients)
+            ]
+        errors = [call.exception() for call in calls]
+        assert {type(error) for error in errors} == {NetworkError}
+        assert all(30 < error.retry_after <= 61 for error in errors)
+        said = {running.finish(5).err for running in started}
+        assert len({*said, *(f"auth0_cli: {error}\n" for error in errors)}) == 1
+        tenant.mend()
+        logged_in.run("token", exit=5)
+        assert tenant.count("refresh_token") == 1
+        (state,) = logged_in.cache.glob("*.state")
+        failure = json.loads(state.read_text())
+        state.write_text(json.dumps({**failure, "until": time.time() - 1}))
+        assert logged_in.token() in tenant.access_tokens
+        assert not state.exists()
+        assert logged_in.token("--force-refresh")
 
-    def test_a_flow_that_is_none_is_named(self, auth0, tenant):
-        with pytest.raises(ConfigError, match="magic"):
-            auth0.login(flow="magic", show=print, timeout=1)
-        assert tenant.requests == []
-
-    def test_a_login_without_an_id_token_is_called_so(self, auth0, tenant):
-        tenant.break_next("/oauth/token", change=lambda reply: {**reply, "id_token": None})
-        with pytest.raises(InvalidToken, match="holds no ID token"):
-            log_in(auth0, tenant)
-
-    def test_a_user_is_kept_as_the_token_names_it(self, auth0, tenant):
-        tenant.id_claims = {"sub": "x  y", "name": 7, "email": ["eve@example.test"]}
-        user = {"sub": "x  y", "name": None, "email": None}
-        assert log_in(auth0, tenant).user == user
-        auth0.get_token(force_refresh=True)
-
-    def test_nothing_is_written_without_the_lock(self, tenant):
-        class Cache(DictCache):
-            held = 0
-
-            @contextlib.contextmanager
-            def lock(self, key, timeout):
-                with super().lock(key, timeout):
-                    self.held += 1
-                    yield
-                    self.held -= 1
-
-            def write(self, key, data):
-                seen.append(self.held)
-                super().write(key, data)
-
-            def delete(self, key):
-                seen.append(self.held)
-                super().delete(key)
-
-        seen = []
-        auth0 = client(tenant, Cache())
-        log_in(auth0, tenant)
-        auth0.get_token(force_refresh=True)
-        auth0.logout()
-        assert 0 not in seen
-
-    def test_a_login_replaces_no_session_of_a_newer_version_that_came_meanwhile(
-        self, logged_in, tenant, auth0
+    @pytest.mark.parametrize("how", [{"status": 503}, {"close": "before"}], ids=["503", "closed"])
+    def test_a_failure_without_a_time_to_wait_makes_no_storm(
+        self, logged_in, tenant, auth0, hurried, how
     ):
-        def replace(reply):
-            logged_in.edit(lambda record: record.update(version=2))
-            return reply
+        logged_in.expire()
+        tenant.break_all("/oauth/token", **how)
+        for _ in range(100):  # the clock stands still but for the waits between two tries
+            with pytest.raises(NetworkError):
+                auth0.get_token()
+        requests = tenant.count("refresh_token")
+        assert requests <= 10
+        hurried.sleeps.append(61)
+        with pytest.raises(NetworkError):
+            auth0.get_token()
+        assert tenant.count("refresh_token") > requests
+        tenant.mend()
+        hurried.sleeps.append(61)
+        assert auth0.get_token() in tenant.access_tokens
+        assert not list(logged_in.cache.glob("*failure.state"))
 
-        tenant.break_next("/oauth/token", change=replace)
-        with pytest.raises(auth0_cli.CacheError, match="newer version"):
-            log_in(auth0, tenant)
-        assert json.loads(logged_in.session_file.read_text())["version"] == 2
+    def test_those_who_waited_for_a_request_share_its_failure(self, logged_in, tenant, auth0):
+        logged_in.expire()
+        tenant.token_delay = 0.5
+        tenant.break_all("/oauth/token", status=503)
+        with ThreadPoolExecutor(9) as pool:
+            first = pool.submit(auth0.get_token)
+            tenant.wait_for(lambda: tenant.count("refresh_token"))
+            others = [client(tenant, logged_in.cache) for _ in range(8)]
+            calls = [first, *(pool.submit(one.get_token) for one in others)]
+        assert {type(call.exception()) for call in calls} == {NetworkError}
+        assert tenant.count("refresh_token") == 1
 
-    def test_what_can_not_be_deleted_is_revoked(self, tenant):
-        def delete(key):
-            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+    def test_a_valid_token_is_served_while_the_server_asks_to_wait(self, logged_in, tenant):
+        token = logged_in.token()
+        logged_in.edit(expire_in(30))
+        tenant.break_all("/oauth/token", status=429, headers={"Retry-After": "60"})
+        for _ in range(3):
+            assert logged_in.token() == token
+        assert tenant.count("refresh_token") == 1
 
-        cache = DictCache()
-        auth0 = client(tenant, cache)
-        log_in(auth0, tenant)
-        cache.delete = delete
-        with pytest.raises(auth0_cli.CacheError, match="Read-only"):
-            auth0.logout()
-        assert tenant.count("/oauth/revoke") == 1
-
-    def test_a_revocation_is_asked_for_again(self, logged_in, tenant, call, hurried):
-        tenant.break_next("/oauth/revoke", status=503)
-        call("logout")
-        assert tenant.count("/oauth/revoke") == 2
-
-    def test_a_client_id_adds_no_parameter_to_the_page_of_the_logout(
-        self, cli, tenant, monkeypatch, capsys
-    ):
-        name = (tenant.domain, "c&returnTo=//evil", "default")
-        record = json.dumps(auth0_cli._new_record(*name)).encode()
-        FileCache(cli.cache).write(auth0_cli._session_key(*name), record)
-        monkeypatch.setattr(auth0_cli, "_open_browser", lambda _: False)
-        Auth0(*name[:2], cache=cli.cache).logout(browser=True)
-        assert "/v2/logout?client_id=c%26returnTo%3D%2F%2Fevil\n" in capsys.readouterr().err
-
-    def test_get_token_of_the_module_takes_what_is_no_key(self, auth0, tenant, cli):
-        log_in(auth0, tenant)
-        config = {"domain": tenant.domain, "client_id": "practice-native", "cache": cli.cache}
-        token = get_token(audience=API, params={"connection": "x"}, **config)
-        assert token == auth0.get_token()
-
-    def test_a_session_of_nobody_takes_the_id_token_of_a_refresh(self, logged_in, tenant, call):
-        logged_in.edit(lambda record: record.update(user={}, id_token=None))
+    @pytest.mark.parametrize("until", [9e15, "soon"])
+    def test_a_damaged_failure_stops_nobody_for_long(self, logged_in, call, hurried, until, tenant):
+        note = {"at": time.time() - 1, "until": until, "count": 1, "message": "x", "error": None}
+        key = logged_in.session_file.stem
+        FileCache(logged_in.cache).write(f"{key}~failure", json.dumps(note).encode())
+        hurried.sleep(auth0_cli.MAX_WAIT + 60)
+        logged_in.expire()
         assert call("token", "--force-refresh").out.strip() in tenant.access_tokens
 
-    def test_what_a_refresh_for_the_wrong_api_brings_is_kept(self, logged_in, tenant, call):
-        tenant.id_claims = {"email": "new@example.test"}
-        call("token", "--audience", OTHER_API, code=3)
-        id_token = json.loads(logged_in.session_file.read_text())["id_token"]
-        assert claims_of(id_token)["email"] == "new@example.test"
-
-    @table(
-        "names",
-        {
-            "domain and client": ("AUTH0_DOMAIN", "AUTH0_CLIENT_ID"),
-            "domain": ("AUTH0_DOMAIN",),
-            "client": ("AUTH0_CLIENT_ID",),
-        },
-    )
-    def test_the_environment_of_another_application_is_not_used(
-        self, tenant, tmp_path, monkeypatch, desk, capsys, names
-    ):
-        secret = "acme-secret-0123456789"
-        others = {
-            "AUTH0_DOMAIN": "acme.eu.auth0.com",
-            "AUTH0_CLIENT_ID": "acme-web",
-            "AUTH0_CLIENT_SECRET": secret,
-            "AUTH0_AUDIENCE": "https://acme.example/",
-            "AUTH0_SCOPE": "openid read:acme",
-            "AUTH0_ORGANIZATION": "org_acme",
-        }
-        for name, value in others.items():
-            if name not in ("AUTH0_DOMAIN", "AUTH0_CLIENT_ID") or name in names:
-                monkeypatch.setenv(name, value)
-        auth0 = Auth0(tenant.domain, "practice-native", cache=tmp_path / "sessions")
-        assert auth0.login().user["sub"] == "auth0|alice"  # with the browser, and not as a machine
-        auth0.get_token(force_refresh=True)
-        for command in ("login", "token --force-refresh", "doctor", "logout"):
-            assert auth0_cli.main(command.split(), defaults=auth0) == 0, capsys.readouterr().err
-        assert tenant.count("refresh_token") == 3  # one of them by the doctor
-        assert tenant.count("/oauth/revoke") == 1
-        for request in tenant.requests:
-            values = set(request.params.values())
-            assert not values & set(others.values())
-            assert "read:acme" not in request.params.get("scope", "")
-
-    def test_the_environment_counts_for_its_application_in_each_spelling(
-        self, tenant, tmp_path, monkeypatch
-    ):
-        monkeypatch.setenv("AUTH0_DOMAIN", tenant.domain.upper() + "/")
-        monkeypatch.setenv("AUTH0_CLIENT_ID", "practice-machine")
-        monkeypatch.setenv("AUTH0_CLIENT_SECRET", MACHINE_SECRET)
-        monkeypatch.setenv("AUTH0_AUDIENCE", API)
-        auth0 = Auth0(tenant.domain, "practice-machine", cache=tmp_path / "sessions")
-        assert auth0.get_token() in tenant.access_tokens
-
-    def test_a_secret_alone_counts_for_the_client_of_the_arguments(
-        self, tenant, tmp_path, monkeypatch
-    ):
-        monkeypatch.setenv("AUTH0_CLIENT_SECRET", MACHINE_SECRET)
-        settings = {"audience": API, "cache": tmp_path / "sessions"}
-        auth0 = Auth0(tenant.domain, "practice-machine", **settings)
-        assert auth0.get_token() in tenant.access_tokens
-
-    def test_a_secret_of_the_environment_is_for_no_client_that_the_store_names(
-        self, tenant, logged_in, monkeypatch
-    ):
-        monkeypatch.setenv("AUTH0_CLIENT_SECRET", "somebody-s-secret-0123456789")
-        unnamed = Auth0(cache=logged_in.cache)
-        assert unnamed.get_token(force_refresh=True) in tenant.access_tokens
-        monkeypatch.setenv("AUTH0_DOMAIN", tenant.domain)  # half a name is none
-        assert unnamed.get_token(force_refresh=True) in tenant.access_tokens
-        unnamed.logout()
-        assert tenant.count("/oauth/revoke") == 1
-        for request in tenant.requests:
-            assert "client_secret" not in request.params
+    def test_a_failure_ends_with_the_session(self, logged_in, tenant, auth0):
+        logged_in.expire()
+        tenant.break_next("/oauth/token", status=429, headers={"Retry-After": "60"})
+        logged_in.run("token", exit=5)
+        log_in(auth0, tenant, "bob")
+        assert logged_in.token("--force-refresh") in tenant.access_tokens
+        tenant.break_next("/oauth/token", status=429, headers={"Retry-After": "60"})
+        logged_in.run("token", "--force-refresh", exit=5)
+        logged_in.run("logout")
+        assert not list(logged_in.cache.glob("*failure.state"))
 
     @pytest.mark.parametrize(
-        "name",
+        "failure",
         [
-            *("client_secret", "state", "redirect_uri", "code_challenge"),
-            *("State", "STATE ", "scope[]", "redirect_uri[0]", "Client_ID"),
+            b"",
+            b"{",
+            b"[]",
+            b'{"at": 1}',
+            b'{"at": 1e400, "until": 1e400, "count": 1e400, "message": ""}',
+            b'{"at": %s, "until": 0, "count": 0, "message": ""}' % (b"9" * 400),
+            b'{"at": [], "until": {}, "count": null, "message": 7}',
+            b"\xff" * 100,
+        ],
+        ids=range(8),
+    )
+    def test_a_damaged_failure_costs_nothing(self, logged_in, tenant, failure):
+        name = f"{logged_in.session_file.stem}~failure.state"
+        path = logged_in.cache / name
+        path.write_bytes(failure)
+        path.chmod(0o600)
+        assert logged_in.token("--force-refresh") in tenant.access_tokens
+
+    @needs_removal
+    def test_a_lock_file_that_is_removed_amid_a_refresh_splits_no_lock(self, logged_in, tenant):
+        logged_in.expire()
+        (lock,) = logged_in.cache.glob("*.lock")
+        os.utime(lock, (1, 1))
+        tenant.hold()
+        first = logged_in.start("token")
+        tenant.wait_for(lambda: tenant.count("refresh_token"))
+        assert lock.stat().st_mtime > 1000  # cleaners of old files see that it is in use
+        lock.unlink()
+        others = [logged_in.start("token") for _ in range(3)]
+        time.sleep(0.3)  # most of them have come to the lock, or whatever they take for it
+        tenant.release()
+        assert len({running.finish().out for running in (first, *others)}) == 1
+        assert tenant.count("refresh_token") == 1
+        assert logged_in.token("--force-refresh") in tenant.access_tokens
+
+    @needs_removal
+    def test_a_lock_that_was_replaced_before_it_was_taken_is_taken_anew(self, logged_in):
+        cache, key = FileCache(logged_in.cache), logged_in.session_file.stem
+        true, replaced = auth0_cli._try_file_lock, []
+
+        def replace(fd, lock):
+            taken = true(fd, lock)
+            if lock and not replaced:
+                replaced.append(1)
+                (logged_in.cache / f"{key}.lock").unlink()
+            return taken
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(auth0_cli, "_try_file_lock", replace)
+            with cache.lock(key, 5):
+                script = f"import fcntl; fcntl.flock(open({str(cache.path(key, '.lock'))!r}), 6)"
+                done = logged_in.python(script).finish(1)
+        assert "BlockingIOError" in done.err
+
+
+class TestSoak:
+    """Random moments: AUTH0_CLI_SOAK=1000 makes a thousand kills of the few."""
+
+    kills = int(os.environ.get("AUTH0_CLI_SOAK") or 6)
+    stampedes = max(1, kills // 10)
+
+    def seeded(self):
+        seed = secrets.randbits(32)
+        print(f"the seed is {seed}")  # shown when the test fails
+        return random.Random(seed)
+
+    def test_processes_that_are_killed_at_any_moment_lose_nothing(self, logged_in, tenant):
+        moments = self.seeded()
+        tenant.leeway = 3600  # a rotated token whose answer was lost with its process stays good
+        tenant.token_delay = 0.05
+        for _ in range(self.kills):
+            logged_in.expire()
+            before = tenant.count("refresh_token")
+            started = [logged_in.start("token") for _ in range(3)]
+            victim = moments.choice(started)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                victim.process.wait(moments.uniform(0, 0.4))
+            victim.process.kill()
+            survivors = [one.finish() for one in started if one is not victim]
+            victim.process.wait()
+            assert len({survivor.out for survivor in survivors}) == 1
+            assert 1 <= tenant.count("refresh_token") - before <= 2
+            record = json.loads(logged_in.session_file.read_text())
+            assert record["refresh_token"] == list(tenant.refresh_tokens)[-1]
+            for path in logged_in.cache.iterdir():
+                assert has_mode(path, 0o600)
+            assert len(list(logged_in.cache.iterdir())) <= 3  # session, lock, what was cut off
+        assert logged_in.token()
+
+    def test_stampedes_again_and_again_make_one_request_each(self, logged_in, tenant):
+        for _ in range(self.stampedes):
+            logged_in.expire()
+            before = tenant.count("refresh_token")
+            started = [logged_in.start("token") for _ in range(8)]
+            assert len({running.finish().out for running in started}) == 1
+            assert tenant.count("refresh_token") == before + 1
+
+
+# ---- Properties: Signals during a refresh --------------------------------------------------------
+
+
+class SimpleHandler:
+    """A signal handler that is an object."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def __call__(self, *_):
+        self.function()
+
+    def handle(self, number, frame):
+        self.function()
+
+
+class TestSignals:
+    """What a signal may do to a refresh: nothing."""
+
+    @pytest.mark.parametrize(
+        ("number", "code"),
+        [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=needs_signals)],
+    )
+    def test_a_signal_amid_the_exchange_leaves_no_session(self, cli, tenant, number, code):
+        tenant.break_next("/oauth/token", drip=5)
+        arguments = ("login", "--flow", "browser", "--no-browser", "--json")
+        running = cli.start(*arguments, stdin=HEARS_CTRL_C)
+        location = urlsplit(answer_of(tenant, running.event()["url"]))
+        head = f"GET {location.path}?{location.query} HTTP/1.1\r\nHost: {location.netloc}\r\n\r\n"
+        browser = send(location.port, head.encode())
+        tenant.wait_for(lambda: tenant.count("/oauth/token"))
+        send_signal(running.process, number)
+        end = fetch(f"http://{location.netloc}{receive(browser).headers['Location']}")
+        assert "You are not logged in" in end.text
+        result = running.finish(code)
+        assert "Traceback" not in result.err
+        assert result.out.count("\n") == 1
+        assert not cli.cache.exists() or not list(cli.cache.glob("*.json"))
+
+    @pytest.mark.parametrize(
+        ("arguments", "number", "code"),
+        [
+            (["token", "--force-refresh"], signal.SIGINT, 130),
+            pytest.param(["token"], signal.SIGTERM, 143, marks=needs_signals),
+            pytest.param(["token"], getattr(signal, "SIGHUP", 1), 129, marks=needs_signals),
         ],
     )
-    def test_a_parameter_of_its_own_is_refused_in_each_spelling(self, tenant, call, name):
-        by = client(tenant, MemoryCache())
-        command = ("login", "--flow", "browser", "--no-browser", "--timeout", "1", "--param")
-        result = call(*command, f"{name}=x", code=2, by=by)
-        assert "--param" in result.err
-        assert tenant.requests == []
+    def test_a_signal_amid_a_refresh_ends_it_once_its_answer_is_kept(
+        self, logged_in, tenant, arguments, number, code
+    ):
+        logged_in.expire()
+        tenant.hold()
+        running = logged_in.start(*arguments, stdin=HEARS_CTRL_C)
+        tenant.wait_for(lambda: tenant.count("refresh_token"))
+        send_signal(running.process, number)
+        tenant.release()
+        result = running.finish(code)
+        assert (result.out, "Traceback" in result.err) == ("", False)
+        assert list(logged_in.cache.glob("*.tmp")) == []
+        assert logged_in.token() in tenant.access_tokens
+        assert tenant.count("refresh_token") == 1
+        assert logged_in.token("--force-refresh") in tenant.access_tokens
 
-    def test_a_max_age_of_5000_digits_is_refused(self, tenant, call):
-        by = client(tenant, MemoryCache(), params={"max_age": "9" * 5000})
-        assert "max_age" in call("login", "--flow", "browser", code=2, by=by).err
-        assert tenant.requests == []
+    @needs_signals
+    def test_a_signal_that_a_host_program_handles_stays_its_own(
+        self, logged_in, auth0, tenant, capsys
+    ):
+        signals = []
+        before = signal.signal(signal.SIGHUP, lambda number, _: signals.append(number))
+        try:
+            hang_up = functools.partial(os.kill, os.getpid(), signal.SIGHUP)
+            tenant.break_next("/oauth/token", change=lambda reply: hang_up() or reply)
+            code = auth0_cli.main(["token", "--force-refresh"], defaults=auth0)
+        finally:
+            signal.signal(signal.SIGHUP, before)
+        assert (code, signals) == (0, [signal.SIGHUP])
+        assert capsys.readouterr().out.strip() in tenant.access_tokens
 
-    @pytest.mark.parametrize("domain", ["127.0.0.08", "127.0.00.1", "127.0.0.256", "0127.0.0.1"])
-    def test_what_some_resolvers_read_differently_is_no_loopback_address(self, domain, call):
-        by = Auth0(f"http://{domain}:8080", "c", cache=MemoryCache())
-        assert "plain http" in call("token", code=2, by=by).err
+    @needs_signals
+    def test_a_second_signal_ends_a_refresh_at_once(self, logged_in, tenant):
+        logged_in.expire()
+        before = logged_in.session_file.read_bytes()
+        tenant.break_next("/oauth/token", drip=5)
+        running = logged_in.start("token", "-v")
+        tenant.wait_for(lambda: tenant.count("refresh_token"))
+        while running.process.poll() is None:
+            running.process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                running.process.wait(0.2)
+        assert running.finish(143).out == ""
+        assert logged_in.session_file.read_bytes() == before
 
-    @pytest.mark.parametrize("port", ["000001999999", "65536", "0", "000", "9" * 5000])
-    def test_a_port_that_is_none_is_refused(self, port, call):
-        by = Auth0(f"http://127.0.0.1:{port}", "c", cache=MemoryCache())
-        assert "is not a domain" in call("token", code=2, by=by).err
-
-    def test_a_thread_with_a_small_stack_survives_json_that_is_nested_deeply(self, cli, tenant):
-        script = f"""if True:
-            import threading, auth0_cli
-            def run():
-                settings = dict(client_secret="s", audience="a", cache=auth0_cli.MemoryCache())
-                try:
-                    auth0_cli.Auth0({tenant.domain!r}, "practice-machine", **settings).get_token()
-                except auth0_cli.Auth0Error as problem:
-                    print(type(problem).__name__)
-            threading.stack_size(64 * 1024)
-            thread = threading.Thread(target=run)
-            thread.start()
-            thread.join()"""
-        for nested in (b"[" * 100_000, b'{"a":' * 50_000):
-            tenant.break_all("/oauth/token", body=b'{"x":' + nested)
-            assert cli.python(script).finish().out == "NetworkError\n"
-            tenant.mend()
+    def test_a_program_that_goes_on_after_a_signal_has_the_refreshed_session(
+        self, logged_in, tenant
+    ):
+        script = (
+            "import sys, auth0_cli\n"
+            "try:\n"
+            "    auth0_cli.get_token()\n"
+            "except KeyboardInterrupt:\n"
+            "    print('interrupted', flush=True)\n"
+            "sys.stdin.read()"
+        )
+        logged_in.expire()
+        tenant.hold()
+        program = logged_in.python(script)
+        tenant.wait_for(lambda: tenant.count("refresh_token"))
+        send_signal(program.process, signal.SIGINT)
+        tenant.release()
+        assert program.out.line() == "interrupted\n"
+        assert logged_in.token() in tenant.access_tokens
+        program.finish()
+        assert tenant.count("refresh_token") == 1
 
     @table(
-        "fail",
+        "amid, handler",
         {
-            "a refused refresh": lambda tenant, auth0: (
-                tenant.break_all("/oauth/token", status=403, body={"error": "access_denied"}),
-                auth0.get_token(force_refresh=True),
+            "login": ("login", lambda fail: lambda number, frame: fail()),
+            "logout": ("logout", lambda fail: lambda number, frame: fail()),
+            "token": ("token", lambda fail: lambda number, frame: fail()),
+            "method": ("token", lambda fail: SimpleHandler(fail).handle),
+            "object": ("token", SimpleHandler),
+            "partial": (
+                "token",
+                lambda fail: functools.partial(SimpleHandler.handle, SimpleHandler(fail)),
             ),
-            "a session that has ended": lambda tenant, auth0: (
-                tenant.revoke_sessions("alice"),
-                auth0.get_token(min_ttl=1e9, force_refresh=True),
-            ),
-            "no network": lambda tenant, auth0: (
-                tenant.close(),
-                auth0.get_token(force_refresh=True),
-            ),
-            "an answer without token": lambda tenant, auth0: (
-                tenant.break_all("/oauth/token", change=lambda r: {**r, "token_type": "mac"}),
-                auth0.get_token(force_refresh=True),
-            ),
-            "a password": lambda tenant, auth0: auth0.login(
-                flow="password", username="alice", password="wrong-password-1"
-            ),
-            "a logout": lambda tenant, auth0: (
-                tenant.break_all("/oauth/revoke", status=403, body={"error": "access_denied"}),
-                auth0.logout(),
-            ),
-            "the ID token": lambda tenant, auth0: (
-                tenant.break_all("/oauth/token", status=403, body={"error": "access_denied"}),
-                auth0.get_id_token(force_refresh=True),
-            ),
-            "another grant": lambda tenant, auth0: auth0.grant(
-                "unknown", subject_token="subject-token-1"
-            ),
-            "the module's function": lambda tenant, auth0: get_token(
-                domain=tenant.domain,
-                client_id="practice-machine",
-                client_secret="wrong-secret-1",
-                audience=API,
-                cache=auth0._arguments["cache"],
+            "of one call": (
+                "token",
+                lambda fail: lambda number, _: (signal.signal(number, signal.SIG_DFL), fail()),
             ),
         },
     )
-    def test_the_frames_of_an_error_hold_no_secret(self, logged_in, tenant, hurried, fail):
-        auth0 = client(tenant, logged_in.cache)
-        tenant.secrets.update(("wrong-password-1", "subject-token-1", "wrong-secret-1"))
-        with pytest.raises(auth0_cli.Auth0Error) as caught:
-            fail(tenant, auth0)
-        assert not secrets_in_frames(caught.value, tenant)
+    def test_what_a_signal_handler_raises_amid_a_save_reaches_the_caller(
+        self, logged_in, auth0, tenant, monkeypatch, handler, amid
+    ):
+        raised = TimeoutError("of the handler")  # an OSError, as a disk's would be
 
-    def test_no_frame_shows_a_token_that_was_given_before(self, logged_in, tenant, hurried):
-        auth0 = client(tenant, logged_in.cache)
-        auth0.get_token()
-        auth0_cli.FileCache(logged_in.cache).delete(logged_in.session_file.stem)
-        hurried.sleeps.append(2)
-        with pytest.raises(LoginRequired) as caught:
-            auth0.get_token()
-        assert not secrets_in_frames(caught.value, tenant)
+        def fail():
+            raise raised
 
-    def test_the_causes_of_an_error_show_no_secret_either(self, tenant):
-        class Cache(DictCache):
-            def write(self, key, data):
-                if key.count("~") == 2:
-                    self.send(data)
-                super().write(key, data)
+        def interrupted(*_):
+            signal.raise_signal(signal.SIGINT)
 
-            def send(self, data):
-                try:
-                    self.connect(data)
-                except OSError as problem:
-                    raise ValueError("not sent") from problem
+        use = {
+            "login": lambda: auth0.login(flow="password", username="bob", password="builder-1"),
+            "token": machine(tenant.domain, logged_in.cache).get_token,
+            "logout": auth0.logout,
+        }[amid]
+        before = signal.signal(signal.SIGINT, handler(fail))
+        try:
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "unlink" if amid == "logout" else "replace", interrupted)
+                with pytest.raises(TimeoutError) as caught:
+                    use()
+        finally:
+            signal.signal(signal.SIGINT, before)
+        assert caught.value is raised
+        for file in logged_in.cache.glob("*.json"):
+            with FileCache(logged_in.cache).lock(file.stem, 0):
+                pass
+        logged_in.run("token", "--force-refresh", exit=3 if amid == "logout" else 0)
 
-            def connect(self, data):
-                raise ConnectionError("refused")
-
-        auth0 = client(tenant, Cache())
-        with pytest.raises(CacheError) as caught:
-            auth0.login(flow="password", username="alice", password="wonderland-1")
-        assert type(caught.value.__cause__.__cause__) is ConnectionError
-        assert not secrets_in_frames(caught.value, tenant)
-
-    @pytest.mark.skipif(sys.version_info < (3, 11), reason="exception groups came with 3.11")
-    def test_the_members_of_a_group_show_no_secret_either(self, tenant):
-        class Cache(DictCache):
-            def write(self, key, data):
-                if key.count("~") == 2:
-                    problems = []
-                    for _ in range(2):
-                        try:
-                            self.send(data)
-                        except OSError as problem:
-                            problems.append(problem)
-                    raise ExceptionGroup("both", problems)  # noqa: F821 - of 3.11
-                super().write(key, data)
-
-            def send(self, data):
-                raise ConnectionError("refused")
-
-        auth0 = client(tenant, Cache())
-        with pytest.raises(CacheError) as caught:
-            auth0.login(flow="password", username="alice", password="wonderland-1")
-        assert len(caught.value.__cause__.exceptions) == 2
-        assert not secrets_in_frames(caught.value, tenant)
-
-    @table("duplicate", {"copy": copy.copy, "pickle": lambda o: pickle.loads(pickle.dumps(o))})
-    def test_a_copy_carries_settings_only(self, logged_in, tenant, monkeypatch, duplicate):
-        auth0 = client(tenant, str(logged_in.cache), profile="default")
-        token = auth0.get_token()
-        other = duplicate(auth0)
-        assert token not in repr(vars(other))
-        assert other.get_token() == token  # which it reads from the file
-        monkeypatch.setenv("AUTH0_CLI_CACHE", str(logged_in.cache))
-        of_the_environment = client(tenant, None)
-        assert of_the_environment.get_token() == token
-        other = duplicate(of_the_environment)
-        monkeypatch.setenv("AUTH0_CLI_CACHE", str(logged_in.cache / "of another machine"))
-        with pytest.raises(LoginRequired):
-            other.get_token()
-
-    def test_a_cache_need_take_nothing_but_json(self, tenant):
-        class Cache(DictCache):
-            def write(self, key, data):
-                assert "\0" not in data.decode()
-                super().write(key, json.loads(data))
-
-            def read(self, key):
-                found = super().read(key)
-                return found and json.dumps(found).encode()
-
-        auth0 = client(tenant, Cache())
+    def test_an_error_of_a_cache_itself_is_no_signal(self, tenant):
+        cache = DictCache()
+        auth0 = client(tenant, cache)
         log_in(auth0, tenant)
-        assert auth0.get_token(force_refresh=True) in tenant.access_tokens
-        tenant.break_next("/oauth/token", status=503)
-        with pytest.raises(NetworkError):
+        cache.read = lambda _: 1 / 0
+        with pytest.raises(CacheError, match="ZeroDivisionError"):
+            auth0.get_token()
+
+    @needs_signals
+    @pytest.mark.parametrize("first", ["SIGTERM", "SIGCHLD"])
+    def test_each_signal_amid_a_refresh_reaches_its_handler(
+        self, logged_in, auth0, tenant, installed, first
+    ):
+        """SIGCHLD, as of a child that ends, takes no effect away from the one that ends us."""
+        calls = []
+        installed(signal.SIGCHLD, lambda number, frame: calls.append((number, frame.f_lineno > 0)))
+        installed(signal.SIGTERM, lambda number, _: sys.exit(7))
+        numbers = dict.fromkeys((getattr(signal, first), signal.SIGTERM, signal.SIGCHLD))
+
+        def interrupt(reply):
+            for number in numbers:
+                os.kill(os.getpid(), number)
+                time.sleep(0.02)  # so that the main thread handles one after the other
+            return reply
+
+        tenant.break_next("/oauth/token", change=interrupt)
+        with pytest.raises(SystemExit) as caught:
             auth0.get_token(force_refresh=True)
+        assert caught.value.code == 7
+        assert calls == [(signal.SIGCHLD, True)]
+        assert tenant.count("refresh_token") == 1
+        assert logged_in.token("--force-refresh") in tenant.access_tokens  # the new one is kept
+
+    @needs_signals
+    def test_a_timer_that_goes_off_again_and_again_loses_nothing(
+        self, logged_in, auth0, tenant, installed
+    ):
+        ticks, frames = [], []
+
+        def tick(number, frame):
+            ticks.append(number)
+            frames.append(frame.f_lineno)
+
+        installed(signal.SIGALRM, tick)
+        tenant.token_delay = 0.1
+        signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+        try:
+            for _ in range(3):
+                assert auth0.get_token(force_refresh=True) in tenant.access_tokens
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        assert len(ticks) > 3
+        assert signal.getsignal(signal.SIGALRM) is tick
+
+    @pytest.mark.parametrize(
+        ("at", "other"),
+        [("begin", "SIGINT"), ("end", "SIGCHLD" if POSIX else "SIGBREAK")],
+        ids=["begin", "end"],
+    )
+    def test_a_handler_that_raises_while_signals_are_held_or_freed_takes_no_other_away(
+        self, logged_in, auth0, tenant, installed, monkeypatch, at, other
+    ):
+        class Own(Exception):
+            pass
+
+        def fail(*_):
+            raise Own
+
+        calls, replaced, true, other = [], [], signal.signal, getattr(signal, other)
+        installed(other, lambda *_: calls.append(1))
+        installed(signal.SIGTERM, fail)
+
+        def replace(number, handler):
+            """One of these numbers is lower, and so handled before, and the other higher."""
+            if at == "begin" and number == signal.SIGTERM:
+                fail()  # as its handler does, which is not replaced yet
+            result = true(number, handler)
+            replaced.append(number)
+            if at == "end" and replaced.count(number) == 2 and number == signal.SIGTERM:
+                signal.raise_signal(number)
+            return result
+
+        with monkeypatch.context() as patch:
+            patch.setattr(signal, "signal", replace)
+            with pytest.raises(Own):
+                auth0.get_token(force_refresh=True)
+        for count in (1, 2):
+            signal.raise_signal(other)
+            assert len(calls) == count
+        with pytest.raises(Own):
+            signal.raise_signal(signal.SIGTERM)
+        assert tenant.count("refresh_token") == (0 if at == "begin" else 1)
+        assert logged_in.token("--force-refresh") in tenant.access_tokens
+
+    @needs_signals
+    def test_an_event_loop_s_signal_amid_a_refresh_is_its_own_once(self, logged_in, auth0, tenant):
+        calls = []
+
+        async def run():
+            loop = asyncio.get_running_loop()
+            loop.add_signal_handler(signal.SIGHUP, calls.append, 1)
+            hang_up = functools.partial(os.kill, os.getpid(), signal.SIGHUP)
+            tenant.break_next("/oauth/token", change=lambda reply: hang_up() or reply)
+            token = auth0.get_token(force_refresh=True)
+            while not calls:
+                await asyncio.sleep(0)
+            await asyncio.sleep(0.01)
+            loop.remove_signal_handler(signal.SIGHUP)
+            return token
+
+        assert asyncio.run(run()) in tenant.access_tokens
+        assert calls == [1]
+
+    def test_a_daemon_thread_s_refresh_is_kept_when_the_program_ends(self, logged_in, tenant):
+        script = """if True:
+            import sys, threading, auth0_cli
+            threading.Thread(target=auth0_cli.get_token, daemon=True).start()
+            sys.stdin.readline()"""
+        logged_in.expire()
+        tenant.hold()
+        program = logged_in.python(script)
+        tenant.wait_for(lambda: tenant.count("refresh_token"))
+        program.say("end")
+        with pytest.raises(subprocess.TimeoutExpired):  # it waits for the thread
+            program.process.wait(0.3)
+        tenant.release()
+        program.finish()
+        assert logged_in.token("--force-refresh") in tenant.access_tokens
+        assert tenant.count("refresh_token") == 2
+
+
+# ---- Properties: Locks ---------------------------------------------------------------------------
+
+
+class TestLocks:
+    """One at a time, and nothing that stays locked."""
+
+    def test_a_wait_for_the_lock_that_was_interrupted_refreshes_nothing_later(
+        self, logged_in, tenant
+    ):
+        script = (
+            "import sys, threading, auth0_cli\n"
+            "told, lock = [], auth0_cli._try_file_lock\n"
+            "def tell(fd, wanted):\n"
+            "    got = lock(fd, wanted)\n"
+            "    if wanted and not got and not told:\n"
+            "        told.append(print('waits', flush=True))\n"
+            "    return got\n"
+            "auth0_cli._try_file_lock = tell\n"
+            "try:\n"
+            "    auth0_cli.get_token()\n"
+            "except KeyboardInterrupt:\n"
+            "    print('interrupted', flush=True)\n"
+            "sys.stdin.readline()\n"
+            "for thread in threading.enumerate():\n"
+            "    if thread is not threading.main_thread():\n"
+            "        thread.join(20)\n"
+        )
+        logged_in.expire()
+        cache = FileCache(logged_in.cache)
+        with cache.lock(cache.list()[0], 5):
+            program = logged_in.python(script)
+            assert program.out.line() == "waits\n"
+            send_signal(program.process, signal.SIGINT)
+            assert program.out.line() == "interrupted\n"
+        program.finish()
+        assert tenant.count("refresh_token") == 0
+
+    @pytest.mark.parametrize("kind", [FileCache, MemoryCache])
+    def test_a_lock_that_is_never_released_is_given_up(self, cli, kind):
+        cache = FileCache(cli.cache) if kind is FileCache else MemoryCache()
+        another = FileCache(cli.cache) if kind is FileCache else cache
+        with (
+            cache.lock("a~b~c", 5),
+            pytest.raises(NetworkError, match="try again"),
+            another.lock("a~b~c", 0.05),
+        ):
+            raise AssertionError("two have the lock")
+        with another.lock("a~b~c", 0.05):
+            pass
+
+    def test_a_lock_of_a_stopped_process_is_given_up_and_of_a_killed_one_taken(self, cli):
+        script = (
+            "import sys, auth0_cli\n"
+            "with auth0_cli.FileCache(sys.argv[1]).lock('a~b~c', 5):\n"
+            "    print('locked', flush=True)\n"
+            "    sys.stdin.read()"
+        )
+        holder = cli.python(script, str(cli.cache))
+        assert holder.out.line() == "locked\n"
+        if POSIX:
+            holder.process.send_signal(signal.SIGSTOP)
+        with pytest.raises(NetworkError), FileCache(cli.cache).lock("a~b~c", 0.05):
+            raise AssertionError("two have the lock")
+        holder.stop()
+        with FileCache(cli.cache).lock("a~b~c", 5):
+            pass
+
+    @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+    def test_a_file_system_without_locks_is_named(
+        self, logged_in, auth0, capsys, monkeypatch, number
+    ):
+        def lock(*_):
+            raise OSError(number, os.strerror(number))
+
+        name = "fcntl.flock" if POSIX else "msvcrt.locking"
+        monkeypatch.setattr(name, lock)
+        code = auth0_cli.main(["token", "--force-refresh"], defaults=auth0)
+        assert code in (0, 1)  # done without a lock, or refused
+        assert re.fullmatch(r"auth0_cli: .+\n", capsys.readouterr().err)
+
+    def test_a_timeout_of_a_signal_handler_amid_the_lock_refreshes_nothing(
+        self, logged_in, auth0, tenant, installed, monkeypatch
+    ):
+        def expire(*_):
+            raise TimeoutError
+
+        def lock(*arguments):
+            signal.raise_signal(signal.SIGINT)
+            true(*arguments)
+
+        installed(signal.SIGINT, expire)
+        module, name = (fcntl, "flock") if POSIX else (importlib.import_module("msvcrt"), "locking")
+        true = getattr(module, name)
+        monkeypatch.setattr(module, name, lock)
+        with pytest.raises(TimeoutError):
+            auth0.get_token(force_refresh=True)
+        assert tenant.count("refresh_token") == 0
+        monkeypatch.undo()
         assert auth0.get_token(force_refresh=True) in tenant.access_tokens
 
+    def test_a_lock_that_is_denied_is_not_done_without(self, logged_in, tenant, call, monkeypatch):
+        real = os.open
 
-def secrets_in_frames(problem, tenant):
-    """Return which secrets a crash reporter shows that captures the locals of frames."""
-    links, shown = [problem], []
-    for link in links:
-        links += filter(None, (link.__cause__, link.__context__, *getattr(link, "exceptions", ())))
-        trace = link.__traceback__
-        while trace:
-            if link is not problem or trace.tb_frame.f_code.co_filename == auth0_cli.__file__:
-                shown += map(repr, trace.tb_frame.f_locals.values())
-            trace = trace.tb_next
-    return [secret for secret in tenant.secrets if secret in "".join(shown)]
+        def denied(path, *args, **more):
+            if str(path).endswith(".lock"):
+                raise PermissionError(errno.EACCES, "Permission denied", path)
+            return real(path, *args, **more)
+
+        monkeypatch.setattr(os, "open", denied)
+        assert "Permission denied" in call("token", "--force-refresh", code=1).err
+        assert tenant.count("refresh_token") == 0
+
+    @pytest.mark.filterwarnings("ignore:unclosed file")  # what closes it is that nobody has it
+    def test_an_exception_at_any_bytecode_of_a_lock_leaves_it_free(self, logged_in, auth0):
+        class Own(Exception):
+            pass
+
+        stored = auth0._find()
+        (lock_file,) = logged_in.cache.glob("*.lock")
+        count = target = 0
+
+        def trace(frame, event, _):
+            nonlocal count
+            if frame.f_code.co_filename != auth0_cli.__file__:
+                return None
+            frame.f_trace_opcodes = True
+            if event == "opcode":
+                count += 1
+                if count == target:
+                    raise Own
+            return trace
+
+        def use():
+            with stored.lock(5):
+                pass
+
+        before = sys.gettrace()
+        sys._getframe().f_trace_opcodes = True  # else 3.12 traces no bytecode anywhere
+        total = 1
+        while target <= total:
+            sys.settrace(trace)
+            try:
+                use()
+            except Own:
+                pass
+            finally:
+                sys.settrace(before)
+            total, count, target = max(total, count), 0, target + 1
+            with stored.lock(0):  # for the threads of this process
+                pass
+            with open(lock_file) as file:  # and for other processes
+                assert auth0_cli._try_file_lock(file.fileno(), True)
+        assert total > 300
+
+    @needs_fork
+    def test_a_fork_amid_a_lock_keeps_it_for_the_parent_alone(self, logged_in, auth0):
+        stored = auth0._find()
+        (path,) = logged_in.cache.glob("*.lock")
+        lock = stored.lock(5)
+        lock.__enter__()
+        told, tell = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                with contextlib.suppress(NetworkError), stored.lock(0):
+                    os._exit(1)  # taken twice
+                lock.__exit__(None, None, None)  # as a `with` does that was entered by the parent
+                os.write(tell, b"free")
+                time.sleep(20)
+            finally:
+                os._exit(1)
+        os.close(tell)
+        try:
+            assert os.read(told, 9) == b"free"
+            with open(path) as file, pytest.raises(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock.__exit__(None, None, None)
+            with open(path) as file:  # though the child lives on
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        finally:
+            os.close(told)
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+
+    def test_of_many_threads_one_has_the_lock(self, logged_in):
+        inside, most = [], []
+
+        def use(cache):
+            for _ in range(20):
+                with cache.lock("a~b~c", 20):
+                    inside.append(1)
+                    most.append(len(inside))
+                    time.sleep(0)
+                    inside.pop()
+
+        for cache in (FileCache(logged_in.cache), MemoryCache()):
+            with ThreadPoolExecutor(8) as pool:
+                list(pool.map(use, [cache] * 8))
+        assert set(most) == {1}
+        assert len(most) == 320
+        assert auth0_cli._held_locks == {}
+
+    @needs_fork
+    def test_a_child_does_not_wait_at_its_end_for_a_refresh_of_the_parent(self, logged_in, tenant):
+        script = """if True:
+            import os, sys, threading, auth0_cli
+            thread = threading.Thread(target=auth0_cli.get_token)
+            thread.start()
+            sys.stdin.readline()
+            child = os.fork()
+            if child == 0:
+                sys.exit()
+            os.waitpid(child, 0)
+            print(thread.is_alive(), flush=True)"""
+        logged_in.expire()
+        tenant.hold()
+        program = logged_in.python(script, flags=["-W", "ignore"])
+        tenant.wait_for(lambda: tenant.count("refresh_token"))
+        program.say("now")
+        end = threading.Timer(4, tenant.release)  # a child that waits would do so for 5 s
+        end.start()
+        assert program.out.line() == "True\n"
+        end.cancel()
+        tenant.release()
+        program.finish()
 
 
-MISSING = object()
-
-
-def changed(claims, name, value):
-    """Return the claims with another value; a function makes it from the true one."""
-    claims = dict(claims)
-    if value is MISSING:
-        claims.pop(name, None)
-    else:
-        claims[name] = value(claims.get(name)) if callable(value) else value
-    return claims
+# ---- Properties: Session files -------------------------------------------------------------------
 
 
 def edited(**changes):
@@ -7622,1417 +7818,1915 @@ class TestSessionFiles:
         assert not POSIX or stat.S_IMODE(cli.cache.parent.stat().st_mode) & 0o077 == 0
         assert all(has_mode(path, 0o600) for path in cli.cache.iterdir())
 
-
-# ---- Tests: practice tenant ----------------------------------------------------------------------
-
-
-def post(url, fields=None, body=None, **headers):
-    """Send a form or, to a control endpoint, JSON."""
-    encode = json.dumps if "/practice/" in url else urlencode
-    body = encode(fields or {}).encode() if body is None else body
-    try:
-        response = direct_opener().open(urllib.request.Request(url, body, headers), timeout=20)
-    except urllib.error.HTTPError as error:
-        response = error
-    with response:
-        answer = SimpleNamespace(status=response.status, headers=response.headers)
-        answer.json = json.loads(response.read())
-    return answer
-
-
-class TestPracticeTenant:
-    @pytest.fixture
-    def tokens(self, tenant):
-        """Return what a token request is answered with."""
-
-        def ask(user="alice", **params):
-            if params.setdefault("grant_type", "password") == "password":
-                params.update(username=user, password=tenant.users[user].password)
-            params = {"client_id": "practice-native", "audience": API, **params}
-            return post(tenant.issuer + "oauth/token", params).json
-
-        return ask
-
-    @pytest.fixture
-    def outside(self, tmp_path):
-        """Start a copy that has no neighbour and no pytest, as other programs' tests do."""
-        copy = shutil.copy(__file__, tmp_path / "stand_in.py")
-        command = [sys.executable, "-I", "-S", copy, "tenant", "--json"]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        with subprocess.Popen(command, encoding="utf-8", **pipes) as process:
-            process.out, process.err = Stream(process.stdout), Stream(process.stderr)
-            yield process
-            process.kill()
-
-    def test_lets_a_test_in_another_process_play_the_user(self, outside, cli):
-        line = outside.out.line()
-        ready = json.loads(line)
-        domain = ready["env"]["AUTH0_DOMAIN"]
-        env = {"AUTH0_DOMAIN": domain, "AUTH0_CLIENT_ID": "practice-native", "AUTH0_AUDIENCE": API}
-        machine = {"AUTH0_CLIENT_ID": "practice-machine", "AUTH0_CLIENT_SECRET": MACHINE_SECRET}
-        control = f"{domain}/practice"
-        assert ready == {"event": "ready", "env": env, "machine": machine, "control": control}
-        cli.env.update(env, AUTH0_CALLBACK_PORTS="0")
-        running = cli.start("login", "--flow", "browser", "--no-browser", "--json")
-        answer = post(control + "/login", {"url": running.event()["url"], "user": "bob"})
-        assert (answer.status, answer.json) == (200, {"status": 200})
-        assert event_of(running.finish())["user"]["sub"] == "auth0|bob"
-        running = cli.start("login", "--flow", "device", "--json")
-        answer = post(control + "/approve", {"user_code": running.event()["user_code"]})
-        assert (answer.status, answer.json) == (200, {})
-        assert event_of(running.finish())["user"]["sub"] == "auth0|alice"
-        cli.env.update(machine, AUTH0_CLI_CACHE=str(cli.home / "machine"))
-        assert cli.token()
-        outside.terminate()
-        assert (outside.out.whole(), outside.err.whole()) == (line, "")
-        assert outside.wait(20) == 0 or os.name == "nt"
-
-    def test_the_fixture_of_the_readme_runs(self, cli, tmp_path):
-        (block,) = re.findall(r"```py\n(.*?)```", TestReadme.readme, re.DOTALL)
-        imports = "import json, subprocess, sys, urllib.request, pytest\n"
-        imports += "from auth0_cli import Auth0, MemoryCache, main\n"
-        (tmp_path / "test_program.py").write_text(imports + block)
-        shutil.copy(__file__, tmp_path / "practice_tenant.py")
-        env = {**cli.env, "PYTHONPATH": str(Demo.program.parent)}
-        command = [sys.executable, "-m", "pytest", "-q", "test_program.py"]
-        done = subprocess.run(
-            command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout
-        assert "2 passed" in done.stdout
-
-    def test_a_refusal_at_the_device_can_be_played(self, auth0, tenant, hurried):
-        def deny(prompt):
-            post(tenant.issuer + "practice/deny", {"user_code": prompt["user_code"]})
-
-        with pytest.raises(LoginFailed) as caught:
-            auth0.login(flow="device", show=deny)
-        assert caught.value.error == "access_denied"
-
-    def test_expires_access_tokens_for_an_api_and_no_others(self, tenant, tokens):
-        def status(token):
-            headers = {"Authorization": f"Bearer {token}"}
-            request = urllib.request.Request(tenant.issuer + "userinfo", headers=headers)
-            try:
-                response = direct_opener().open(request)
-            except urllib.error.HTTPError as error:
-                response = error
-            with response:
-                return response.status
-
-        before = tokens(scope="openid")["access_token"]
-        assert status(before) == 200
-        post(tenant.issuer + "practice/expire")
-        assert status(before) == 401
-        assert status(tokens(scope="openid")["access_token"]) == 200
-
-    @pytest.mark.parametrize(("body", "ended"), [({}, "alice"), ({"user": "bob"}, "bob")])
-    def test_ends_the_sessions_of_one_user(self, tenant, tokens, body, ended):
-        post(tenant.issuer + "practice/revoke", body)
-        refresh = {user: tokens(user, scope="openid offline_access") for user in ("alice", "bob")}
-        assert all("error" not in answer for answer in refresh.values())
-        post(tenant.issuer + "practice/revoke", body)
-        for user, answer in refresh.items():
-            token = answer["refresh_token"]
-            again = tokens(grant_type="refresh_token", refresh_token=token)
-            assert again.get("error") == ("invalid_grant" if user == ended else None)
-
-    def test_signs_with_another_key_after_a_rotation(self, tenant, tokens):
-        kids = []
-        for _ in range(2):
-            head = tokens()["access_token"].split(".")[0]
-            kids.append(json.loads(base64.urlsafe_b64decode(head + "=="))["kid"])
-            post(tenant.issuer + "practice/rotate-keys")
-        assert kids == ["practice-1", "practice-2"]
-
-    def test_fails_as_often_as_it_is_wanted(self, tenant):
-        wanted = {"path": "/oauth/token", "status": 429, "n": 2, "retry_after": 7}
-        post(tenant.issuer + "practice/fail", wanted)
-        seen = [post(tenant.issuer + "oauth/token") for _ in range(3)]
-        assert [answer.status for answer in seen] == [429, 429, 400]
-        assert [answer.headers["Retry-After"] for answer in seen] == ["7", "7", None]
-        assert seen[0].json == {"error": "too_many_requests"}
-
-    def test_lists_what_it_was_asked_without_secrets(self, tenant, tokens):
-        assert fetch(tenant.issuer + "practice/requests").text == "[]"
-        tokens(scope="openid")
-        (request,) = json.loads(fetch(tenant.issuer + "practice/requests").text)
-        assert (request["method"], request["path"]) == ("POST", "/oauth/token")
-        assert request["status"] == 200
-        assert request["parameters"] == {
-            "grant_type": "password",
-            "client_id": "practice-native",
-            "audience": API,
-            "scope": "openid",
-            "username": "alice",
-            "password": "***",
-        }
-
-    @table(
-        "name, body, status, words",
-        {
-            "no JSON": ("approve", b"user_code=A", 400, "JSON"),
-            "a list": ("approve", b"[]", 400, "object"),
-            "nested": ("approve", b"[" * 100_000, 400, "JSON"),
-            "nothing": ("approve", b"", 400, "user_code"),
-            "another type": ("fail", b'{"path": "/", "n": "2"}', 400, "n has to be"),
-            "another number": ("fail", b'{"path": "/", "status": 200}', 400, "status"),
-            "a misspelt member": ("expire", b'{"user": "alice"}', 400, "'user'"),
-            "an unknown code": ("approve", b'{"user_code": "AAAA"}', 400, "user code"),
-            "an unknown user": ("revoke", b'{"user": "carol"}', 400, "'carol'"),
-            "another site": ("login", b'{"url": "http://127.0.0.1:1/"}', 400, "http://127"),
-            "an unknown path": ("forgive", b"", 404, "/practice/forgive"),
-            "another method": ("requests", b"", 405, "GET"),
-        },
-    )
-    def test_control_says_what_is_wrong_with_a_request(self, tenant, name, body, status, words):
-        answer = post(f"{tenant.issuer}practice/{name}", body=body)
-        assert answer.status == status
-        assert words in answer.json["error"]
+    @needs_modes
+    @pytest.mark.skipif(POSIX and os.geteuid() != 0, reason="only root gives files away")
+    @pytest.mark.parametrize("of", ["session_file", "cache"])
+    def test_a_file_of_another_user_is_refused(self, logged_in, call, of):
+        os.chown(getattr(logged_in, of), 12345, 12345)
+        assert "belongs to another user" in call("token", code=1).err
 
     @pytest.mark.parametrize(
-        "headers", [{"Origin": "http://a.example"}, {"Origin": "null"}, {"Host": "a.example:80"}]
+        "profile",
+        ["../../../escaped", "/tmp/escaped", "a b", "..", "con", "nul.txt", "ü~%2f", "x" * 60],
     )
-    def test_control_is_not_for_web_pages(self, tenant, headers):
-        tenant.approve = tenant.rotate_keys = None  # which would be called
-        assert post(tenant.issuer + "practice/rotate-keys", **headers).status == 403
+    def test_no_name_of_a_profile_leads_out_of_the_directory(self, cli, tenant, call, profile):
+        auth0 = client(tenant, cli.cache, profile=profile)
+        log_in(auth0, tenant)
+        assert cli.session_file.parent == cli.cache
+        assert json.loads(call("status", "--json", by=auth0).out)[0]["profile"] == profile
+        auth0.logout()
+        assert list(cli.cache.glob("*.json")) == []
 
-    def test_the_played_browser_stays_on_this_machine(self, tenant):
-        callback = "http://192.0.2.1/callback"
-        tenant.clients["practice-native"].callbacks.append(callback)
-        url = f"{tenant.issuer}authorize?redirect_uri={callback}&client_id=practice-native"
-        answer = post(tenant.issuer + "practice/login", {"url": url})
-        assert answer.status == 400
-        assert "another machine: 192.0.2.1" in answer.json["error"]
-
-    def test_the_played_browser_tells_what_it_could_not_open(self, tenant):
-        tenant.any_loopback_port = True
-        with socket.socket() as silent:  # bound, so that nobody else listens there
-            silent.bind(("127.0.0.1", 0))
-            callback = f"http://127.0.0.1:{silent.getsockname()[1]}/callback"
-            url = f"{tenant.issuer}authorize?redirect_uri={callback}&client_id=practice-native"
-            assert "no page" in post(tenant.issuer + "practice/login", {"url": url}).json["error"]
+    @needs_links
+    def test_a_planted_temporary_file_leads_nowhere(self, logged_in, tmp_path, auth0):
+        victim = tmp_path / "victim"
+        victim.write_text("mine")
+        temporary = logged_in.session_file.with_suffix(".tmp-7-7")
+        temporary.symlink_to(victim)
+        token = auth0.get_token(force_refresh=True)
+        assert victim.read_text() == "mine"
+        assert not temporary.is_symlink()
+        assert token in logged_in.session_file.read_text()
 
     @pytest.mark.parametrize(
-        "more",
-        [
-            {"client_secret": "web-secret-~!%:+ &x"},
-            {"client_assertion": "a.b.c", "client_assertion_type": JWT_BEARER},
-        ],
+        "make",
+        [pytest.param(os.symlink, marks=needs_links), lambda _, path: os.mkdir(path)],
+        ids=["link", "directory"],
     )
-    @pytest.mark.parametrize("client_id", ["practice-native", "practice-web"])
-    def test_a_device_code_is_for_clients_that_send_no_secret(self, tenant, client_id, more):
-        url = tenant.issuer + "oauth/device/code"
-        refused = post(url, {"client_id": client_id, **more})
-        assert (refused.status, refused.json["error"]) == (403, "unauthorized_client")
-        assert post(url, {"client_id": client_id}).status == 200
-
-    @table(
-        "user, scope, granted",
-        {
-            "all": (
-                "alice",
-                "openid profile email read:things",
-                "openid profile email read:things",
-            ),
-            "unknown": ("alice", "openid no:such read:other", "openid"),
-            "not permitted": ("alice", "read:reports write:reports", "read:reports"),
-            "bob": ("bob", "read:things write:things read:reports", "read:things"),
-            "without any": ("bob", None, "openid profile email read:things"),
-        },
-    )
-    def test_a_user_is_granted_what_the_permissions_allow(self, tokens, user, scope, granted):
-        wanted = {} if scope is None else {"scope": scope}
-        assert tokens(user, **wanted)["scope"] == granted
-
-    def test_a_refresh_narrows_the_grant_and_never_widens_it(self, tenant, tokens):
-        grant = "openid offline_access read:things write:things"
-        answer = tokens(scope=grant)
-        for wanted, granted in (
-            (None, grant),
-            ("openid read:things", "openid read:things"),
-            ("openid read:things read:reports", "openid read:things"),
-            (None, grant),
-        ):
-            answer = tokens(
-                grant_type="refresh_token",
-                refresh_token=answer["refresh_token"],
-                **({"scope": wanted} if wanted else {}),
-            )
-            assert answer["scope"] == granted
-        tenant.users["alice"].permissions.remove("write:things")
-        answer = tokens(grant_type="refresh_token", refresh_token=answer["refresh_token"])
-        assert answer["scope"] == "openid offline_access read:things"
+    def test_a_lock_that_is_no_file_is_refused(self, logged_in, tmp_path, call, make):
+        victim, lock = tmp_path / "victim", logged_in.session_file.with_suffix(".lock")
+        lock.unlink()
+        make(str(victim), str(lock))
+        before = logged_in.session_file.read_bytes()
+        assert str(lock) in call("token", "--force-refresh", code=1).err
+        assert not victim.exists()
+        assert logged_in.session_file.read_bytes() == before
 
 
-class TestLive:
-    @pytest.fixture
-    def live(self, tenant, monkeypatch, capsys):
-        """Run `live` on the tenant, whose clock goes on in the pauses, with Alice at hand."""
-
-        def person(devices):
-            for device in devices[:2]:
-                tenant.approve(device["user_code"])
-            tenant.deny(devices[2]["user_code"])
-            return True
-
-        def run(environment, person=person):
-            for name, value in environment.items():
-                monkeypatch.setenv(name, value)
-            result = SimpleNamespace(code=run_live(person), text=capsys.readouterr().out)
-            assert not [secret for secret in tenant.secrets if secret in result.text]
-            result.differences = re.findall("^DIFFERS +(.*)", result.text, re.MULTILINE)
-            return result
-
-        monkeypatch.setattr(time, "sleep", tenant.advance)
-        return run
-
-    def test_finds_no_difference_between_two_practice_tenants(self, live, tenant):
-        seen = live(practice_environment(tenant))
-        assert (seen.code, seen.differences) == (0, [])
-        for point in (
-            "poll at once again: 429",
-            "refresh: 200",
-            "refresh after the revocation: 403",
-        ):
-            assert f"same     {point}" in seen.text
-        assert not any(session.is_alive for session in tenant.sessions)
-        seen = live({**practice_environment(tenant), **machine_environment(tenant)})
-        assert (seen.code, seen.differences) == (0, [])
-        assert "same     machine: 200" in seen.text
-
-    def test_names_each_difference(self, live, tenant):
-        tenant.leeway = 60
-        tenant.break_all(
-            "/oauth/revoke", status=400, body={"error": "\x1b[31m", "odd": MACHINE_SECRET}
-        )
-        tenant.break_all("/userinfo", status=401, headers={"Retry-After": "7"}, body="Unauthorized")
-        tenant.clients["practice-native"].callbacks.append("http://127.0.0.1:1/callback")
-        seen = live(practice_environment(tenant))
-        assert seen.code == 1
-        assert seen.differences == [
-            "revocation of an unknown token",
-            "authorize, callback mismatch",
-            "userinfo",
-            "refresh, the token before the last",
-            "refresh, the last one after that",
-            "revocation",
-            "revocation of the other session",
-            "refresh after the revocation",
-            "userinfo after the revocation",
-            "header Retry-After, of 45 responses",
-            "header WWW-Authenticate, of 45 responses",
-        ]
-        assert "this one: 400 application/json error=?[31m {error, odd}" in seen.text
-
-    def test_does_without_a_person(self, tenant, cli):
-        command = [sys.executable, __file__, "live"]
-        options = {"input": "y\n", "capture_output": True, "encoding": "utf-8"}
-        tenant.device_interval = 0
-        done = subprocess.run(command, env=cli.env, check=False, **options)
-        assert (done.returncode, done.stderr) == (1, "")
-        assert re.findall("^DIFFERS +(.*)", done.stdout, re.MULTILINE) == ["poll at once again"]
-        assert "skipped" in done.stdout
-        assert tenant.sessions == []
-
-    @pytest.mark.parametrize(("answer", "is_done"), [("y\n", True), ("\n", False), ("", False)])
-    def test_a_person_is_asked_once(self, monkeypatch, capsys, answer, is_done):
-        stdin = SimpleNamespace(isatty=lambda: True, readline=iter([answer]).__next__)
-        monkeypatch.setattr(sys, "stdin", stdin)
-        device = {"user_code": "AB\x1bCD", "verification_uri": "https://a.example/activate"}
-        assert ask_person([device] * 3) is is_done
-        text = capsys.readouterr().out
-        assert text.count("https://a.example/activate  code AB?CD: ") == 3
-        assert ("skipped" in text) is not is_done
-
-    @table(
-        "changes, words",
-        {
-            "no domain": ({"AUTH0_DOMAIN": ""}, "AUTH0_DOMAIN"),
-            "no client": ({"AUTH0_CLIENT_ID": " "}, "AUTH0_CLIENT_ID"),
-            "no TLS": ({"AUTH0_DOMAIN": "http://a.example"}, "AUTH0_DOMAIN"),
-            "nobody there": ({"AUTH0_DOMAIN": "http://127.0.0.1:1"}, "does not answer"),
-        },
-    )
-    def test_is_exit_2_where_it_can_not_run(self, tenant, monkeypatch, capsys, changes, words):
-        for name, value in {**practice_environment(tenant), **changes}.items():
-            monkeypatch.setenv(name, value)
-        assert run_live() == 2
-        assert words in capsys.readouterr().err
-        assert tenant.requests == []
+# ---- Properties: Stored sessions -----------------------------------------------------------------
 
 
-# ---- Tests: hostile and broken peers -------------------------------------------------------------
-
-import errno
-import gzip
-import ssl
-from email.parser import BytesHeaderParser
-from urllib.parse import quote, quote_plus
-
-from auth0_cli import CacheError, InvalidToken, NetworkError
-
-
-def client(tenant, cache, **settings):
-    """Return the library's view of the sessions there, with further settings."""
-    settings = {"audience": API, "cache": cache, **settings}
-    return Auth0(tenant.domain, "practice-native", **settings)
-
-
-def machine(domain, cache=None):
-    """Return a machine's client, which keeps nothing unless there is a cache for it."""
-    settings = {"client_secret": MACHINE_SECRET, "audience": API, "cache": cache or MemoryCache()}
-    return Auth0(domain, "practice-machine", **settings)
-
-
-@pytest.fixture
-def installed():
-    """Return a function that installs a signal handler for this test."""
-    before = {}
-
-    def install(number, handler):
-        before[number] = signal.signal(number, handler)
-        return handler
-
-    yield install
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
-def read_only(monkeypatch, cache):
-    true = os.open
-
-    def fail(path, flags, *args, **kwargs):
-        if flags & os.O_CREAT and str(path).startswith(str(cache)):
-            raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)
-        return true(path, flags, *args, **kwargs)
-
-    monkeypatch.setattr(os, "open", fail)
-
-
-def full(monkeypatch, cache):
-    def fail(*_):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", fail)
-
-
-def without_locks(monkeypatch, cache):
-    def fail(*_):
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
-    monkeypatch.setattr("fcntl.flock" if POSIX else "msvcrt.locking", fail)
-
-
-def without_modes(monkeypatch, cache):
-    for name in ("stat", "fstat"):
-        true = getattr(os, name)
-
-        def look(path, *args, true=true, **kwargs):
-            info = true(path, *args, **kwargs)
-            return os.stat_result((info.st_mode | 0o077, *info[1:]))
-
-        monkeypatch.setattr(os, name, look)
-
-
-def not_to_be_entered(monkeypatch, cache):
-    for name in ("stat", "open", "listdir", "mkdir"):
-        true = getattr(os, name)
-
-        def fail(path, *args, true=true, **kwargs):
-            if str(path).startswith(str(cache)):
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
-            return true(path, *args, **kwargs)
-
-        monkeypatch.setattr(os, name, fail)
-
-
-SPOILT = {  # what is wrong with the file system -> what the message says
-    read_only: "Read-only file system",
-    full: "No space left on device",
-    without_locks: "No locks available",
-    without_modes: "keeps no permissions",
-    not_to_be_entered: "Permission denied",
-}
+needs_ulimit = not_on_windows("Windows has no shell that limits a process")
 UNREADABLE = ("keeps no permissions", "Permission denied")
 
 
-@pytest.fixture
-def kept(cli, tenant):
-    """Return the library's view of a session, as before anything has gone wrong."""
-    auth0 = client(tenant, cli.cache, profile="default")
-    log_in(auth0, tenant)
-    tenant.requests.clear()
-    return auth0
+def limited(cli, limit, *args, stdin="", prefix=()):
+    """Run a command under a limit of the shell."""
+    shell = ["sh", "-c", f'ulimit {limit} && exec "$@"', "sh"]
+    command = [*shell, *prefix, sys.executable, str(Demo.program), *args]
+    options = {"env": cli.env, "cwd": cli.home, "input": stdin, "capture_output": True}
+    return subprocess.run(command, encoding="utf-8", check=False, timeout=30, **options)
 
 
-@pytest.fixture(params=SPOILT, ids=lambda spoil: spoil.__name__)
-def spoilt(request, cli, monkeypatch):
-    """Let nothing be kept in the directory; return words of the message."""
-    if not POSIX and request.param is without_modes:
-        pytest.skip(needs_modes.kwargs["reason"])
-    cli.cache.mkdir(0o700, exist_ok=True)
-    request.param(monkeypatch, cli.cache)
-    return SPOILT[request.param]
+class TestStoredSessions:
+    """Caches and disks that fail now and then: no rotated token is lost."""
 
-
-class SimpleHandler:
-    """A signal handler that is an object."""
-
-    def __init__(self, function):
-        self.function = function
-
-    def __call__(self, *_):
-        self.function()
-
-    def handle(self, number, frame):
-        self.function()
-
-
-@pytest.fixture
-def hurried(tenant, monkeypatch):
-    """Let the program's waits take no time; return its clock, which knows them."""
-    clock = Clock(tenant)
-    monkeypatch.setattr(auth0_cli, "time", clock)
-    return clock
-
-
-@pytest.fixture
-def call(auth0, tenant, capsys):
-    """Return a function that runs a command within this process, up to its exit code.
-
-    A failure is one printable line on stderr, without a secret in any spelling.
-    """
-
-    def call(*args, code=0, by=auth0):
-        by = copy.copy(by)
-        flags = {arg.partition("=")[0][2:].replace("-", "_") for arg in args if arg[:2] == "--"}
-        flags = {name.removesuffix("_file") for name in flags}
-        # The host program leaves to the command line what is given there.
-        by._arguments = {name: None if name in flags else v for name, v in by._arguments.items()}
-        found = auth0_cli.main(list(args), defaults=by)
-        out, err = capsys.readouterr()
-        assert found == code, err
-        assert all(line.isprintable() for line in err.split("\n"))
-        if code:
-            assert out == ""
-            assert re.fullmatch(r"(warning: .+\n)*auth0_cli: .{10,}\n", err)
-        for secret in tenant.secrets:
-            assert not [s for s in (secret, quote(secret, ""), quote_plus(secret)) if s in err]
-        return SimpleNamespace(out=out, err=err)
-
-    return call
-
-
-# ---- Tests: ID token -----------------------------------------------------------------------------
-
-HEADER = b'{"alg":"RS256","kid":"practice-1"}'
-KEY = KEYS[0].jwk()
-
-
-def claims_of(token):
-    payload = token.split(".")[1]
-    return json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-
-
-def jwt(claims, header=None, key=KEYS[0]):
-    """Sign claims; a header that is None is left out."""
-    return Tenant.sign(None, claims, header, key)
-
-
-def jws(payload, header=HEADER, sign=KEYS[0].sign):
-    """Sign bytes."""
-    message = f"{b64url(header)}.{b64url(payload)}"
-    return f"{message}.{b64url(sign(message.encode()))}"
-
-
-def encoded(claims):
-    return json.dumps(claims).encode()
-
-
-def forge(tenant, make):
-    """Replace the ID token of the next answer by what `make` returns for its claims."""
-
-    def change(reply):
-        token = make(claims_of(reply["id_token"]))
-        if isinstance(token, str) and len(token) > 8:
-            tenant.secrets.add(token)
-        return overridden(reply, {"id_token": token})
-
-    tenant.break_next("/oauth/token", change=change)
-
-
-def refused(auth0, tenant, **options):
-    """Return which check the ID token of a login fails; nothing of that login is kept."""
-    with pytest.raises(InvalidToken) as caught:
-        log_in(auth0, tenant, **options)
-    assert caught.value.exit_code == 4
-    assert auth0.session() is None
-    assert not [secret for secret in tenant.secrets if secret in str(caught.value)]
-    assert re.search(": (log in|correct|check|choose|update) ", str(caught.value)), "the next step"
-    return caught.value.claim
-
-
-def more(text):
-    return text + "1"
-
-
-def in_seconds(seconds):
-    return lambda _: int(time.time()) + seconds
-
-
-BAD_CLAIMS = {
-    f"{name} {what}": (name, value)
-    for name, values in {
-        "iss": {
-            "missing": MISSING,
-            "null": None,
-            "number": 1,
-            "empty": "",
-            "with one character more": more,
-            "without its slash": lambda iss: iss[:-1],
-            "list": lambda iss: [iss],
-            "of another tenant": "https://evil.example/",
-        },
-        "sub": {
-            "missing": MISSING,
-            "null": None,
-            "number": 1,
-            "empty": "",
-            "list": lambda sub: [sub],
-            "too long": "x" * 256,
-        },
-        "aud": {
-            "missing": MISSING,
-            "null": None,
-            "number": 1,
-            "empty": "",
-            "with one character more": more,
-            "without its last character": lambda aud: aud[:-1],
-            "object": lambda aud: {aud: aud},
-            "empty list": [],
-            "list of strangers": ["practice-other", "practice-web"],
-            "list in a list": lambda aud: [[aud]],
-            "list with a number": lambda aud: [aud, 1],
-        },
-        "azp": {
-            "of another client": "practice-other",
-            "empty": "",
-            "number": 1,
-            "list": ["practice-native"],
-        },
-        "exp": {
-            "missing": MISSING,
-            "null": None,
-            "string": str,
-            "boolean": True,
-            "list": lambda exp: [exp],
-            "negative": -1,
-            "passed": in_seconds(-90),
-        },
-        "iat": {
-            "missing": MISSING,
-            "null": None,
-            "string": str,
-            "boolean": True,
-            "from the future": in_seconds(90),
-        },
-        "nbf": {"null": None, "string": "0", "boolean": False, "not reached": in_seconds(90)},
-        "nonce": {
-            "missing": MISSING,
-            "null": None,
-            "empty": "",
-            "number": 1,
-            "of another login": "x" * 43,
-            "with one character more": more,
-            "without its last character": lambda nonce: nonce[:-1],
-            "list": lambda nonce: [nonce],
-        },
-        "at_hash": {"of another token": "A" * 22, "null": None, "empty": "", "number": 1},
-    }.items()
-    for what, value in values.items()
-}
-GOOD_CLAIMS = {
-    "audience as a list": ("aud", lambda aud: [aud]),
-    "expired within the leeway": ("exp", in_seconds(-30)),
-    "issued ahead within the leeway": ("iat", in_seconds(30)),
-    "times as floats": ("iat", lambda iat: iat + 0.5),
-    "not before a time within the leeway": ("nbf", in_seconds(30)),
-    "authorized party": ("azp", "practice-native"),
-    "claims that nobody knows": ("https://example.test/x", {"a": [1, None, "x"]}),
-    "a long subject": ("sub", "x" * 255),
-}
-
-
-def standard_alphabet(token):
-    return token.replace("-", "+").replace("_", "/")
-
-
-def last_character_changed(token):
-    """Return another spelling of the same bytes, which only a strict decoder refuses."""
-    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-    return token[:-1] + letters[letters.index(token[-1]) + 1]
-
-
-def with_signature(change):
-    """Return a forgery that signs truly, then changes the signature's bytes."""
-    return lambda claims: jws(encoded(claims), sign=lambda message: change(KEYS[0].sign(message)))
-
-
-def with_bit_flipped(signature):
-    return signature[:-1] + bytes([signature[-1] ^ 1])
-
-
-def plus_modulus(claims):
-    """Return a signature that is the true one modulo n, but not less than n."""
-    for number in range(1000):
-        message = f"{b64url(HEADER)}.{b64url(encoded({**claims, 'jti': number}))}"
-        s = int.from_bytes(KEYS[0].sign(message.encode()), "big") + KEYS[0].n
-        if s < 1 << 2048:
-            return f"{message}.{b64url(s.to_bytes(256, 'big'))}"
-    raise AssertionError("no signature is small enough")
-
-
-def other_payload(claims):
-    header, _, signature = jwt(claims).split(".")
-    return f"{header}.{b64url(encoded({**claims, 'email': 'mallory@example.test'}))}.{signature}"
-
-
-def other_header(claims):
-    _, payload, signature = jwt(claims).split(".")
-    return f"{b64url(HEADER + b' ')}.{payload}.{signature}"
-
-
-FORGERIES = {
-    # alg
-    **{
-        f"alg {alg}, no signature": (
-            "alg",
-            lambda claims, alg=alg: jws(encoded(claims), encoded({"alg": alg}), lambda _: b""),
+    @pytest.mark.parametrize("cache", [MemoryCache(), DictCache()], ids=lambda c: type(c).__name__)
+    def test_a_cache_of_ones_own_holds_the_session(self, tenant, cache, tmp_path):
+        first, second = (
+            Auth0(tenant.domain, "practice-native", audience=API, cache=cache) for _ in range(2)
         )
-        for alg in ("none", "None", "NONE", "nOnE")
-    },
-    **{
-        f"alg {alg!r}": ("alg", lambda claims, alg=alg: jwt(claims, {"alg": alg}))
-        for alg in ("none", "rs256", "RS256 ", "RS384", "PS256", "ES256", "EdDSA", "", 256, True)
-    },
-    "alg missing": ("alg", lambda claims: jwt(claims, {"alg": None})),
-    "alg in a list": ("alg", lambda claims: jwt(claims, {"alg": ["RS256"]})),
-    "HS256 with the modulus": (
-        "alg",
-        lambda claims: jwt(
-            claims, {"alg": "HS256", "kid": KEY["kid"]}, KEYS[0].n.to_bytes(256, "big")
-        ),
-    ),
-    "HS256 with the published key": (
-        "alg",
-        lambda claims: jwt(claims, {"alg": "HS256", "kid": KEY["kid"]}, encoded(KEY)),
-    ),
-    "HMAC that calls itself RS256": (
-        "signature",
-        lambda claims: jwt(claims, {"kid": KEY["kid"]}, encoded(KEY)),
-    ),
-    # header
-    "crit": ("crit", lambda claims: jwt(claims, {"crit": ["exp"]})),
-    "crit that is empty": ("crit", lambda claims: jwt(claims, {"crit": []})),
-    "unencoded payload": ("crit", lambda claims: jwt(claims, {"b64": False, "crit": ["b64"]})),
-    "alg twice": (
-        "form",
-        lambda claims: jws(encoded(claims), b'{"alg":"none","alg":"RS256","kid":"practice-1"}'),
-    ),
-    "header as a list": ("form", lambda claims: jws(encoded(claims), b"[]")),
-    "header that is no JSON": ("form", lambda claims: jws(encoded(claims), b"RS256")),
-    "header in UTF-16": (
-        "form",
-        lambda claims: jws(encoded(claims), HEADER.decode().encode("utf-16")),
-    ),
-    # keys that the token brings along
-    "key in the header": (
-        "kid",
-        lambda claims: jwt(claims, {"kid": "mine", "jwk": KEYS[2].jwk()}, KEYS[2]),
-    ),
-    "key in the header, known kid": (
-        "signature",
-        lambda claims: jwt(claims, {"kid": KEY["kid"], "jwk": KEYS[2].jwk()}, KEYS[2]),
-    ),
-    "address of a key in the header": (
-        "signature",
-        lambda claims: jwt(
-            claims,
-            {"kid": KEY["kid"], "jku": "https://evil.example/", "x5u": "https://evil.example/"},
-            KEYS[2],
-        ),
-    ),
-    # kid
-    "kid unknown": ("kid", lambda claims: jwt(claims, {}, KEYS[2])),
-    "kid absent with two keys": ("kid", lambda claims: jwt(claims, {"kid": None})),
-    **{
-        f"kid {kid!r}": ("kid", lambda claims, kid=kid: jwt(claims, {"kid": kid}))
-        for kid in ("", 1, True, ["practice-1"], {"practice-1": 1}, "../practice-1", "practice-11")
-    },
-    # form
-    "no text": ("form", lambda claims: 7),
-    "absent": ("form", lambda claims: None),
-    "empty": ("form", lambda claims: ""),
-    "dots only": ("form", lambda claims: ".."),
-    "one part": ("form", lambda claims: jwt(claims).split(".")[1]),
-    "two parts": ("form", lambda claims: jwt(claims).rpartition(".")[0]),
-    "four parts": ("form", lambda claims: jwt(claims) + "."),
-    "five parts (encrypted)": ("form", lambda claims: jwt(claims) + ".AAAA.AAAA"),
-    "padding characters": ("form", lambda claims: jwt(claims) + "=="),
-    "newline at the end": ("form", lambda claims: jwt(claims) + "\n"),
-    "newline amid": ("form", lambda claims: jwt(claims)[:-8] + "\n" + jwt(claims)[-8:]),
-    "standard alphabet": ("form", lambda claims: standard_alphabet(jwt(claims))),
-    "not canonical": ("form", lambda claims: last_character_changed(jwt(claims))),
-    "not ASCII": ("form", lambda claims: jwt(claims) + "\u00e9"),
-    # payload, truly signed
-    "payload as a list": ("form", lambda claims: jws(encoded([claims]))),
-    "payload as a string": ("form", lambda claims: jws(encoded("claims"))),
-    "payload empty": ("form", lambda claims: jws(b"")),
-    "payload not UTF-8": ("form", lambda claims: jws(encoded(claims)[:-1] + b',"x":"\xff"}')),
-    "payload with a BOM": ("form", lambda claims: jws(b"\xef\xbb\xbf" + encoded(claims))),
-    "payload with text after it": ("form", lambda claims: jws(encoded(claims) + b"{}")),
-    "claim twice": ("form", lambda claims: jws(encoded(claims)[:-1] + b',"sub":"auth0|mallory"}')),
-    "name twice deep inside": (
-        "form",
-        lambda claims: jws(encoded(claims)[:-1] + b',"x":[{"a":1,"a":2}]}'),
-    ),
-    "NaN": ("form", lambda claims: jws(encoded({**claims, "exp": float("nan")}))),
-    "Infinity": ("form", lambda claims: jws(encoded({**claims, "exp": float("inf")}))),
-    "deep nesting": ("form", lambda claims: jws(encoded(claims)[:-1] + b',"x":' + b"[" * 50_000)),
-    "a float too large": (
-        "exp",
-        lambda claims: jws(encoded({**claims, "exp": 0}).replace(b'"exp": 0', b'"exp": 9e999')),
-    ),
-    # signature
-    "payload changed": ("signature", other_payload),
-    "header changed": ("signature", other_header),
-    "signature of another key": (
-        "signature",
-        lambda claims: jwt(claims, {"kid": KEY["kid"]}, KEYS[2]),
-    ),
-    "signature of the next key": (
-        "signature",
-        lambda claims: jwt(claims, {"kid": KEY["kid"]}, KEYS[1]),
-    ),
-    "signature of other bytes": (
-        "signature",
-        lambda claims: jws(encoded(claims), sign=lambda _: KEYS[0].sign(b"other")),
-    ),
-    "bit flipped": ("signature", with_signature(with_bit_flipped)),
-    "signature empty": ("signature", with_signature(lambda _: b"")),
-    "signature of zeros": ("signature", with_signature(lambda _: bytes(256))),
-    "signature is one": ("signature", with_signature(lambda _: bytes(255) + b"\1")),
-    "signature is n - 1": (
-        "signature",
-        with_signature(lambda _: (KEYS[0].n - 1).to_bytes(256, "big")),
-    ),
-    "signature cut": ("signature", with_signature(lambda signature: signature[:-1])),
-    "byte after the signature": ("signature", with_signature(lambda signature: signature + b"\0")),
-    "byte before the signature": ("signature", with_signature(lambda signature: b"\0" + signature)),
-    "signature not less than n": ("signature", plus_modulus),
-}
+        log_in(first, tenant)
+        assert second.get_token() == first.get_token()
+        assert second.get_token(force_refresh=True) in tenant.access_tokens
+        second.logout()
+        assert first.session() is None
+        assert cache.list() == []
+        assert list(tmp_path.rglob("*.json")) == []
 
-INFO = SHA256_PREFIX
-BLOCKS = {  # id -> function from the digest to the block that a lenient verifier takes
-    "Bleichenbacher 2006": lambda d: b"\0\1" + b"\xff" * 8 + b"\0" + INFO + d + bytes(194),
-    "padding cut by one byte": lambda d: b"\0\1" + b"\xff" * 201 + b"\0" + INFO + d + b"\0",
-    "no padding": lambda d: b"\0\1\0" + INFO + d + b"\xaa" * 202,
-    "padding of zeros": lambda d: b"\0\1" + bytes(202) + b"\0" + INFO + d,
-    "one byte of padding changed": lambda d: b"\0\1\xff\xfe" + b"\xff" * 200 + b"\0" + INFO + d,
-    "no end of the padding": lambda d: b"\0\1" + b"\xff" * 203 + INFO + d,
-    "block type 0": lambda d: b"\0\0" + b"\xff" * 202 + b"\0" + INFO + d,
-    "block type 2": lambda d: b"\0\2" + b"\xff" * 202 + b"\0" + INFO + d,
-    "first byte 1": lambda d: b"\1\1" + b"\xff" * 202 + b"\0" + INFO + d,
-    "digest without its name": lambda d: b"\0\1" + b"\xff" * 221 + b"\0" + d,
-    "missing NULL": lambda d: (
-        b"\0\1"
-        + b"\xff" * 204
-        + b"\0"
-        + bytes.fromhex("302f300b0609608648016503040201")
-        + b"\4 "
-        + d
-    ),
-    "long form of a length": lambda d: b"\0\1" + b"\xff" * 201 + b"\0" + b"\x30\x81" + INFO[1:] + d,
-    "parameters with content": lambda d: (
-        b"\0\1"
-        + b"\xff" * 198
-        + b"\0"
-        + bytes.fromhex("3035301106096086480165030402010504deadbeef0420")
-        + d
-    ),
-    "name of SHA-512": lambda d: (
-        b"\0\1" + b"\xff" * 202 + b"\0" + INFO[:14] + b"\3" + INFO[15:] + d
-    ),
-    "half a digest": lambda d: b"\0\1" + b"\xff" * 218 + b"\0" + INFO + d[:16],
-    "bytes after the digest inside": lambda d: (
-        b"\0\1" + b"\xff" * 200 + b"\0\x30\x33" + INFO[2:] + d + b"\0\0"
-    ),
-}
-
-
-def with_block(build):
-    """Return the signing of a block of one's own with the true key."""
-
-    def sign(message):
-        block = build(hashlib.sha256(message).digest())
-        assert len(block) == 256
-        return pow(int.from_bytes(block, "big"), KEYS[0].d, KEYS[0].n).to_bytes(256, "big")
-
-    return sign
-
-
-def true_block(digest):
-    return b"\0\1" + b"\xff" * 202 + b"\0" + INFO + digest
-
-
-def block_itself(message):
-    """Sign as nobody needs a key for: with the exponent 1."""
-    return true_block(hashlib.sha256(message).digest())
-
-
-def cube_root(message):
-    """Forge with the exponent 3: the garbage after the digest makes the block almost a cube."""
-    digest = hashlib.sha256(message).digest()
-    wanted = int.from_bytes(b"\0\1" + b"\xff" * 8 + b"\0" + INFO + digest + b"\xff" * 194, "big")
-    low, high = 0, 1 << 700
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if middle**3 <= wanted else (low, middle - 1)
-    return low.to_bytes(256, "big")
-
-
-def number(value):
-    return b64url(value.to_bytes((value.bit_length() + 7) // 8, "big"))
-
-
-ODD_KEYS = [
-    *(7, None, "key", [], {}, {"kty": "oct", "kid": KEY["kid"], "k": KEY["n"]}),
-    {"kty": "EC", "kid": KEY["kid"], "crv": "P-256", "x": "AA", "y": "AA"},
-    *(
-        {**KEY, "kid": 7},
-        {**KEY, "kid": None},
-        {**KEY, "n": 5},
-        {**KEY, "n": "!"},
-        {**KEY, "e": ""},
-    ),
-]
-WITHOUT_KID = overridden(KEY, {"kid": None})
-KEY_SETS = {  # id -> the keys, the header's changes, the way to sign, the check that fails
-    "odd keys beside": ([*ODD_KEYS, KEY], {}, None, None),
-    "neither use nor alg": ([overridden(KEY, {"use": None, "alg": None})], {}, None, None),
-    "one kid, two keys": ([{**KEYS[1].jwk(), "kid": KEY["kid"]}, KEY], {}, None, None),
-    "no kid, one key": ([KEY], {"kid": None}, None, None),
-    "no kid anywhere": ([WITHOUT_KID], {"kid": None}, None, None),
-    "no kid, one key among odd ones": ([*ODD_KEYS, KEY], {"kid": None}, None, None),
-    "no kid, two keys": ([KEY, KEYS[1].jwk()], {"kid": None}, None, "kid"),
-    "kid, keys without": ([WITHOUT_KID], {}, None, "kid"),
-    "empty set": ([], {}, None, "kid"),
-    "odd keys only": (ODD_KEYS, {}, None, "kid"),
-    "use enc": ([{**KEY, "use": "enc"}], {}, None, "kid"),
-    "use in a list": ([{**KEY, "use": ["sig"]}], {}, None, "kid"),
-    "alg RS512": ([{**KEY, "alg": "RS512"}], {}, None, "kid"),
-    "alg HS256": ([{**KEY, "alg": "HS256"}], {}, None, "kid"),
-    "kty EC": ([{**KEY, "kty": "EC"}], {}, None, "kid"),
-    "1024 bits": ([{**KEY, "n": number(math.prod(KEYS[0].primes[:4]))}], {}, None, "kid"),
-    "16384 bits": ([{**KEY, "n": number((1 << 16384) - 1)}], {}, None, "kid"),
-    "even modulus": ([{**KEY, "n": number(KEYS[0].n + 1)}], {}, None, "kid"),
-    "modulus in another alphabet": ([{**KEY, "n": KEY["n"] + "="}], {}, None, "kid"),
-    "no modulus": ([overridden(KEY, {"n": None})], {}, None, "kid"),
-    "exponent 0": ([{**KEY, "e": "AA"}], {}, None, "kid"),
-    "exponent 1, forged": ([{**KEY, "e": number(1)}], {}, block_itself, "kid"),
-    "exponent 3, forged": ([{**KEY, "e": number(3)}], {}, cube_root, "kid"),
-    "even exponent": ([{**KEY, "e": number(65538)}], {}, None, "kid"),
-    "huge exponent": ([{**KEY, "e": number((1 << 2000) + 1)}], {}, None, "kid"),
-}
-
-# What a server, a proxy or a captive portal may answer where a JSON object was awaited.
-NO_OBJECT = {
-    "an HTML page": {"body": "<html><title>Welcome to our Wi-Fi</title></html>"},
-    "nothing": {"body": b""},
-    "a JSON list": {"body": b"[]"},
-    "a JSON string": {"body": b'"ok"'},
-    "null": {"body": b"null"},
-    "half of it": {"close": "middle"},
-    "closed before": {"close": "before"},
-    "closed after": {"close": "after"},
-    "2 MiB": {"body": b'{"x": "' + b"x" * (2 << 20) + b'"}'},
-    "2 MiB of spaces": {"body": b" " * (2 << 20) + b"{}"},
-    "deep nesting": {"body": b'{"x":' + b"[" * 100_000},
-    "deep objects": {"body": b'{"x":' * 100_000},
-    "not UTF-8": {"body": b'{"x": "\xff"}'},
-    "UTF-16": {"body": '{"access_token": "x"}'.encode("utf-16")},
-    "a BOM": {"body": b'\xef\xbb\xbf{"access_token": "x", "token_type": "Bearer"}'},
-    "gzip": {"body": gzip.compress(b"{}"), "headers": {"Content-Encoding": "gzip"}},
-    "NaN": {"body": b'{"expires_in": NaN}'},
-    "a number of 10,000 digits": {"body": b"1" * 10_000},
-    "text after it": {"body": b'{"access_token": "x"}{}'},
-    "more announced than sent": {"body": b"{}", "headers": {"Content-Length": "3"}},
-    "an unfinished chunk": {
-        "body": b"ff\r\n{}",
-        "headers": {"Content-Length": None, "Transfer-Encoding": "chunked"},
-    },
-    "status 500": {"status": 500, "body": "<html>Oops</html>"},
-    "status 502 in JSON": {"status": 502, "body": {"error": "server_error"}},
-    "status 503": {"status": 503, "headers": {"Retry-After": "99999999999999999999"}},
-    "status 407": {"status": 407},
-    "status 404 in HTML": {"status": 404, "body": "<html>404</html>"},
-    "status 304": {"status": 304},
-}
-KEY_FAULTS = ["an HTML page", "half of it", "closed after", "2 MiB", "deep nesting", "status 500"]
-
-
-@pytest.fixture(scope="module")
-def shared():
-    """Return a tenant for many tests."""
-    with Tenant() as tenant:
-        yield tenant
-
-
-class Shared:
-    """Its tests share a tenant, which each finds mended; their sessions are in memory."""
-
-    @pytest.fixture
-    def tenant(self, shared):
-        yield shared
-        shared.mend()
-        shared.requests.clear()
-        shared.orgs, shared.org_names = {"org_1": "acme"}, False
-        shared.authorization_response_iss = False
-
-    @pytest.fixture
-    def auth0(self, tenant):
-        return Auth0(tenant.domain, "practice-native", audience=API, cache=MemoryCache())
-
-
-class TestIdToken(Shared):
-    @table("name, value", BAD_CLAIMS)
-    def test_a_wrong_claim_is_named_and_no_login(self, auth0, tenant, name, value):
-        forge(tenant, lambda claims: jwt(changed(claims, name, value)))
-        flow = "browser" if name == "nonce" else "password"
-        assert refused(auth0, tenant, flow=flow) == name
-
-    @table("name, value", GOOD_CLAIMS)
-    def test_what_the_specification_allows_is_accepted(self, auth0, tenant, name, value):
-        forge(tenant, lambda claims: jwt(changed(claims, name, value)))
-        assert log_in(auth0, tenant).user["name"] == "Alice Liddell"
-
-    @table(
-        "azp, accepted",
-        {
-            "missing": (MISSING, False),
-            "a stranger": ("practice-other", False),
-            "this client": ("practice-native", True),
-        },
+    @pytest.mark.parametrize(
+        ("method", "fails"),
+        [
+            ("read", lambda *_: "text"),
+            ("read", lambda *_: 7),
+            ("list", lambda *_: None),
+            ("list", lambda *_: [b"key"]),
+            ("lock", lambda *_: None),
+            ("lock", lambda *_: contextlib.closing(None)),
+            *((name, lambda *_: 1 / 0) for name in ("read", "write", "list", "lock")),
+        ],
     )
-    def test_a_list_with_strangers_needs_the_authorized_party(self, auth0, tenant, azp, accepted):
-        strangers = ["practice-native", "practice-other"]
-        forge(tenant, lambda claims: jwt(changed({**claims, "aud": strangers}, "azp", azp)))
-        if accepted:
-            log_in(auth0, tenant)
-        else:
-            assert refused(auth0, tenant) == "azp"
+    def test_a_faulty_cache_is_an_error_and_costs_no_token(self, tenant, method, fails, capsys):
+        tenant.rotation = False
+        cache = DictCache()
+        log_in(Auth0(tenant.domain, "practice-native", audience=API, cache=cache), tenant)
+        setattr(cache, method, fails)
+        for names in ([tenant.domain, "practice-native"], []):
+            auth0 = Auth0(*names, audience=API, cache=cache)
+            before = tenant.count("refresh_token")
+            try:
+                assert auth0.get_token(force_refresh=True) in tenant.access_tokens
+            except auth0_cli.CacheError:
+                assert tenant.count("refresh_token") == before
+        del cache.__dict__[method]
+        assert auth0.get_token() in tenant.access_tokens
 
-    def test_the_hash_of_the_access_token_is_compared(self, auth0, tenant):
-        def change(reply):
-            half = hashlib.sha256(reply["access_token"].encode()).digest()[:16]
-            claims = {**claims_of(reply["id_token"]), "at_hash": b64url(half)}
-            return {**reply, "id_token": tenant.sign(claims)}
-
-        tenant.break_next("/oauth/token", change=change)
+    def test_what_is_damaged_in_a_cache_of_ones_own_is_set_aside(self, tenant, capsys):
+        cache = DictCache()
+        auth0 = Auth0(tenant.domain, "practice-native", audience=API, cache=cache)
         log_in(auth0, tenant)
+        (key,) = cache.data
+        cache.data[key] = damaged = cache.data[key][:-20]
+        with pytest.raises(LoginRequired):
+            auth0.get_token(force_refresh=True)
+        assert damaged in cache.data.values()
+        log_in(auth0, tenant)
+        assert auth0.get_token() in tenant.access_tokens
         auth0.logout()
-        tenant.break_next(
-            "/oauth/token", change=lambda reply: dict(change(reply), access_token="x")
-        )
-        assert refused(auth0, tenant) == "at_hash"
+        assert auth0.session() is None
 
-    @table(
-        "max_age, value, accepted",
-        {
-            "now": ("0", in_seconds(0), True),
-            "within the leeway": ("0", in_seconds(-30), True),
-            "as old as allowed": ("3600", in_seconds(-3600), True),
-            "too old": ("3600", in_seconds(-3700), False),
-            "too old for 0": ("0", in_seconds(-90), False),
-            "missing": ("3600", MISSING, False),
-            "missing with 0": ("0", MISSING, False),
-            "null": ("3600", None, False),
-            "string": ("3600", str, False),
-            "boolean": ("3600", True, False),
-        },
-    )
-    def test_max_age_needs_a_recent_login(self, tenant, max_age, value, accepted):
-        auth0 = client(tenant, MemoryCache(), params={"max_age": max_age})
-        forge(tenant, lambda claims: jwt(changed(claims, "auth_time", value)))
-        if accepted:
-            log_in(auth0, tenant)
-        else:
-            assert refused(auth0, tenant) == "auth_time"
+    @needs_links
+    def test_behind_a_dead_link_a_machine_is_served_and_a_user_is_not(
+        self, tenant, tmp_path, caplog
+    ):
+        (tmp_path / "link").symlink_to(tmp_path / "gone")
+        machine = {"client_secret": MACHINE_SECRET, "audience": API, "cache": tmp_path / "link"}
+        auth0 = Auth0(tenant.domain, "practice-machine", **machine)
+        assert auth0.get_token() in tenant.access_tokens
+        assert "was not saved" in caplog.text
+        tenant.requests.clear()
+        with pytest.raises(CacheError, match="link"):
+            log_in(client(tenant, tmp_path / "link"), tenant)
+        assert tenant.requests == []
 
-    @table(
-        "organization, name, value, accepted",
-        {
-            "id": ("org_1", "org_id", "org_1", True),
-            "another id": ("org_1", "org_id", "org_2", False),
-            "id missing": ("org_1", "org_id", MISSING, False),
-            "id null": ("org_1", "org_id", None, False),
-            "id in a list": ("org_1", "org_id", ["org_1"], False),
-            "id in capitals": ("org_1", "org_id", "ORG_1", False),
-            "id with one character more": ("org_1", "org_id", more, False),
-            "name": ("acme", "org_name", "acme", True),
-            "name asked for in capitals": ("Acme", "org_name", "acme", True),
-            "another name": ("acme", "org_name", "evil", False),
-            "name missing": ("acme", "org_name", MISSING, False),
-            "name null": ("acme", "org_name", None, False),
-            "name with one character more": ("acme", "org_name", more, False),
-        },
-    )
-    def test_organization_is_checked(self, tenant, organization, name, value, accepted):
-        tenant.org_names = True
-        tenant.orgs["org_1"] = organization if name == "org_name" else "acme"
-        auth0 = client(tenant, MemoryCache(), organization=organization)
-        forge(tenant, lambda claims: jwt(changed(claims, name, value)))
-        if accepted:
-            assert log_in(auth0, tenant, flow="browser").organization == organization
-        else:
-            assert refused(auth0, tenant, flow="browser") == name
+    def test_a_reader_sees_no_token_that_is_not_kept_yet(self, tenant):
+        class SlowCache(DictCache):
+            def write(self, key, data):
+                seeing = look if key.count("~") == 2 else str
+                seeing()
+                super().write(key, data)
+                seeing()
 
-    @table("check, make", FORGERIES)
-    def test_a_forgery_is_no_login(self, auth0, tenant, check, make):
-        forge(tenant, make)
-        assert refused(auth0, tenant) == check
+        def look():
+            auth0._recent.clear()
+            seen.append(auth0.session() and auth0.get_token())
 
-    @pytest.mark.parametrize("name", ["exp", "https://example.test/x"])
-    def test_a_huge_number_stops_nothing(self, auth0, tenant, name):
-        digits = b"1" * 20_000
-        forge(tenant, lambda claims: jws(encoded({**claims, name: "?"}).replace(b'"?"', digits)))
-        if name == "exp" or hasattr(sys, "get_int_max_str_digits"):
-            assert refused(auth0, tenant) in ("exp", "form")
-        else:
-            log_in(auth0, tenant)
-
-    def test_an_access_token_is_no_id_token(self, auth0, tenant):
-        tenant.break_next(
-            "/oauth/token", change=lambda reply: dict(reply, id_token=reply["access_token"])
-        )
-        assert refused(auth0, tenant) == "aud"
-
-    @table("build", BLOCKS)
-    def test_a_signature_that_a_lenient_verifier_takes_is_no_login(self, auth0, tenant, build):
-        forge(tenant, lambda claims: jws(encoded(claims), sign=with_block(build)))
-        assert refused(auth0, tenant) == "signature"
-
-    def test_a_block_of_ones_own_is_accepted_if_it_is_the_one(self, auth0, tenant):
-        forge(tenant, lambda claims: jws(encoded(claims), sign=with_block(true_block)))
+        seen, cache = [], SlowCache()
+        auth0 = Auth0(tenant.domain, "practice-native", audience=API, cache=cache)
         log_in(auth0, tenant)
+        assert seen == [None, auth0.get_token()]
+        old = auth0.get_token()
+        seen.clear()
+        new = auth0.get_token(force_refresh=True)
+        assert seen == [old, new]
+
+    def test_a_login_on_demand_that_can_not_be_saved_brings_its_token(self, tenant, desk, caplog):
+        cache = DictCache()
+        cache.refuse_sessions()
+        auth0 = client(tenant, cache)
+        assert auth0.get_token(interactive=True) in tenant.access_tokens
+        assert "was not saved" in caplog.text
+
+    def test_what_is_mended_before_the_lock_is_had_is_not_set_aside(self, tenant):
+        class MendedCache(DictCache):
+            def lock(self, key, timeout):
+                self.data.update(whole)
+                return super().lock(key, timeout)
+
+        cache = MendedCache()
+        whole = {}
+        auth0 = client(tenant, cache)
+        log_in(auth0, tenant)
+        whole = dict(cache.data)
+        (key,) = whole
+        cache.data[key] = whole[key][:-20]
+        assert auth0.session().user["sub"] == "auth0|alice"
+        assert cache.data == whole
+
+    def test_what_another_writes_wins_over_what_could_not_be_saved(self, tenant, caplog):
+        cache = DictCache()
+        auth0, other = client(tenant, cache), client(tenant, cache)
+        log_in(auth0, tenant)
+        cache.refuse_sessions()
+        auth0.get_token(force_refresh=True)
+        assert "was not saved" in caplog.text
+        del cache.write
+        log_in(other, tenant, "bob")
+        assert auth0.session().user["sub"] == "auth0|bob"
+
+    @pytest.mark.parametrize("by", ["itself", "another"])
+    def test_what_could_not_be_saved_does_not_outlive_a_logout(self, tenant, by):
+        cache = DictCache()
+        auth0, other = client(tenant, cache), client(tenant, cache)
+        cache.refuse_sessions()
+        with pytest.raises(auth0_cli.CacheError):
+            log_in(auth0, tenant)
+        assert auth0.session()
+        if by == "itself":
+            auth0.logout()
+        else:
+            del cache.write
+            log_in(auth0, tenant)
+            other.logout()
+        assert auth0.session() is None
+
+    def test_nothing_is_written_without_the_lock(self, tenant):
+        class Cache(DictCache):
+            held = 0
+
+            @contextlib.contextmanager
+            def lock(self, key, timeout):
+                with super().lock(key, timeout):
+                    self.held += 1
+                    yield
+                    self.held -= 1
+
+            def write(self, key, data):
+                seen.append(self.held)
+                super().write(key, data)
+
+            def delete(self, key):
+                seen.append(self.held)
+                super().delete(key)
+
+        seen = []
+        auth0 = client(tenant, Cache())
+        log_in(auth0, tenant)
+        auth0.get_token(force_refresh=True)
+        auth0.logout()
+        assert 0 not in seen
+
+    def test_a_login_replaces_no_session_of_a_newer_version_that_came_meanwhile(
+        self, logged_in, tenant, auth0
+    ):
+        def replace(reply):
+            logged_in.edit(lambda record: record.update(version=2))
+            return reply
+
+        tenant.break_next("/oauth/token", change=replace)
+        with pytest.raises(auth0_cli.CacheError, match="newer version"):
+            log_in(auth0, tenant)
+        assert json.loads(logged_in.session_file.read_text())["version"] == 2
+
+    def test_a_cache_need_take_nothing_but_json(self, tenant):
+        class Cache(DictCache):
+            def write(self, key, data):
+                assert "\0" not in data.decode()
+                super().write(key, json.loads(data))
+
+            def read(self, key):
+                found = super().read(key)
+                return found and json.dumps(found).encode()
+
+        auth0 = client(tenant, Cache())
+        log_in(auth0, tenant)
+        assert auth0.get_token(force_refresh=True) in tenant.access_tokens
+        tenant.break_next("/oauth/token", status=503)
+        with pytest.raises(NetworkError):
+            auth0.get_token(force_refresh=True)
+        assert auth0.get_token(force_refresh=True) in tenant.access_tokens
 
     @table(
-        "n, message, signature",
+        "name, number",
         {
-            "RFC 7515 A.2": (
-                (
-                    "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPM"
-                    "EzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-"
-                    "bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3"
-                    "qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9g"
-                    "b54h4FRWyuXpoQ"
-                ),
-                (
-                    "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leG"
-                    "FtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ"
-                ),
-                (
-                    "cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5Y"
-                    "Kt_O8W2Fp5jujGbds9uJdbF9CUAr7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6x"
-                    "BArLIARNPvkSjtQBMHlb1L07Qe7K0GarZRmB_eSN9383LcOLn6_dO--xi12jzDwusC-eOkHWEsqtFZESc6"
-                    "BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrBp0igcN_I"
-                    "oypGlUPQGe77Rw"
-                ),
+            "flush of the file": ("fsync", errno.EIO),
+            "no space for it": ("fsync", errno.ENOSPC),
+            "quota": ("fsync", errno.EDQUOT),
+            "modes": ("fchmod", errno.EPERM),
+        },
+    )
+    def test_a_refresh_token_is_not_sent_where_the_next_one_can_not_be_saved(
+        self, logged_in, tenant, call, monkeypatch, name, number
+    ):
+        before = logged_in.session_file.read_bytes()
+        token = call("token").out
+
+        def fail(*_, **__):
+            raise OSError(number, os.strerror(number))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, name, fail)
+            result = call("token", "--force-refresh", code=1)
+            assert call("token", "--min-ttl", "999999").out == token  # a valid one is served
+        assert str(logged_in.cache) in result.err
+        assert tenant.count("refresh_token") == 0
+        assert logged_in.session_file.read_bytes() == before
+        assert {path.suffix for path in logged_in.cache.iterdir()} == {".json", ".lock"}
+        assert call("token", "--force-refresh").out.strip() in tenant.access_tokens
+
+    def test_a_write_that_fails_after_the_refresh_costs_no_token(
+        self, logged_in, tenant, call, monkeypatch
+    ):
+        def fail(*_, **__):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        before = logged_in.session_file.read_bytes()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", fail)
+            result = call("token", "--force-refresh")
+        assert result.out.strip() in tenant.access_tokens
+        assert "warning: the session was not saved" in result.err
+        assert logged_in.session_file.read_bytes() == before
+        assert {path.suffix for path in logged_in.cache.iterdir()} == {".json", ".lock"}
+
+    @pytest.mark.parametrize("faulty", range(1, 6))
+    def test_a_read_that_fails_amid_a_refresh_loses_no_rotated_token(
+        self, logged_in, auth0, tenant, faulty
+    ):
+        class Cache(FileCache):
+            reads = 0
+
+            def read(self, key):
+                self.reads += 1
+                if self.reads == faulty:
+                    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+                return super().read(key)
+
+        logged_in.expire()
+        program = client(tenant, Cache(logged_in.cache))
+        with contextlib.suppress(CacheError):
+            program.get_token()
+        for _ in range(2):
+            assert program.get_token(force_refresh=True) in tenant.access_tokens
+        assert logged_in.token("--force-refresh") in tenant.access_tokens
+
+    @pytest.mark.parametrize("writes", ["0", "1", "001", "0010", "00010", "01010", "0001010"])
+    def test_a_disk_that_fails_now_and_then_loses_no_rotated_token(
+        self, logged_in, tenant, monkeypatch, writes
+    ):
+        left = [False, False, False, *map(int, writes)]  # those of the first refresh fail
+        real = os.replace
+
+        def replace(source, target):
+            if left and not left.pop(0):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            real(source, target)
+
+        monkeypatch.setattr(os, "replace", replace)
+        program = client(tenant, logged_in.cache)
+        for _ in range(3):
+            assert program.get_token(force_refresh=True) in tenant.access_tokens
+        monkeypatch.undo()
+        assert program.get_token(force_refresh=True) in tenant.access_tokens  # and saves it
+        assert logged_in.token("--force-refresh") in tenant.access_tokens
+
+    def test_a_slow_reader_drops_nothing_that_could_not_be_saved(self, tenant, caplog):
+        reading, go_on = threading.Event(), threading.Event()
+
+        class Cache(DictCache):
+            def read(self, key):
+                data = super().read(key)
+                if threading.current_thread().name == "reader":
+                    reading.set()
+                    go_on.wait(20)
+                return data
+
+        cache = Cache()
+        program = client(tenant, cache, profile="default")
+        log_in(program, tenant)
+        reader = threading.Thread(target=program.session, name="reader")
+        reader.start()
+        reading.wait(20)
+        program.get_token(force_refresh=True)
+        cache.refuse_sessions()
+        program.get_token(force_refresh=True)
+        assert "not saved" in caplog.text
+        go_on.set()
+        reader.join()
+        assert program.get_token(force_refresh=True) in tenant.access_tokens
+
+    def test_what_could_not_be_saved_does_not_stand_beside_what_others_stored(self, tenant, caplog):
+        cache = DictCache()
+        known = client(tenant, cache)
+        log_in(known, tenant)
+        program = Auth0(cache=cache)
+        cache.refuse_sessions()
+        program.get_token(force_refresh=True)
+        assert "not saved" in caplog.text
+        del cache.write
+        known.logout(local=True)
+        log_in(Auth0(tenant.domain, "practice-other", audience=API, cache=cache), tenant)
+        assert program.session().client_id == "practice-other"
+
+    def test_a_program_goes_on_with_what_it_could_not_save(self, tenant, monkeypatch, cli, capsys):
+        def fail(*_):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        program = client(tenant, cli.cache)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", fail)
+            with pytest.raises(CacheError):
+                log_in(program, tenant)
+            for command, code in (("token", 0), ("logout", 0), ("token", 3)):
+                assert auth0_cli.main([command], defaults=program) == code
+        assert not any(session.is_alive for session in tenant.sessions)
+
+    def test_what_a_full_disk_did_not_take_is_saved_once_there_is_room(
+        self, logged_in, tenant, monkeypatch, caplog
+    ):
+        def fail(*_):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", fail)
+            client(tenant, logged_in.cache).get_token(force_refresh=True)
+        assert "not saved" in caplog.text
+        other = client(tenant, str(logged_in.cache))  # another object, the same directory
+        assert other.get_token(force_refresh=True) in tenant.access_tokens
+        assert logged_in.token("--force-refresh") in tenant.access_tokens
+
+    @needs_ulimit
+    @pytest.mark.parametrize("limit", ["-f 0", "-f 1"], ids=["full", "nearly full"])
+    def test_a_full_disk_costs_no_session(self, logged_in, tenant, limit):
+        before = logged_in.session_file.read_bytes()
+        done = limited(logged_in, limit, "token", "--force-refresh")
+        assert done.returncode == 1
+        assert re.fullmatch(r"auth0_cli: sessions can't be kept in .+\n", done.stderr)
+        assert tenant.count("refresh_token") == 0
+        assert logged_in.session_file.read_bytes() == before
+        assert {path.suffix for path in logged_in.cache.iterdir()} == {".json", ".lock"}
+
+    @needs_ulimit
+    def test_a_login_on_a_full_disk_is_no_login(self, cli, tenant):
+        arguments = ["login", "--flow", "password", "--username", "alice"]
+        done = limited(cli, "-f 0", *arguments, stdin="wonderland-1\n")
+        assert done.returncode == 1
+        assert "auth0_cli: sessions can't be kept in" in done.stderr
+        assert tenant.requests == []
+        assert cli.status() == []
+        assert {path.suffix for path in cli.cache.iterdir()} == {".lock"}
+
+    @needs_ulimit
+    def test_a_handful_of_file_descriptors_is_enough(self, logged_in, tenant):
+        done = limited(logged_in, "-n 16", "token", "--force-refresh")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.strip() in tenant.access_tokens
+
+    @needs_modes
+    @pytest.mark.parametrize(("flags", "code"), [([], 0), (["--force-refresh"], 1)])
+    def test_a_directory_that_can_not_be_written_costs_no_refresh_token(
+        self, logged_in, tenant, flags, code
+    ):
+        before = logged_in.session_file.read_bytes()
+        prefix = []
+        if os.geteuid() == 0:
+            if not shutil.which("setpriv"):
+                pytest.skip("root may write everywhere, and there is no setpriv to take that away")
+            prefix = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override"]
+        logged_in.session_file.with_suffix(".lock").unlink()
+        logged_in.cache.chmod(0o500)
+        try:
+            done = limited(logged_in, "-n 99", "token", *flags, prefix=prefix)
+        finally:
+            logged_in.cache.chmod(0o700)
+        assert done.returncode == code, done.stderr
+        assert (done.stdout.strip() in tenant.access_tokens) == (code == 0)
+        assert (str(logged_in.cache) in done.stderr) == (code == 1)
+        assert tenant.count("refresh_token") == 0
+        assert logged_in.session_file.read_bytes() == before
+
+    def test_a_process_that_dies_at_any_step_of_a_write_leaves_the_old_or_the_new(self, cli):
+        script = (
+            "import os, sys, auth0_cli\n"
+            "left = int(sys.argv[2])\n"
+            "def dying(function):\n"
+            "    def call(*args, **options):\n"
+            "        global left\n"
+            "        left -= 1\n"
+            "        if left < 0:\n"
+            "            os._exit(9)\n"
+            "        return function(*args, **options)\n"
+            "    return call\n"
+            "cache = auth0_cli.FileCache(sys.argv[1])\n"
+            "for name in {*'open fchmod fsync replace unlink close stat'.split()} & {*dir(os)}:\n"
+            "    setattr(os, name, dying(getattr(os, name)))\n"
+            "cache.write('a~b~c', b'new')\n"
+            "os._exit(0)"
+        )
+        cache, found = FileCache(cli.cache), []
+        for steps in range(50):
+            cache.write("a~b~c", b"old")
+            done = cli.python(script, str(cli.cache), str(steps)).finish(None)
+            found.append(cache.read("a~b~c"))
+            for path in cli.cache.iterdir():
+                assert has_mode(path, 0o600)
+            if done.code == 0:
+                break
+            assert done.code == 9
+        assert len(found) > 5
+        assert found == [b"old"] * found.count(b"old") + [b"new"] * found.count(b"new")
+        assert found[-1] == b"new"
+        cache.write("a~b~c", b"next")
+        assert [path.name for path in cli.cache.iterdir()] == ["a~b~c.json"]
+
+    def test_nobody_is_asked_for_a_login_that_can_not_be_kept(
+        self, cli, tenant, call, desk, spoilt
+    ):
+        asked = []
+        auth0 = client(tenant, cli.cache)
+        for flow in ("browser", "device", "password", "auto"):
+            with pytest.raises(CacheError) as caught:
+                auth0.login(flow=flow, username="alice", password="wonderland-1", show=asked.append)
+            assert spoilt in str(caught.value)
+            assert "--cache" in str(caught.value)
+        call("token", "--login", code=1, by=auth0)
+        assert (asked, tenant.requests) == ([], [])
+
+    def test_a_refresh_token_is_not_sent_if_the_next_one_can_not_be_kept(
+        self, kept, tenant, call, spoilt
+    ):
+        for arguments in (["--force-refresh"], ["--id-token", "--force-refresh"]):
+            result = call("token", *arguments, code=1, by=kept)
+            assert spoilt in result.err
+        assert tenant.requests == []
+
+    def test_a_valid_token_is_served_though_the_next_one_can_not_be_kept(
+        self, cli, kept, tenant, call, spoilt
+    ):
+        if spoilt in UNREADABLE:
+            pytest.skip("there is no token that could be read")
+        cli.edit(expire_in(30))
+        assert call("token", by=kept).out.strip() in tenant.access_tokens
+        assert tenant.requests == []
+
+    def test_a_machine_is_served_with_a_warning_where_nothing_can_be_kept(
+        self, cli, tenant, call, spoilt
+    ):
+        by = machine(tenant.domain, cli.cache)
+        for _ in range(2):
+            result = call("token", "--force-refresh", by=by)
+            assert result.out.strip() in tenant.access_tokens
+        assert ("warning: the session was not saved: " in result.err) == (
+            spoilt != "No locks available"
+        )
+
+
+# ---- Properties: Hostile text --------------------------------------------------------------------
+
+
+ESCAPES_IN_PATH = ESCAPES.replace("\0", "") if POSIX else "\u202e[2J"  # what can stand there
+SENT = {  # path -> the command that sends a request there
+    "/oauth/token": ["token", "--force-refresh"],
+    "/oauth/device/code": ["login", "--flow", "device"],
+    "/oauth/revoke": ["logout"],
+}
+HOSTILE = {}  # where the text comes from -> function from the fixtures to what is shown of it
+
+
+def shows(function):
+    """Register a row."""
+    HOSTILE[function.__name__.replace("_", " ")] = function
+    return function
+
+
+@shows
+def a_word_that_is_no_command(its):
+    return its.call(ESCAPES, code=2).err
+
+
+@shows
+def an_option_before_the_command(its):
+    return its.call(f"--x{ESCAPES}", code=2).err
+
+
+@shows
+def an_option_of_a_command(its):
+    return its.call("login", f"--x{ESCAPES}", code=2).err
+
+
+@shows
+def a_port(its):
+    return its.call("login", "--flow", "browser", "--port", f"1{ESCAPES}", code=2).err
+
+
+@shows
+def a_version_for_kubectl(its):
+    its.monkeypatch.setenv("KUBERNETES_EXEC_INFO", json.dumps({"apiVersion": ESCAPES}))
+    return its.call("token", "--exec-credential", code=2).err
+
+
+@shows
+def the_address_of_an_ssh_session(its):
+    host = "".join(ESCAPES.replace("\0", "").split())
+    its.monkeypatch.setenv("SSH_CONNECTION", f"192.0.2.1 1 {host} 22")
+    with pytest.raises(LoginFailed):
+        its.auth0.login(flow="browser", open_browser=False, timeout=0.01)
+    return its.capsys.readouterr().err
+
+
+@shows
+def a_directory_in_the_next_step(its):
+    cache = str(its.tmp_path / f"x{ESCAPES_IN_PATH}")
+    return its.call(
+        "token", code=3, by=Auth0(its.tenant.domain, "practice-native", cache=cache)
+    ).err
+
+
+def session_in(cache):
+    """Return the file of a session in a new directory."""
+    key = auth0_cli._session_key("a.example", "c", "default")
+    FileCache(cache).write(
+        key, json.dumps(auth0_cli._new_record("a.example", "c", "default")).encode()
+    )
+    return Path(FileCache(cache).path(key))
+
+
+@shows
+def a_directory_that_others_can_write(its):
+    if not POSIX:
+        pytest.skip(needs_modes.kwargs["reason"])
+    cache = its.tmp_path / f"x{ESCAPES_IN_PATH}"
+    session_in(cache)
+    cache.chmod(0o777)
+    return its.call("token", code=1, by=Auth0("a.example", "c", cache=str(cache))).err
+
+
+@shows
+def a_place_for_no_directory(its):
+    place = its.tmp_path / f"x{ESCAPES_IN_PATH}"
+    place.touch()
+    with pytest.raises(CacheError) as caught:
+        log_in(client(its.tenant, str(place / "y")), its.tenant)
+    return str(caught.value)
+
+
+@shows
+def the_place_of_a_damaged_session(its):
+    cache = its.tmp_path / f"x{ESCAPES_IN_PATH}"
+    session_in(cache).write_text("{")
+    return its.call("token", code=3, by=Auth0("a.example", "c", cache=str(cache))).err
+
+
+@shows
+def the_host_of_a_proxy(its):
+    its.monkeypatch.setattr(auth0_cli, "time", Clock(its.tenant))
+    its.monkeypatch.setenv("https_proxy", f"http://h{ESCAPES_IN_PATH}:1")
+    return its.call("token", code=5, by=machine("a.example")).err
+
+
+def words_of_a_file(its, user, *command, **expected):
+    names = ("a.example", "c\x1b[2J\u202e\n", "p\x9b\x1b[2J\u2066\0")  # files have short names
+    record, cache = auth0_cli._new_record(*names), its.tmp_path / f"d{ESCAPES_IN_PATH}"
+    entry = auth0_cli._new_entry({"access_token": "x", "scope": ""}, f"a{ESCAPES}")
+    record.update(user=user, tokens=[{**entry, "scope": f"s{ESCAPES}", "expires_at": 9e9}])
+    FileCache(cache).write(auth0_cli._session_key(*names), json.dumps(record).encode())
+    result = its.call(*command, by=Auth0(cache=str(cache)), **expected)
+    return result.out + result.err
+
+
+EVE = {"sub": "x", "name": f"Eve{ESCAPES}"}
+
+
+@shows
+def the_session_of_a_machine(its):
+    text = words_of_a_file(its, {}, "status")
+    assert text.count("[2J") >= 5
+    return text
+
+
+@shows
+def the_session_of_a_user(its):
+    text = words_of_a_file(its, EVE, "status")
+    assert text.count("[2J") >= 5
+    return text
+
+
+@shows
+def a_session_without_a_refresh_token(its):
+    return words_of_a_file(its, EVE, "token", "--force-refresh", code=3)
+
+
+@shows
+def a_session_that_is_logged_out(its):
+    return words_of_a_file(its, EVE, "logout")
+
+
+def refused_id_token(its, make):
+    forge(its.tenant, make)
+    with pytest.raises(InvalidToken) as caught:
+        log_in(its.auth0, its.tenant)
+    return str(caught.value)
+
+
+@shows
+def the_algorithm_of_an_id_token(its):
+    return refused_id_token(its, lambda claims: jwt(claims, {"alg": ESCAPES}))
+
+
+@shows
+def the_issuer_of_an_id_token(its):
+    issuer = f"https://evil.example/{ESCAPES}"
+    return refused_id_token(its, lambda claims: jwt({**claims, "iss": issuer}))
+
+
+def refused_in_the_browser(its, **answer):
+    login = WaitingLogin(its.auth0, its.tenant)
+    answer = {"error": "access_denied", "state": login.state, **answer}
+    page = fetch(f"{login.redirect_uri}?{urlencode(answer)}").text
+    with pytest.raises(LoginFailed) as caught:
+        login.result()
+    return f"{caught.value}\n{caught.value.error or ''}\n{page}"
+
+
+@shows
+def the_issuer_of_the_browser_s_answer(its):
+    return refused_in_the_browser(its, iss=ESCAPES)
+
+
+@shows
+def the_error_of_the_browser_s_answer(its):
+    return refused_in_the_browser(its, error=ESCAPES)
+
+
+@shows
+def the_description_of_the_browser_s_answer(its):
+    return refused_in_the_browser(its, error_description=ESCAPES)
+
+
+@shows
+def the_name_of_the_user(its):
+    its.tenant.id_claims = {"name": f"Eve{ESCAPES}", "email": f"eve@example.test{ESCAPES}"}
+    log_in(its.auth0, its.tenant)
+    return f"{its.auth0.session().user['name']}\n{its.call('status').out}"
+
+
+def refused_by(its, path, **fault):
+    log_in(its.auth0, its.tenant)
+    its.tenant.break_all(path, **fault)
+    return its.call(*SENT[path], code=4).err
+
+
+for path in ("/oauth/token", "/oauth/device/code", "/oauth/revoke"):
+    for field in ("error", "error_description"):
+        HOSTILE[f"{field} of {path}"] = lambda its, path=path, field=field: refused_by(
+            its,
+            path,
+            status=400,
+            body={"error": "invalid_request", "error_description": "why", field: f"<{ESCAPES}>"},
+        )
+
+
+@shows
+def a_text_of_the_server(its):
+    return refused_by(its, "/oauth/token", status=400, body=f"Bad{ESCAPES}Request")
+
+
+@shows
+def the_type_of_a_token(its):
+    change = {"change": lambda reply: {**reply, "token_type": ESCAPES}}
+    return refused_by(its, "/oauth/token", **change)
+
+
+class TestHostileText:
+    """It moves no cursor, reverses no reading and adds no line."""
+
+    @table("show", HOSTILE)
+    def test_is_shown_as_one_printable_line(
+        self, call, auth0, tenant, monkeypatch, capsys, tmp_path, show
+    ):
+        its = SimpleNamespace(call=call, auth0=auth0, tenant=tenant, monkeypatch=monkeypatch)
+        its.capsys, its.tmp_path = capsys, tmp_path
+        text = show(its)
+        assert all(line.isprintable() for line in text.split("\n"))
+        assert "[2J" in text
+        assert not re.search("^auth0_cli: all", text, re.MULTILINE)
+
+    def test_in_what_doctor_finds(self, tenant, tls, tmp_path, monkeypatch, capsys):
+        # OpenSSL wants ASCII there on Windows.
+        path = tmp_path / (f"x{ESCAPES_IN_PATH}.pem" if POSIX else "x [2J.pem")
+        path.write_bytes(tls.read_bytes())
+        monkeypatch.setenv("SSL_CERT_FILE", str(path))
+        monkeypatch.setattr(auth0_cli, "_has_local_display", lambda: True)
+        monkeypatch.setattr(auth0_cli, "_find_browsers", lambda: [[f"b{ESCAPES}"]])
+        about = {"issuer": f"https://evil.example/{ESCAPES}"}
+        tenant.break_all("/.well-known/openid-configuration", body=about)
+        auth0 = Auth0(f"localhost:{tenant.port}", "practice-native", cache=tmp_path / "sessions")
+        auth0_cli.main(["doctor"], defaults=auth0)
+        out, err = capsys.readouterr()
+        assert all(line.isprintable() for line in (out + err).split("\n"))
+        assert out.count("[2J") == 3
+
+
+# ---- Properties: Secrets -------------------------------------------------------------------------
+
+
+def secrets_in_frames(problem, tenant):
+    """Return which secrets a crash reporter shows that captures the locals of frames."""
+    links, shown = [problem], []
+    for link in links:
+        links += filter(None, (link.__cause__, link.__context__, *getattr(link, "exceptions", ())))
+        trace = link.__traceback__
+        while trace:
+            if link is not problem or trace.tb_frame.f_code.co_filename == auth0_cli.__file__:
+                shown += map(repr, trace.tb_frame.f_locals.values())
+            trace = trace.tb_next
+    return [secret for secret in tenant.secrets if secret in "".join(shown)]
+
+
+class TestSecrets:
+    """Where no secret may be: messages, frames, the environment of a browser."""
+
+    def test_no_repr_tells_a_secret(self, tenant):
+        auth0 = Auth0(
+            tenant.domain, "practice-web", client_secret="web-secret-~!%:+ &x", cache=MemoryCache()
+        )
+        session = log_in(auth0, tenant, flow="browser")
+        text = f"{auth0!r} {auth0.bearer!r} {session!r} {vars(session)}"
+        assert not [secret for secret in tenant.secrets if secret in text]
+
+    @table(
+        "fail",
+        {
+            "a refused refresh": lambda tenant, auth0: (
+                tenant.break_all("/oauth/token", status=403, body={"error": "access_denied"}),
+                auth0.get_token(force_refresh=True),
             ),
-            "RFC 7520 4.1": (
-                (
-                    "n4EPtAOCc9AlkeQHPzHStgAbgs7bTZLwUBZdR8_KuKPEHLd4rHVTeT-O-XV2jRojdNhxJWTDvNd7nqQ0VE"
-                    "iZQHz_AJmSCpMaJMRBSFKrKb2wqVwGU_NsYOYL-QtiWN2lbzcEe6XC0dApr5ydQLrHqkHHig3RBordaZ6A"
-                    "j-oBHqFEHYpPe7Tpe-OfVfHd1E6cS6M1FZcD1NNLYD5lFHpPI9bTwJlsde3uhGqC0ZCuEHg8lhzwOHrtIQ"
-                    "bS0FVbb9k3-tVTU4fg_3L_vniUFAKwuCLqKnS2BYwdq_mzSnbLY7h_qixoR7jig3__kRhuaxwUkRz5iaiQ"
-                    "kqgc5gHdrNP5zw"
-                ),
-                "eyJhbGciOiJSUzI1NiIsImtpZCI6ImJpbGJvLmJhZ2dpbnNAaG9iYml0b24uZXhhbXBsZSJ9."
-                + b64url(
-                    "It\u2019s a dangerous business, Frodo, going out your door. You step onto the "
-                    "road, and if you don't keep your feet, there\u2019s no knowing where you "
-                    "might be swept off to.".encode()
-                ),
-                (
-                    "MRjdkly7_-oTPTS3AXP41iQIGKa80A0ZmTuV5MEaHoxnW2e5CZ5NlKtainoFmKZopdHM1O2U4mwzJdQx99"
-                    "6ivp83xuglII7PNDi84wnB-BDkoBwA78185hX-Es4JIwmDLJK3lfWRa-XtL0RnltuYv746iYTh_qHRD68B"
-                    "Nt1uSNCrUCTJDt5aAE6x8wW1Kt9eRo4QPocSadnHXFxnt8Is9UzpERV0ePPQdLuW3IS_de3xyIrDaLGdjl"
-                    "uPxUAhb6L2aXic1U12podGU0KLUQSE_oI-ZnmKJ3F4uOZDnd6QZWJushZ41Axf_fcIe8u9ipH84ogoree7"
-                    "vjbU5y18kDquDg"
-                ),
+            "a session that has ended": lambda tenant, auth0: (
+                tenant.revoke_sessions("alice"),
+                auth0.get_token(min_ttl=1e9, force_refresh=True),
+            ),
+            "no network": lambda tenant, auth0: (
+                tenant.close(),
+                auth0.get_token(force_refresh=True),
+            ),
+            "an answer without token": lambda tenant, auth0: (
+                tenant.break_all("/oauth/token", change=lambda r: {**r, "token_type": "mac"}),
+                auth0.get_token(force_refresh=True),
+            ),
+            "a password": lambda tenant, auth0: auth0.login(
+                flow="password", username="alice", password="wrong-password-1"
+            ),
+            "a logout": lambda tenant, auth0: (
+                tenant.break_all("/oauth/revoke", status=403, body={"error": "access_denied"}),
+                auth0.logout(),
+            ),
+            "the ID token": lambda tenant, auth0: (
+                tenant.break_all("/oauth/token", status=403, body={"error": "access_denied"}),
+                auth0.get_id_token(force_refresh=True),
+            ),
+            "another grant": lambda tenant, auth0: auth0.grant(
+                "unknown", subject_token="subject-token-1"
+            ),
+            "the module's function": lambda tenant, auth0: get_token(
+                domain=tenant.domain,
+                client_id="practice-machine",
+                client_secret="wrong-secret-1",
+                audience=API,
+                cache=auth0._arguments["cache"],
             ),
         },
     )
-    def test_published_signatures_verify(self, n, message, signature):
-        # The claims of these vectors are nobody's ID token, so no login can get as far as this.
-        key, bytes_ = {"n": n, "e": "AQAB"}, base64.urlsafe_b64decode(signature + "==")
-        assert auth0_cli._verify_rs256(key, message.encode(), bytes_)
-        assert not auth0_cli._verify_rs256(key, message.encode() + b"A", bytes_)
+    def test_the_frames_of_an_error_hold_no_secret(self, logged_in, tenant, hurried, fail):
+        auth0 = client(tenant, logged_in.cache)
+        tenant.secrets.update(("wrong-password-1", "subject-token-1", "wrong-secret-1"))
+        with pytest.raises(auth0_cli.Auth0Error) as caught:
+            fail(tenant, auth0)
+        assert not secrets_in_frames(caught.value, tenant)
 
-    @table("keys, header, sign, check", KEY_SETS)
-    def test_only_a_usable_key_of_the_tenant_counts(self, auth0, tenant, keys, header, sign, check):
-        tenant.break_all("/.well-known/jwks.json", body={"keys": keys})
-        header = overridden({"alg": "RS256", "kid": KEY["kid"]}, header)
-        forge(tenant, lambda claims: jws(encoded(claims), encoded(header), sign or KEYS[0].sign))
-        if check is None:
-            log_in(auth0, tenant)
-        else:
-            assert refused(auth0, tenant) == check
+    def test_no_frame_shows_a_token_that_was_given_before(self, logged_in, tenant, hurried):
+        auth0 = client(tenant, logged_in.cache)
+        auth0.get_token()
+        auth0_cli.FileCache(logged_in.cache).delete(logged_in.session_file.stem)
+        hurried.sleeps.append(2)
+        with pytest.raises(LoginRequired) as caught:
+            auth0.get_token()
+        assert not secrets_in_frames(caught.value, tenant)
 
-    @pytest.mark.parametrize("keys", [None, {}, "x", 7, {"practice-1": KEY}])
-    def test_a_key_set_without_a_list_is_no_login(self, auth0, tenant, hurried, keys):
-        tenant.break_all("/.well-known/jwks.json", body={"keys": keys})
+    def test_the_causes_of_an_error_show_no_secret_either(self, tenant):
+        class Cache(DictCache):
+            def write(self, key, data):
+                if key.count("~") == 2:
+                    self.send(data)
+                super().write(key, data)
+
+            def send(self, data):
+                try:
+                    self.connect(data)
+                except OSError as problem:
+                    raise ValueError("not sent") from problem
+
+            def connect(self, data):
+                raise ConnectionError("refused")
+
+        auth0 = client(tenant, Cache())
+        with pytest.raises(CacheError) as caught:
+            auth0.login(flow="password", username="alice", password="wonderland-1")
+        assert type(caught.value.__cause__.__cause__) is ConnectionError
+        assert not secrets_in_frames(caught.value, tenant)
+
+    @pytest.mark.skipif(sys.version_info < (3, 11), reason="exception groups came with 3.11")
+    def test_the_members_of_a_group_show_no_secret_either(self, tenant):
+        class Cache(DictCache):
+            def write(self, key, data):
+                if key.count("~") == 2:
+                    problems = []
+                    for _ in range(2):
+                        try:
+                            self.send(data)
+                        except OSError as problem:
+                            problems.append(problem)
+                    raise ExceptionGroup("both", problems)  # noqa: F821 - of 3.11
+                super().write(key, data)
+
+            def send(self, data):
+                raise ConnectionError("refused")
+
+        auth0 = client(tenant, Cache())
+        with pytest.raises(CacheError) as caught:
+            auth0.login(flow="password", username="alice", password="wonderland-1")
+        assert len(caught.value.__cause__.exceptions) == 2
+        assert not secrets_in_frames(caught.value, tenant)
+
+    @table(
+        "wrap",
+        {
+            "in the description": lambda s: {"error": "x", "error_description": f"bad {s}."},
+            "in the error": lambda s: {"error": f"bad-{s}"},
+            "in a list": lambda s: {"error": ["bad", s]},
+            "with plus signs": lambda s: {"error": "x", "error_description": quote_plus(s)},
+            "percent-encoded": lambda s: {"error": "x", "error_description": quote(s, "")},
+            "at the end of what is shown": lambda s: {
+                "error": "x",
+                "error_description": "." * (300 - len(s)) + s + "." * 100,
+            },
+            "as text": lambda s: f"bad token {s}",
+            "as text, many times": lambda s: "." * ((502 - len(s)) % len(s)) + s * 40,
+            "as text, cut": lambda s: "." * (200 - len(s)) + s,
+        },
+    )
+    def test_a_secret_is_masked_in_each_spelling_and_place(self, tenant, call, wrap):
+        tenant.break_all("/oauth/token", status=400, body=wrap(MACHINE_SECRET))
+        err = call("token", code=4, by=machine(tenant.domain)).err
+        for spelling in (MACHINE_SECRET, quote(MACHINE_SECRET, ""), quote_plus(MACHINE_SECRET)):
+            assert spelling[:-4] not in err
+
+    @table(
+        "path, names, send",
+        {
+            "refresh": (
+                "/oauth/token",
+                "refresh_token",
+                lambda auth0, tenant: auth0.get_token(force_refresh=True),
+            ),
+            "revocation": ("/oauth/revoke", "token", lambda auth0, tenant: auth0.logout()),
+            "machine": (
+                "/oauth/token",
+                "client_secret",
+                lambda auth0, tenant: machine(tenant.domain).get_token(),
+            ),
+            "client assertion": (
+                "/oauth/token",
+                "client_assertion",
+                lambda auth0, tenant: client(
+                    tenant, MemoryCache(), client_assertion=lambda: "a.signed.assertion"
+                ).get_token(),
+            ),
+            "browser": (
+                "/oauth/token",
+                "code code_verifier",
+                lambda auth0, tenant: log_in(auth0, tenant, flow="browser"),
+            ),
+            "device": (
+                "/oauth/token",
+                "device_code",
+                lambda auth0, tenant: auth0.login(flow="device", show=lambda _: None),
+            ),
+            "password": ("/oauth/token", "password", log_in),
+            **{
+                name: (
+                    "/oauth/token",
+                    name,
+                    lambda auth0, tenant, name=name: auth0.grant("x", **{name: f"{name}-of-mine"}),
+                )
+                for name in (
+                    *("subject_token", "actor_token", "assertion", "mfa_token", "otp"),
+                    *("oob_code", "binding_code", "recovery_code"),
+                )
+            },
+        },
+    )
+    def test_a_secret_that_the_server_repeats_is_masked(
+        self, logged_in, auth0, tenant, hurried, path, names, send
+    ):
+        def repeat(request):
+            seen.update({name: request.params[name] for name in names.split()})
+            return {"error": "x", "error_description": f"bad {' '.join(seen.values())}"}
+
+        seen = {}
+        tenant.break_all(path, status=400, body=repeat)
+        with pytest.raises(OAuthError) as caught:
+            send(auth0, tenant)
+        assert f"bad {' '.join(['***'] * len(seen))}" in str(caught.value)
+        said = f"{caught.value}{caught.value.description}"
+        assert not [secret for secret in seen.values() if secret in said]
+
+    def test_the_browser_inherits_no_client_secret(self, cli, tenant, tmp_path):
+        target = tmp_path / "home" / "environment"
+        script = f"import os; open({str(target)!r}, 'w').write(repr(os.environ)); {OPEN}"
+        secret = tenant.clients["practice-web"].client_secret
+        env = {"AUTH0_CLIENT_ID": "practice-web", "AUTH0_CLIENT_SECRET": secret}
+        env["BROWSER"] = browser_that_runs(script, tmp_path)
+        running = cli.start("login", "--flow", "browser", env=env)
+        url = next(line.strip() for line in iter(running.err.line, "") if "/authorize?" in line)
+        tenant.wait_for(lambda: tenant.requests)
+        tenant.login_as(url)
+        running.finish()
+        assert secret not in target.read_text()
+
+    def test_a_secret_within_an_error_that_is_no_text_is_not_shown(self, tenant, call):
+        secret = r"it's-\-hunter2-" + '"'
+        for body in ({"error": {"sent": secret}}, {"error": "x", "message": {"sent": secret}}):
+            tenant.break_all("/oauth/token", status=400, body=body)
+            auth0 = Auth0(tenant.domain, "x", client_secret=secret, cache=MemoryCache())
+            assert "hunter2" not in call("token", code=4, by=auth0).err
+
+    def test_a_problem_holds_no_frame(self):
+        exchange = auth0_cli._HttpRequest("http://127.0.0.1:1", time.monotonic() + 5)
+        exchange.run("POST", "/oauth/token", b"client_secret=x", {})
+        assert isinstance(exchange.problem, OSError)
+        assert exchange.problem.__traceback__ is None
+
+    def test_what_a_cache_of_ones_own_says_is_not_shown(self, tenant, caplog):
+        def write(key, data):
+            raise ValueError(f"can't store {data}")
+
+        cache = DictCache()
+        auth0 = client(tenant, cache)
+        log_in(auth0, tenant)
+        cache.refuse_sessions(write)
+        auth0.get_token(force_refresh=True)
+        err = caplog.text
+        assert "cache failed (write: ValueError)" in err
+        assert not [secret for secret in tenant.secrets if secret in err]
+
+
+# ---- Properties: HTTP ----------------------------------------------------------------------------
+
+
+class TestHttp:
+    """Servers and networks that are broken."""
+
+    @pytest.mark.parametrize(
+        ("path", "status"),
+        [
+            *(("/oauth/token", status) for status in (301, 302, 303, 307, 308)),
+            *(("/oauth/device/code", 307), ("/oauth/revoke", 308), ("/.well-known/jwks.json", 302)),
+        ],
+    )
+    def test_a_redirect_is_followed_with_nothing(self, logged_in, tenant, call, path, status):
+        with Tenant() as collector:
+            for location in (collector.issuer + path[1:], path):
+                headers = {"Location": location}
+                tenant.break_next(path, status=status, headers=headers, body="Moved")
+            asked = tenant.count(path)
+            if path == "/oauth/token":
+                call("token", "--force-refresh", code=5)
+            elif path == "/oauth/device/code":
+                call("login", "--flow", "device", code=5)
+            elif path == "/oauth/revoke":
+                assert "not revoked" in call("logout", code=5).err
+            else:
+                with pytest.raises(NetworkError):
+                    log_in(client(tenant, logged_in.cache, profile="new"), tenant)
+            assert collector.requests == []
+            assert tenant.count(path) == asked + 1
+
+    def test_a_redirect_is_called_one(self, logged_in, tenant, call):
+        body = {"error": "invalid_grant"}
+        tenant.break_all("/oauth/token", status=302, headers={"Location": "/x"}, body=body)
+        assert "redirect" in call("token", "--force-refresh", code=5).err
+
+    @table(
+        "kind, body",
+        {"named so": ("text/html", "Blocked by us"), "by its look": ("text/plain", "Oh <b>no</b>")},
+    )
+    def test_a_page_is_no_refusal(self, logged_in, tenant, call, kind, body):
+        headers = {"Content-Type": kind}
+        tenant.break_all("/oauth/token", status=403, headers=headers, body=body)
+        err = call("token", "--force-refresh", code=5).err
+        assert body not in err
+
+    @table(
+        "answer",
+        {
+            "echo": lambda data: data,
+            "the body as a status line": lambda data: data.partition(b"\r\n\r\n")[2] + b"\r\n\r\n",
+            "the body as the reason": lambda data: (
+                b"HTTP/1.1 500 " + data.partition(b"\r\n\r\n")[2] + b"\r\n\r\n"
+            ),
+            "the body as a length": lambda data: (
+                b"HTTP/1.1 200 OK\r\nContent-Length: " + data.partition(b"\r\n\r\n")[2]
+            ),
+            "the body as a chunk size": lambda data: (
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+                + data.partition(b"\r\n\r\n")[2]
+                + b"\r\n"
+            ),
+            "nothing": lambda data: b"",
+            "every byte": lambda data: bytes(range(256)) * 8,
+            "HTTP/0.9": lambda data: b'{"access_token": "x"}',
+            "HTTP/2": lambda data: b"HTTP/2.0 200 OK\r\n\r\n{}",
+            "status 99": lambda data: b"HTTP/1.1 99 OK\r\n\r\n{}",
+            "status 1000": lambda data: b"HTTP/1.1 1000 OK\r\n\r\n{}",
+            "status 101": lambda data: b"HTTP/1.1 101 Switching Protocols\r\n\r\n{}",
+            "status 101 with a token": lambda data: (
+                b"HTTP/1.1 101 Switching Protocols\r\nTransfer-Encoding: chunked\r\n\r\n"
+                b'2e\r\n{"access_token":"token","token_type":"bearer"}\r\n0\r\n\r\n'
+            ),
+            "100 without end": lambda data: b"HTTP/1.1 100 Continue\r\n\r\n" * 500,
+            "headers without end": lambda data: b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 5000,
+            "a header of 100 kB": lambda data: b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000,
+            "escape sequences": lambda data: b"HTTP/1.1 \x1b[2J\x1b]0;x\x07\r\n\r\n",
+            "a negative length": lambda data: b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+            "a negative chunk": lambda data: (
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\n{}\r\n"
+            ),
+            "a huge chunk": lambda data: (
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n{}\r\n"
+            ),
+        },
+    )
+    def test_what_is_hardly_http_is_exit_5(self, call, hurried, tenant, answer):
+        with raw_server(answer) as server:
+            call("token", code=5, by=machine(f"http://127.0.0.1:{server.port}"))
+        assert all(MACHINE_SECRET.encode() not in data for data in server.seen)
+
+    def test_what_only_announces_the_answer_is_not_taken_for_it(self, call):
+        token = b'{"access_token": "announced", "token_type": "Bearer", "expires_in": 60}'
+        head = b"HTTP/1.1 100 Soon\r\nLink: </style.css>\r\n\r\nHTTP/1.1 200 OK\r\n"
+        answer = head + b"Content-Length: %d\r\n\r\n" % len(token) + token
+        with raw_server(lambda _: answer) as server:
+            done = call("token", by=machine(f"http://127.0.0.1:{server.port}"))
+        assert done.out == "announced\n"
+        assert len(server.seen) == 1
+
+    def test_an_answer_without_end_is_not_kept(self, call, hurried):
+        sent = []
+
+        def flood(_):
+            yield b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n"
+            for _ in range(64):
+                yield b"x" * (1 << 20)
+                sent.append(1)
+
+        with raw_server(flood) as server:
+            call("token", code=5, by=machine(f"http://127.0.0.1:{server.port}"))
+        assert len(sent) < 64
+
+    def test_a_response_that_is_too_large_is_not_requested_again(self, tenant, call):
+        tenant.break_all("/oauth/token", body=b" " * (2 << 20))
+        assert "larger than 1 MiB" in call("token", code=5, by=machine(tenant.domain)).err
+        assert tenant.count("/oauth/token") == 1
+
+    def test_an_address_that_does_not_answer_is_not_the_last_one_tried(
+        self, tenant, call, addresses, black_hole, monkeypatch
+    ):
+        addresses["localhost"] = ["2001:db8::1", "2001:db8::2", "192.0.2.1", "127.0.0.1"]
+        sent, sendall = [], socket.socket.sendall
+
+        def send(self, data):
+            sent.append((data[:4], self.gettimeout()))
+            sendall(self, data)
+
+        monkeypatch.setattr(socket.socket, "sendall", send)
+        addresses["localhost"].append("192.0.2.2")
+        call("token", by=machine(f"http://localhost:{tenant.port}"))
+        tried, limits = zip(*[each for each in black_hole if each[0] != "127.0.0.1"])
+        assert tried == ("2001:db8::1", "192.0.2.1", "2001:db8::2")  # the families take turns
+        assert max(limits) <= 2
+        assert max(limit for data, limit in sent if data == b"POST") > 20
+        assert len(tenant.requests) == 1
+
+    def test_the_last_address_has_the_time_that_is_left(self, call, hurried, addresses, black_hole):
+        addresses["localhost"] = ["192.0.2.1", "192.0.2.2"]
+        err = call("token", code=5, by=machine("http://localhost:1")).err
+        assert "localhost:1 did not answer within 30 s" in err
+        assert [limit > 20 for _, limit in black_hole] == [False, True] * 3
+
+    def test_an_address_of_a_kind_that_this_machine_lacks_is_passed_over(
+        self, tenant, call, addresses, monkeypatch
+    ):
+        class OnlyIPv4(socket.socket):
+            def __init__(self, family=-1, *rest, **more):
+                if family == socket.AF_INET6:
+                    raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+                super().__init__(family, *rest, **more)
+
+        addresses["localhost"] = ["2001:db8::1", "127.0.0.1"]
+        monkeypatch.setattr(socket, "socket", OnlyIPv4)
+        call("token", by=machine(f"http://localhost:{tenant.port}"))
+        assert len(tenant.requests) == 1
+
+    def test_a_request_needs_no_thread(self, cli, tenant):
+        script = (
+            "import threading, auth0_cli\n"
+            "def fail(*_):\n"
+            "    raise RuntimeError('no thread can be started')\n"
+            "threading.Thread.start = fail\n"
+            "print(auth0_cli.get_token())\n"
+        )
+        running = cli.python(script, env=machine_environment(tenant))
+        assert running.finish().out.strip() in tenant.access_tokens
+
+    def test_the_time_for_a_request_bounds_all_its_retries(self, hurried):
+        with raw_server(lambda _: b"HTTP/1.1 503 x\r\nRetry-After: 3\r\n\r\n") as server:
+            tenant = auth0_cli._Tenant(f"http://127.0.0.1:{server.port}", "x", {}.get)
+            with pytest.raises(NetworkError):
+                tenant.post("/oauth/token", {}, "always", seconds=5)
+        assert len(server.seen) == 2
+        assert hurried.sleeps == [3]
+
+    @table(
+        "answer",
+        {
+            "a drip": lambda _: itertools.repeat(b"x"),
+            "a body": lambda _: itertools.chain(
+                [b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"], itertools.repeat(b" ")
+            ),
+            "100 Continue": lambda _: itertools.repeat(b"HTTP/1.1 100 Continue\r\n\r\n"),
+            "trailers": lambda _: itertools.chain(
+                [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"],
+                itertools.repeat(b"X: y\r\n"),
+            ),
+        },
+    )
+    def test_nothing_goes_on_after_the_time_for_a_request(self, call, monkeypatch, answer):
+        monkeypatch.setattr(auth0_cli, "REQUEST_SECONDS", 0.1)
+        over = threading.Event()
+
+        def slowly(data):
+            try:
+                for part in answer(data):
+                    time.sleep(0.01)
+                    yield part
+            finally:
+                over.set()
+
+        with raw_server(slowly) as server:
+            call("token", code=5, by=machine(f"http://127.0.0.1:{server.port}"))
+            assert over.wait(10)
+
+    @pytest.mark.parametrize("what", ["body", "headers"])
+    def test_a_drip_ends_with_the_time_for_a_request(
+        self, logged_in, tenant, call, monkeypatch, what
+    ):
+        monkeypatch.setattr(auth0_cli, "REQUEST_SECONDS", 0.2)
+        before = logged_in.session_file.read_bytes()
+        fault = {"drip": 0.05} if what == "headers" else {"body": b" " * 9999, "drip": 0.001}
+        tenant.break_next("/oauth/token", **fault)
+        call("token", "--force-refresh", code=5)
+        assert logged_in.session_file.read_bytes() == before
+
+    @table(
+        "answer",
+        {
+            "one byte": [b"H"],
+            "a head": [b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"],
+            "a body whose end is that of the connection": [b"HTTP/1.1 200 OK\r\n\r\n{}"],
+        },
+    )
+    def test_a_tenant_that_never_answers_is_said_not_to(self, call, monkeypatch, answer):
+        end = auth0_cli._HttpRequest.abandon
+
+        def abandon(exchange):
+            end(exchange)
+            for _ in range(5000):  # until our own end of the connection has broken it
+                if exchange.problem or exchange.status:
+                    return
+                time.sleep(0.001)
+
+        monkeypatch.setattr(auth0_cli._HttpRequest, "abandon", abandon)
+        monkeypatch.setattr(auth0_cli, "REQUEST_SECONDS", 0.2)
+        over = threading.Event()
+
+        def stall(_):
+            yield from answer
+            over.wait(10)
+
+        with raw_server(stall) as server:
+            err = call("token", code=5, by=machine(f"http://127.0.0.1:{server.port}")).err
+            over.set()
+        assert "did not answer within 0.2 s: try again" in err
+
+    def test_an_unreachable_tenant_is_exit_5_and_ends_no_session(
+        self, logged_in, tenant, call, hurried
+    ):
+        before = logged_in.session_file.read_bytes()
+        token = call("token").out
+        tenant.close()
+        assert "try again" in call("token", "--force-refresh", code=5).err
+        assert logged_in.session_file.read_bytes() == before
+        assert call("token", "--min-ttl", "999999").out == token
+
+    @table(
+        "headers, requests, least",
+        {
+            "nothing said": ({}, 3, 0),
+            "seconds": ({"Retry-After": "2"}, 3, 2),
+            "none": ({"Retry-After": "0"}, 3, 0),
+            "negative": ({"Retry-After": "-5"}, 3, 0),
+            "words": ({"Retry-After": "soon"}, 3, 0),
+            "a fraction": ({"Retry-After": "1.5"}, 3, 0),
+            "too long": ({"Retry-After": "3600"}, 1, 0),
+            "huge": ({"Retry-After": "9" * 400}, 1, 0),
+            "a time": ({"x-ratelimit-reset": "{now:.0f}"}, 3, 0),
+            "a time far off": ({"x-ratelimit-reset": "99999999999"}, 1, 0),
+        },
+    )
+    def test_a_rate_limit_is_waited_for_within_reason(
+        self, logged_in, tenant, call, hurried, headers, requests, least
+    ):
+        headers = {name: value.format(now=time.time() + 2) for name, value in headers.items()}
+        tenant.break_all("/oauth/token", status=429, headers=headers, body={"error": "too_many"})
+        assert "429" in call("token", "--force-refresh", code=5).err
+        assert tenant.count("refresh_token") == requests
+        assert len(hurried.sleeps) == requests - 1
+        assert all(least <= seconds <= 30 for seconds in hurried.sleeps)
+
+    def test_a_rate_limit_that_ends_costs_nothing_but_time(self, logged_in, tenant, call, hurried):
+        tenant.break_next("/oauth/token", status=429, headers={"Retry-After": "1"})
+        assert call("token", "--force-refresh").out.strip() in tenant.access_tokens
+        assert tenant.count("refresh_token") == 2
+
+    @pytest.mark.parametrize("fault", [{"close": "after"}, {"status": 500}, {"body": b"<"}, {}])
+    def test_python_finds_nothing_left_open(self, logged_in, tenant, fault):
+        if fault:
+            tenant.break_all("/oauth/token", **fault)
+        env = {"PYTHONDEVMODE": "1", "PYTHONFAULTHANDLER": "1"}
+        result = logged_in.start("token", "--force-refresh", env=env).finish(5 if fault else 0)
+        assert result.err.count("\n") == (1 if fault else 0)
+
+    def test_nothing_is_sent_once_nobody_waits_for_the_answer(self, call, monkeypatch):
+        over, ended = threading.Event(), threading.Event()
+        connect, run = auth0_cli._HttpRequest._connect, auth0_cli._HttpRequest.run
+
+        def late(request):
+            connection = connect(request)
+            assert over.wait(10)
+            return connection
+
+        monkeypatch.setattr(auth0_cli._HttpRequest, "_connect", late)
+        monkeypatch.setattr(auth0_cli._HttpRequest, "abandon", lambda _: None)
+        monkeypatch.setattr(
+            auth0_cli._HttpRequest, "run", lambda *request: (run(*request), ended.set())
+        )
+        monkeypatch.setattr(auth0_cli, "REQUEST_SECONDS", 0.05)
+        with raw_server(lambda _: b"") as server:
+            call("token", code=5, by=machine(f"http://127.0.0.1:{server.port}"))
+            over.set()
+            assert ended.wait(10)
+        assert not any(server.seen)
+
+    @pytest.mark.parametrize("value", [b"\xb2", b"\xb9\xb2", b"1\xb2"])
+    def test_a_digit_of_latin_1_is_no_number_of_seconds(self, call, hurried, value):
+        answer = b"HTTP/1.1 429 x\r\nContent-Length: 0\r\nRetry-After: " + value + b"\r\n\r\n"
+        with raw_server(lambda _: answer) as server:
+            call("token", code=5, by=machine(f"http://127.0.0.1:{server.port}"))
+        assert len(server.seen) == 3
+
+    @table(
+        "headers, least, most",
+        {
+            "a long number": ({"Retry-After": "9" * 400}, 1e9, 1e12),
+            "a time that has passed": ({"x-ratelimit-reset": "1000"}, 0, 0),
+        },
+    )
+    def test_the_seconds_to_wait_can_be_waited_for(self, tenant, hurried, headers, least, most):
+        tenant.break_all("/oauth/token", status=429, headers=headers)
+        with pytest.raises(NetworkError) as caught:
+            machine(tenant.domain).get_token()
+        assert least <= caught.value.retry_after <= most
+
+    def test_a_limit_that_was_not_exceeded_is_not_waited_for(self, tenant, hurried):
+        headers = {"x-ratelimit-remaining": "9", "x-ratelimit-reset": str(int(time.time()) + 600)}
+        tenant.break_next("/oauth/token", status=503, headers=headers)
+        assert machine(tenant.domain).get_token() in tenant.access_tokens
+        assert hurried.sleeps == [0.3]
+        body = {"error": "access_denied"}
+        tenant.break_next("/oauth/token", status=403, headers=headers, body=body)
+        with pytest.raises(OAuthError) as caught:
+            machine(tenant.domain).get_token()
+        assert not caught.value.retry_after
+
+    @pytest.mark.parametrize("status", [201, 403, 500])
+    def test_keys_beside_another_status_are_none(self, auth0, tenant, hurried, status):
+        body = {"keys": [KEY]}
+        tenant.break_all("/.well-known/jwks.json", status=status, body=body)
         with pytest.raises(NetworkError):
             log_in(auth0, tenant)
         assert auth0.session() is None
 
-    @table("fault", {name: NO_OBJECT[name] for name in KEY_FAULTS})
-    def test_keys_that_can_not_be_had_are_no_login(self, auth0, tenant, hurried, fault):
-        tenant.break_all("/.well-known/jwks.json", **fault)
-        with pytest.raises(NetworkError) as caught:
-            log_in(auth0, tenant)
-        assert caught.value.exit_code == 5
-        assert auth0.session() is None
+    def test_a_connection_that_is_refused_is_tried_again(self, auth0, tenant, hurried):
+        tenant.close()
+        with pytest.raises(NetworkError):
+            auth0.grant("urn:ietf:params:oauth:grant-type:token-exchange")
+        assert len(hurried.sleeps) == 2
 
-    def test_an_unknown_key_is_looked_for_once(self, auth0, tenant):
-        log_in(auth0, tenant)
-        for count in (2, 2):
-            forge(tenant, lambda claims: jwt(claims, {}, KEYS[2]))
-            with pytest.raises(InvalidToken):
-                auth0.get_token(force_refresh=True)
-            assert tenant.count("/.well-known/jwks.json") == count
 
-    @table(
-        "check, make",
-        {
-            "another user": ("sub", lambda claims: jwt({**claims, "sub": "auth0|mallory"})),
-            "no user": ("sub", lambda claims: jwt(changed(claims, "sub", MISSING))),
-            "user with one character more": ("sub", lambda c: jwt(changed(c, "sub", more))),
-            "another issuer": ("iss", lambda claims: jwt(changed(claims, "iss", more))),
-            "another client": ("aud", lambda claims: jwt(changed(claims, "aud", more))),
-            "another organization": ("org_id", lambda c: jwt({**c, "org_id": "org_2"})),
-            "alg none": FORGERIES["alg none, no signature"],
-            "payload changed": FORGERIES["payload changed"],
-            "bit flipped": FORGERIES["bit flipped"],
-            "five parts (encrypted)": FORGERIES["five parts (encrypted)"],
-            "no text": FORGERIES["no text"],
-        },
-    )
-    def test_a_refresh_that_fails_a_check_brings_nothing(self, cli, tenant, call, check, make):
-        auth0 = client(tenant, cli.cache, organization="org_1", params={"max_age": "3600"})
-        log_in(auth0, tenant, flow="browser")
-        before = json.loads(cli.session_file.read_text())
-        forge(tenant, make)
-        result = call("token", "--force-refresh", code=4, by=auth0)
-        assert check in result.err or check in ("form", "alg")
-        after = json.loads(cli.session_file.read_text())
-        for name in ("user", "tokens", "id_token"):
-            assert after[name] == before[name]
-        assert call("token", by=auth0).out.strip() == before["tokens"][0]["access_token"]
+class TestCertificates:
+    """Whose word counts for who the server is."""
 
-    def test_a_refresh_token_of_another_user_is_not_kept(self, cli, tenant):
-        auth0 = client(tenant, cli.cache)
-        log_in(auth0, tenant)
-        before = json.loads(cli.session_file.read_text())["refresh_token"]
-        forge(tenant, lambda claims: jwt({**claims, "sub": "auth0|mallory"}))
-        with pytest.raises(InvalidToken):
-            auth0.get_token(force_refresh=True)
-        assert json.loads(cli.session_file.read_text())["refresh_token"] == before
+    def test_a_certificate_that_nobody_vouches_for_is_refused(self, tenant, tls, call, monkeypatch):
+        domain = f"localhost:{tenant.port}"
+        assert "is not trusted" in call("token", code=2, by=machine(domain)).err
+        monkeypatch.setenv("SSL_CERT_FILE", auth0_cli.__file__)
+        assert "no file with certificates" in call("token", code=2, by=machine(domain)).err
+        assert tenant.requests == []
 
-    @table(
-        "changes",
-        {
-            "another auth_time": {"auth_time": 1},
-            "auth_time of the future": {"auth_time": 1 << 40},
-            "no auth_time": {"auth_time": MISSING},
-            "expired": {"exp": 1},
-            "no expiry": {"exp": MISSING},
-            "issued long ago": {"iat": 1},
-            "issued in the future": {"iat": in_seconds(9000)},
-            "not valid yet": {"nbf": in_seconds(9000)},
-            "without nonce": {"nonce": MISSING},
-            "a stranger's at_hash": {"at_hash": "x"},
-        },
-    )
-    def test_a_refresh_is_not_refused_for_what_is_the_provider_s_duty(
-        self, tenant, cli, call, changes
+    def test_a_certificate_of_ones_own_is_trusted_for_its_name(
+        self, tenant, tls, call, monkeypatch
     ):
-        auth0 = client(tenant, cli.cache, params={"max_age": "3600"})
-        log_in(auth0, tenant, flow="browser")
+        monkeypatch.setenv("SSL_CERT_FILE", str(tls))
+        token = call("token", by=machine(f"localhost:{tenant.port}")).out.strip()
+        assert token in tenant.access_tokens
+        tenant.requests.clear()
+        err = call("token", code=2, by=machine(f"127.0.0.1:{tenant.port}")).err
+        assert "is not trusted" in err
+        assert "check domain" in err
+        assert tenant.requests == []
 
-        def make(claims):
-            for name, value in changes.items():
-                claims = changed(claims, name, value)
-            return jwt(claims)
+    def test_the_certificate_of_a_server_counts_as_one(self, tenant, tls, call, monkeypatch):
+        monkeypatch.setenv("SSL_CERT_FILE", str(tls.with_name("chain.pem")))
+        pinned = sys.version_info >= (3, 13)  # it is trusted there, and elsewhere if self-signed
+        err = call("token", code=0 if pinned else 2, by=machine(f"localhost:{tenant.port}")).err
+        assert pinned or "is not trusted" in err
 
-        for _ in range(2):
-            forge(tenant, make)
-            assert call("token", "--force-refresh", by=auth0).out.strip() in tenant.access_tokens
+    def test_the_ca_of_a_company_need_not_be_strict(self, tenant, tls, call, monkeypatch):
+        create = ssl.create_default_context
+
+        def as_in_python_3_13():
+            context = create()
+            context.verify_flags |= ssl.VERIFY_X509_STRICT
+            return context
+
+        monkeypatch.setattr(ssl, "create_default_context", as_in_python_3_13)
+        monkeypatch.setenv("SSL_CERT_FILE", str(tls))
+        call("token", by=machine(f"localhost:{tenant.port}"))
+
+    @pytest.mark.parametrize("value", ["", "/of-last-year" + ESCAPES.replace("\0", "")])
+    def test_a_setting_that_names_no_certificates_is_shown(
+        self, tenant, tls, call, monkeypatch, value
+    ):
+        monkeypatch.setenv("SSL_CERT_FILE", value)
+        err = call("token", code=2, by=machine(f"localhost:{tenant.port}")).err
+        assert f"SSL_CERT_FILE={value[:13]}" in err
+
+    def test_root_certificates_of_the_system_are_named(self, tenant, tls, call, monkeypatch):
+        monkeypatch.setattr(auth0_cli, "_ROOT_FILES", ["/missing.crt", str(tls)])
+        domain = f"localhost:{tenant.port}"
+        err = call("token", code=2, by=machine(domain)).err
+        assert "to the certificates of your company's proxy" in err
+        assert f"or to {tls} if this Python has no root certificates" in err
+        monkeypatch.setenv("SSL_CERT_FILE", str(tls))
+        call("token", by=machine(domain))
+
+    def test_a_certificate_that_is_no_longer_trusted_costs_no_valid_token(
+        self, tenant, tls, hurried, monkeypatch
+    ):
+        monkeypatch.setenv("SSL_CERT_FILE", str(tls))
+        auth0 = machine(f"localhost:{tenant.port}")
+        token = auth0.get_token()
+        monkeypatch.delenv("SSL_CERT_FILE")
+        hurried.sleep(100)
+        almost_all = auth0.session().tokens[0]["expires_in"] + 50
+        assert auth0.get_token(min_ttl=almost_all) == token
+        with pytest.raises(ConfigError, match="not trusted"):
+            auth0.get_token(force_refresh=True)
+
+    def test_tls_to_a_port_that_speaks_none_is_no_answer(self, tenant, call, hurried):
+        call("token", code=5, by=machine(f"127.0.0.1:{tenant.port}"))
+        assert tenant.requests == []
+
+    def test_a_certificate_is_not_tried_again(self, tenant, tls, call):
+        lines = []
+        auth0 = machine(f"localhost:{tenant.port}")
+        auth0._arguments["trace"] = lines.append
+        with pytest.raises(ConfigError, match="certificate"):
+            auth0.get_token()
+        assert len(lines) == 1
+
+    def test_no_old_tls_is_spoken(self, tenant, tls, call, monkeypatch):
+        contexts, create = [], ssl.create_default_context
+
+        def lenient():
+            contexts.append(create())
+            contexts[-1].minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+            return contexts[-1]
+
+        monkeypatch.setattr(ssl, "create_default_context", lenient)
+        call("token", code=2, by=machine(f"localhost:{tenant.port}"))
+        assert [context.minimum_version for context in contexts] == [ssl.TLSVersion.TLSv1_2]
+
+    @pytest.mark.parametrize("content", [None, "", "not a certificate"])
+    def test_certificates_that_are_not_there_are_exit_2(self, call, tmp_path, monkeypatch, content):
+        path = tmp_path / "roots.pem"
+        if content is not None:
+            path.write_text(content)
+        monkeypatch.setenv("SSL_CERT_FILE", str(path) if content is None or content else "")
+        err = call("token", code=2, by=machine("localhost:9")).err
+        assert "SSL_CERT_FILE" in err
+
+
+def variable(name):
+    """Spell the name of an environment variable as the system does."""
+    return name if POSIX else name.upper()
+
+
+class TestProxies:
+    """Which proxy is used, and what it learns."""
+
+    @table(
+        "answer, words",
+        {
+            "refuses": (b"HTTP/1.1 403 Forbidden\r\n\r\n", "the proxy answered HTTP 403"),
+            "redirects": (
+                b"HTTP/1.1 302 Found\r\nLocation: http://evil.example/\r\n\r\n",
+                "the proxy answered HTTP 302",
+            ),
+            "shows a page": (b"HTTP/1.1 200 OK\r\n\r\n<html>Log in to the Wi-Fi</html>", ""),
+            "hangs up": (b"", "closed connection"),
+        },
+    )
+    def test_a_proxy_sees_no_secret_and_breaks_nothing(
+        self, call, hurried, monkeypatch, answer, words
+    ):
+        with raw_server(lambda _: answer) as proxy:
+            monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.port}")
+            err = call("token", code=5, by=machine("acme.example.test")).err
+        assert f"proxy 127.0.0.1:{proxy.port}" in err
+        assert words in err
+        assert proxy.seen
+        for data in proxy.seen:
+            line, host, *_ = data.split(b"\r\n")
+            assert line == b"CONNECT acme.example.test:443 HTTP/1.1"
+            assert host == b"Host: acme.example.test:443"
+            assert b"machine-secret" not in data
+
+    def test_a_proxy_gets_its_login_and_can_not_have_it_shown(self, call, hurried, monkeypatch):
+        sign = base64.b64encode(b"me:proxy-pass word").decode()
+
+        def repeat(data):
+            return b"HTTP/1.1 403 " + data.partition(b"Proxy-Authorization: ")[2]
+
+        with raw_server(repeat) as proxy:
+            monkeypatch.setenv("https_proxy", f"http://me:proxy-pass%20word@127.0.0.1:{proxy.port}")
+            err = call("token", code=5, by=machine("acme.example.test")).err
+        assert f"Proxy-Authorization: Basic {sign}".encode() in proxy.seen[0]
+        assert sign not in err
+        assert "proxy-pass" not in err
+
+    @table(
+        "user_info, words",
+        {
+            "without a login": ("", "wants a login"),
+            "with a wrong login": ("me:proxy-pass@", "refused the user name or password"),
+        },
+    )
+    def test_a_proxy_that_wants_a_login_is_asked_once(self, call, monkeypatch, user_info, words):
+        with raw_server(lambda _: b"HTTP/1.1 407 No proxy-pass\r\n\r\n") as proxy:
+            monkeypatch.setenv("https_proxy", f"http://{user_info}127.0.0.1:{proxy.port}")
+            err = call("token", code=2, by=machine("acme.example.test")).err
+        assert f"{words}: set {variable('https_proxy')}=http://USER:PASSWORD@HOST:PORT" in err
+        assert "proxy-pass" not in err
+        assert len(proxy.seen) == 1
+
+    @table(
+        "scheme, user_info, login",
+        {
+            "every delimiter": ("", "me:a#b@c:d/e?f", "me:a#b@c:d/e?f"),
+            "every delimiter, a scheme": ("http://", "me:a#b@c:d/e?f", "me:a#b@c:d/e?f"),
+            "escapes": ("HTTP://", "m%65:%40%2f%23%25", "me:@/#%"),
+            "a percent sign": ("", "me:100%", "me:100%"),
+            "another scheme": ("", "me:x://y", "me:x://y"),
+            "two schemes": ("http://", "me:x://y", "me:x://y"),
+            "letters": ("http://", "mé:ü", "mé:ü"),
+            "a user only": ("", "me", "me:"),
+        },
+    )
+    def test_a_password_of_a_proxy_may_hold_any_character(
+        self, call, hurried, monkeypatch, user_info, login, scheme
+    ):
+        with raw_server(lambda _: b"") as proxy:
+            monkeypatch.setenv("https_proxy", f"{scheme}{user_info}@127.0.0.1:{proxy.port}/")
+            call("token", code=5, by=machine("acme.example.test"))
+        sign = base64.b64encode(login.encode())
+        assert b"Proxy-Authorization: Basic " + sign + b"\r\n" in proxy.seen[0]
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("https_proxy", "https://me:proxy-pass@127.0.0.1:{}"),
+            ("HTTPS_PROXY", "socks5h://me:proxy-pass@127.0.0.1:{}"),
+            ("ALL_PROXY", "what://127.0.0.1:{}"),
+            ("https_proxy", "http://me:proxy-pass@127.0.0.1:{}0000"),
+            ("HTTPS_PROXY", "http://127.0.0.1:0"),
+            ("ALL_PROXY", "http://me:proxy-pass"),
+            ("https_proxy", "http://"),
+        ],
+    )
+    def test_a_proxy_of_another_kind_is_refused_before_it_receives_anything(
+        self, call, monkeypatch, name, value
+    ):
+        with raw_server(lambda _: b"") as proxy:
+            monkeypatch.setenv(name, value.format(proxy.port))
+            err = call("token", code=2, by=machine("acme.example.test")).err
+        assert f"correct {variable(name)}, or list acme.example.test in NO_PROXY" in err
+        assert "proxy-pass" not in err
+        assert proxy.seen == []
+
+    @table(
+        "settings, asked",
+        {
+            "no port": ({"HTTPS_PROXY": "http://proxy.test"}, ("proxy.test", 80)),
+            "no scheme": ({"HTTPS_PROXY": "proxy.test:3128"}, ("proxy.test", 3128)),
+            "white space": ({"HTTPS_PROXY": " http://proxy.test:3128 "}, ("proxy.test", 3128)),
+            "a path": ({"HTTPS_PROXY": "http://proxy.test:3128/x"}, ("proxy.test", 3128)),
+            "IPv6": ({"HTTPS_PROXY": "http://[2001:db8::9]:3128"}, ("2001:db8::9", 3128)),
+            "IPv6 without a port": ({"HTTPS_PROXY": "http://[2001:db8::9]"}, ("2001:db8::9", 80)),
+            "for all": ({"ALL_PROXY": "http://proxy.test:1"}, ("proxy.test", 1)),
+            "both": (
+                {"ALL_PROXY": "http://all.test:1", "HTTPS_PROXY": "http://proxy.test:2"},
+                ("proxy.test", 2),
+            ),
+            "an empty one": ({"HTTPS_PROXY": "", "all_proxy": "proxy.test:1"}, ("proxy.test", 1)),
+            "a blank one": ({"HTTPS_PROXY": " "}, ("acme.example.test", 443)),
+            "for http": ({"HTTP_PROXY": "http://proxy.test"}, ("acme.example.test", 443)),
+        },
+    )
+    def test_the_proxy_of_the_environment_is_asked(
+        self, call, hurried, addresses, monkeypatch, settings, asked
+    ):
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+        err = call("token", code=5, by=machine("acme.example.test")).err
+        assert set(addresses.looked_up) == {asked}
+        assert re.search(rf"the host \[?{asked[0]}\]?(:\d+)? was not found", err)
+
+    @not_on_windows("to Windows both spellings are one variable")
+    def test_the_spelling_that_sets_the_proxy_is_the_one_that_is_named(self, call, monkeypatch):
+        monkeypatch.setenv("HTTPS_PROXY", "http://proxy.test")
+        monkeypatch.setenv("https_proxy", "socks5://proxy.test")
+        assert "correct https_proxy," in call("token", code=2, by=machine("acme.example.test")).err
+
+    def test_exceptions_of_the_system_name_hosts_without_a_port(
+        self, call, hurried, addresses, monkeypatch
+    ):
+        excluded = "acme.example.test".__eq__
+        monkeypatch.setattr("urllib.request.proxy_bypass", excluded)
+        monkeypatch.setenv("https_proxy", "http://proxy.test")
+        call("token", code=5, by=machine("acme.example.test"))
+        assert set(addresses.looked_up) == {("acme.example.test", 443)}
+
+    @needs_fork
+    def test_a_forked_child_reads_no_proxy_settings_of_the_system(self, cli):
+        script = (
+            "import os, sys, urllib.request, auth0_cli\n"
+            "sys.platform = 'darwin'\n"  # whose system framework crashes a forked child
+            "urllib.request.getproxies = urllib.request.proxy_bypass = lambda *_: os._exit(9)\n"
+            "child = os.fork()\n"
+            "if child:\n"
+            "    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+            "print(auth0_cli._find_proxy('acme.example.test'), flush=True)\n"
+        )
+        running = cli.python(script, env={"https_proxy": "http://127.0.0.1:1"})
+        assert running.finish().out == "('https_proxy', '127.0.0.1', 1, '')\n"
+
+    def test_this_machine_is_never_asked_through_a_proxy(self, tenant, call, monkeypatch):
+        with raw_server(lambda _: b"") as proxy:
+            for name in ("http_proxy", "https_proxy", "all_proxy"):
+                monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
+            call("token", by=machine(tenant.domain))
+        assert proxy.seen == []
+
+    def test_this_machine_is_not_asked_through_a_proxy_by_tls_either(
+        self, tenant, tls, call, monkeypatch
+    ):
+        monkeypatch.setenv("SSL_CERT_FILE", str(tls))
+        with raw_server(lambda _: b"") as proxy:
+            monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.port}")
+            call("token", by=machine(f"localhost:{tenant.port}"))
+        assert proxy.seen == []
+
+    @pytest.mark.parametrize(
+        "listed", [".example.test", "other.test, ACME.example.test", "acme.example.test:443", "*"]
+    )
+    def test_no_proxy_is_obeyed(self, call, hurried, addresses, monkeypatch, listed):
+        monkeypatch.setenv("no_proxy", listed)
+        monkeypatch.setenv("https_proxy", "http://proxy.test")
+        call("token", code=5, by=machine("acme.example.test"))
+        assert set(addresses.looked_up) == {("acme.example.test", 443)}
+
+    @pytest.mark.parametrize("listed", ["example.org", "acme.example.test:8443", ""])
+    def test_no_proxy_names_other_hosts_and_ports(
+        self, call, hurried, addresses, monkeypatch, listed
+    ):
+        monkeypatch.setenv("no_proxy", listed)
+        monkeypatch.setenv("https_proxy", "http://proxy.test")
+        call("token", code=5, by=machine("acme.example.test"))
+        assert set(addresses.looked_up) == {("proxy.test", 80)}
+        monkeypatch.setenv("no_proxy", "acme.example.test:8443")
+        addresses.looked_up.clear()
+        call("token", code=5, by=machine("acme.example.test:8443"))
+        assert set(addresses.looked_up) == {("acme.example.test", 8443)}
+
+    def test_a_proxy_of_several_addresses_is_reached(
+        self, call, hurried, addresses, black_hole, monkeypatch
+    ):
+        addresses["proxy.test"] = ["192.0.2.1", "127.0.0.1"]
+        with raw_server(lambda _: b"") as proxy:
+            monkeypatch.setenv("https_proxy", f"http://proxy.test:{proxy.port}")
+            call("token", code=5, by=machine("acme.example.test"))
+        assert proxy.seen[0].startswith(b"CONNECT acme.example.test:443 ")
+
+
+# ---- Properties: Token requests ------------------------------------------------------------------
+
+
+REFUSALS = {  # what the token endpoint says with an OAuth error, or so that it can't be used
+    "error in a 200": {"body": {"error": "invalid_request"}},
+    "error that is no text": {"status": 400, "body": {"error": {"a": 1}}},
+    "error in a list": {"status": 400, "body": {"error": ["a"]}},
+    "error without description": {"status": 401, "body": {"error": "invalid_client"}},
+    "description that is no text": {
+        "status": 400,
+        "body": {"error": "x", "error_description": ["a"]},
+    },
+    "no error in a 400": {"status": 400, "body": {}},
+    "error in Auth0's other shape": {
+        "status": 400,
+        "body": {"statusCode": 400, "errorCode": "invalid_body", "message": "why"},
+    },
+    "text in a 400": {"status": 400, "body": "Bad Request"},
+    "418": {"status": 418, "body": {"error": "teapot"}},
+}
+
+
+def replies(**values):
+    """Return for each odd value of a member the fault that sends it."""
+    return {
+        f"{name} {value!r:.20}": {"change": lambda reply, n=name, v=value: changed(reply, n, v)}
+        for name, several in values.items()
+        for value in several
+    }
+
+
+REFUSALS.update(
+    replies(
+        access_token=[
+            MISSING,
+            None,
+            "",
+            7,
+            True,
+            ["a"],
+            {"a": 1},
+            "a b",
+            "a\n",
+            "\r\nX: y",
+            "é",
+            "a\x00b",
+            "a\x7f",
+            "x" * 200000,
+        ],
+        token_type=[MISSING, None, "", "mac", "DPoP", "Bearer ", 7, ["Bearer"]],
+        expires_in=[None, "", "soon", "-1", "1.5", "٣", -1, 0, True, [3600], {"a": 1}, 10**30],
+        refresh_token=["", 7, True, ["a"], "a\nb", "é"],
+        scope=[7, ["openid"], {}],
+    )
+)
+del REFUSALS["expires_in None"]  # the same as none
+ODDITIES = replies(
+    token_type=["bearer", "BEARER", "bEaReR"],
+    expires_in=[MISSING, None, "86400", 3600.5, 1, 1e17],
+    scope=[MISSING, None, "", ESCAPES],
+    refresh_token=[MISSING, None],
+    id_token=[MISSING, None],
+    anything_else=[ESCAPES, {"a": [None]}, 1e300],
+)
+LOST = ("half of it", "closed before", "closed after", "more announced than sent")
+LOST += ("an unfinished chunk",)
+
+
+class TestTokenRequests:
+    """Responses of the token endpoint that are odd, wrong or lost."""
+
+    def test_an_error_beside_a_token_is_an_error(self, logged_in, tenant, call):
+        change = {"change": lambda reply: {**reply, "error": "access_denied"}}
+        tenant.break_all("/oauth/token", **change)
+        assert "access_denied" in call("token", "--force-refresh", code=4).err
+
+    def test_a_code_beside_a_token_is_no_error(self, logged_in, tenant, call):
+        change = {"change": lambda reply: {**reply, "code": "x", "errorCode": "y"}}
+        tenant.break_next("/oauth/token", **change)
+        assert call("token", "--force-refresh").out.strip() in tenant.access_tokens
+
+    @pytest.mark.parametrize("name", NO_OBJECT)
+    def test_an_answer_that_makes_no_sense_is_exit_5(self, logged_in, tenant, call, hurried, name):
+        before = logged_in.session_file.read_bytes()
+        tenant.break_all("/oauth/token", **NO_OBJECT[name])
+        call("token", "--force-refresh", code=5)
+        assert logged_in.session_file.read_bytes() == before
+        # Asked for again without need, the token might be taken for stolen.
+        assert tenant.count("refresh_token") == (2 if name in LOST else 1)
+        assert call("token").out.strip() in tenant.access_tokens
+
+    @pytest.mark.parametrize("close", ["before", "after", "middle"])
+    def test_a_lost_answer_is_asked_for_once_more_within_the_overlap(
+        self, logged_in, tenant, call, hurried, close
+    ):
+        tenant.leeway = 60
+        tenant.break_next("/oauth/token", close=close)
+        assert call("token", "--force-refresh").out.strip() in tenant.access_tokens
         assert tenant.count("refresh_token") == 2
-        assert auth0.session().user["sub"] == "auth0|alice"
+        assert call("token", "--force-refresh").out.strip() in tenant.access_tokens
 
-    def test_a_refresh_with_the_nonce_of_another_login_brings_nothing(self, auth0, tenant):
-        log_in(auth0, tenant, flow="browser")
-        forge(tenant, lambda claims: jwt({**claims, "nonce": "of another login"}))
-        with pytest.raises(InvalidToken) as caught:
-            auth0.get_token(force_refresh=True)
-        assert caught.value.claim == "nonce"
+    def test_what_can_not_be_told_costs_no_answer(self, logged_in, tenant, hurried, monkeypatch):
+        def fail(_):
+            raise BrokenPipeError
 
-    def test_a_login_with_a_key_that_is_not_shown_yet_requests_the_keys_once_more(
-        self, auth0, tenant
-    ):
-        path = "/.well-known/jwks.json"
-        tenant.break_next(path, status=200, body={"keys": [KEYS[2].jwk()]})
-        assert log_in(auth0, tenant).user["sub"] == "auth0|alice"
-        assert tenant.count(path) == 2
-        auth0.get_token(force_refresh=True)
-        assert tenant.count(path) == 2  # the new ones are kept
+        logged_in.expire()
+        headers = {"Retry-After": "5"}
+        tenant.break_next("/oauth/token", status=429, body={"error": "too_many"}, headers=headers)
+        text_only = SimpleNamespace(write=fail, flush=lambda: None)  # as programs with windows have
+        monkeypatch.setattr(sys, "stderr", text_only)
+        program = client(tenant, logged_in.cache, trace=fail)
+        assert program.get_token() in tenant.access_tokens
+        assert program.get_token(force_refresh=True) in tenant.access_tokens
+        assert hurried.sleeps == [5]
 
-    def test_a_login_with_a_key_that_is_never_shown_requests_the_keys_twice(self, auth0, tenant):
-        forge(tenant, lambda claims: jwt(claims, {"kid": "unknown"}, KEYS[2]))
-        assert refused(auth0, tenant) == "kid"
-        assert tenant.count("/.well-known/jwks.json") == 2
+    def test_a_lost_answer_without_an_overlap_is_exit_3(self, logged_in, tenant, call, hurried):
+        tenant.break_next("/oauth/token", close="after")
+        assert "login" in call("token", "--force-refresh", code=3).err
+        assert tenant.count("refresh_token") == 2
 
+    @table("fault", REFUSALS)
+    def test_an_answer_that_can_not_be_used_is_exit_4(self, logged_in, tenant, call, fault):
+        before = json.loads(logged_in.session_file.read_text())
+        tenant.break_all("/oauth/token", **fault)
+        call("token", "--force-refresh", code=4)
+        after = json.loads(logged_in.session_file.read_text())
+        assert after["tokens"] == before["tokens"]
+        assert after["refresh_token"]
+        assert call("token").out.strip() in tenant.access_tokens
 
-# ---- Tests: loopback listener --------------------------------------------------------------------
+    @table("fault", ODDITIES)
+    def test_an_answer_that_is_only_odd_is_taken(self, logged_in, tenant, call, fault):
+        tenant.leeway = 60  # the old refresh token stays good where the answer holds no new one
+        tenant.break_next("/oauth/token", **fault)
+        value = json.loads(call("token", "--force-refresh", "--json").out)
+        assert value["access_token"] in tenant.access_tokens
+        assert value["token_type"] == "Bearer"
+        assert 0 <= value["expires_in"] <= 366 * 86400
+        assert value["scope"].isprintable()
+        call("token", "--force-refresh")
 
+    def test_a_third_party_application_without_a_client_grant_is_told_so(self, tenant, call):
+        body = {"error": "unauthorized_client", "error_description": "Not allowed"}
+        tenant.break_all("/oauth/token", status=403, body=body)
+        auth0 = machine(tenant.domain)
+        assert "Grant Types" in call("token", code=4, by=auth0).err
+        auth0 = Auth0(tenant.domain, "tpc_1", client_secret=MACHINE_SECRET, cache=MemoryCache())
+        assert "authorize the application for that API" in call("token", code=4, by=auth0).err
 
-def answer_of(tenant, url):
-    """Log Alice in at the tenant; return the callback's address without opening it."""
-    fetch(url)
-    state = list(tenant.logins)[-1]
-    params = {"state": state, "user": "alice", "action": "accept"}
-    return serve_login(tenant, SimpleNamespace(params=params)).headers["Location"]
+    @pytest.mark.parametrize("code", ["server_error", "temporarily_unavailable"])
+    def test_a_refusal_that_passes_is_exit_5(self, tenant, call, waiting, code):
+        tenant.break_next("/oauth/token", status=400, body={"error": code})
+        assert code in call("token", code=5, by=machine(tenant.domain)).err
+        waiting.follow(waiting.get(f"/callback?error={code}&state={waiting.state}"))
+        with pytest.raises(NetworkError, match="try again later") as caught:
+            waiting.result()
+        assert caught.value.error == code
 
+    def test_the_code_of_a_limit_is_told(self, tenant, cli):
+        tenant.break_next("/oauth/token", status=429, body={"error": "too_many_attempts"})
+        command = ["login", "--json", "--flow", "password", "--username", "alice"]
+        end = event_of(cli.run(*command, stdin="wonderland-1\n", exit=5))
+        assert end["error"] == "too_many_attempts"
 
-def send(port, data):
-    """Send bytes, then no more; return the connection."""
-    connection = socket.create_connection(("127.0.0.1", port), timeout=10)
-    with contextlib.suppress(OSError):  # a refusal may come before the last byte
-        connection.sendall(data)
-        connection.shutdown(socket.SHUT_WR)
-    return connection
+    @table(
+        "fault",
+        {
+            "500": {"status": 500},
+            "503": {"status": 503, "headers": {"Retry-After": "1"}},
+            "closed before": {"close": "before"},
+            "closed after": {"close": "after"},
+            "closed amid": {"close": "middle"},
+        },
+    )
+    def test_a_machine_asks_again_since_that_harms_nobody(self, tenant, call, hurried, fault):
+        tenant.break_next("/oauth/token", **fault)
+        assert call("token", by=machine(tenant.domain)).out.strip() in tenant.access_tokens
+        assert tenant.count("client_credentials") == 2
 
+    def test_a_lifetime_of_5000_digits_is_taken_for_a_long_one(self, logged_in, tenant, call):
+        tenant.break_next("/oauth/token", change=lambda r: {**r, "expires_in": "9" * 5000})
+        value = json.loads(call("token", "--force-refresh", "--json").out)
+        assert value["expires_in"] <= 366 * 86400
 
-def receive(connection):
-    """Return the answer with its status, headers and text; the status is None without a head."""
-    data = b""
-    with connection, contextlib.suppress(ConnectionError):
-        while part := connection.recv(65536):
-            data += part
-        reset_at_close(connection)
-    head, _, body = data.partition(b"\r\n\r\n")
-    line, _, fields = head.partition(b"\r\n")
-    answer = SimpleNamespace(status=None, headers={}, text=body.decode("utf-8", "replace"))
-    if line.startswith(b"HTTP/1."):
-        answer.status = int(line.split()[1])
-        answer.headers = BytesHeaderParser().parsebytes(fields)
-        assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'; ")
-        assert answer.headers["Cache-Control"] == "no-store"
-        assert answer.headers["Referrer-Policy"] == "no-referrer"
-        assert answer.headers["X-Content-Type-Options"] == "nosniff"
-    return answer
+    def test_a_token_lives_from_before_it_was_asked_for(self, tenant, hurried):
+        def slowly(reply):
+            hurried.sleep(20)  # less than a request may take
+            return reply
 
-
-class WaitingLogin:
-    """A login in a thread of this process; the test plays whoever finds its port."""
-
-    def __init__(self, auth0, tenant, **options):
-        self.tenant, prompts = tenant, queue.Queue()
-        options = {"show": prompts.put, "open_browser": False, "timeout": 20, **options}
-        self.pool = ThreadPoolExecutor(1)
-        self.call = self.pool.submit(auth0.login, flow="browser", **options)
-        self.url = prompts.get(timeout=10)["url"]
-        self.redirect_uri, self.state = (parameters(self.url)[n] for n in ("redirect_uri", "state"))
-        self.host = urlsplit(self.redirect_uri).netloc
-        self.port = urlsplit(self.redirect_uri).port
-
-    def request(self, target, *fields, method="GET", host=None, version="HTTP/1.1"):
-        """Return the bytes of a request."""
-        lines = [f"{method} {target} {version}", f"Host: {host or self.host}", *fields]
-        return "\r\n".join([*lines, "", ""]).encode()
-
-    def get(self, target, **options):
-        return receive(send(self.port, self.request(target, **options)))
-
-    def answer(self, more=""):
-        """Return the request of the true callback."""
-        return self.request(answer_of(self.tenant, self.url).partition(self.host)[2] + more)
-
-    def follow(self, answer):
-        """Return the page to which a callback leads."""
-        assert answer.status == 303
-        return self.get(answer.headers["Location"])
-
-    def succeed(self):
-        """Finish the login by its true callback."""
-        end = self.tenant.login_as(self.url)
-        assert (end.status, self.result().user["sub"]) == (200, "auth0|alice")
-
-    def result(self):
-        return self.call.result(20)
+        begun = time.time()
+        tenant.break_next("/oauth/token", change=slowly)
+        auth0 = machine(tenant.domain)
+        auth0.get_token()
+        (token,) = auth0.session().tokens
+        assert token["expires_at"] <= begun + tenant.access_ttl + 10
 
 
-@pytest.fixture
-def waiting(auth0, tenant):
-    login = WaitingLogin(auth0, tenant)
-    yield login
-    with contextlib.suppress(OSError):
-        if (answer := login.get(f"/callback?error=over&state={login.state}")).status == 303:
-            login.follow(answer)
-    login.pool.shutdown()
-
-
-@pytest.fixture
-def exchange(waiting, tenant):
-    """Hold the exchange of the code from `begin`, which returns the browser's connection."""
-    asked, go_on = threading.Event(), threading.Event()
-
-    def hold(reply):
-        asked.set()
-        assert go_on.wait(10)
-        return reply
-
-    def begin(answer=None):
-        connection = send(waiting.port, answer or waiting.answer())
-        assert asked.wait(10)
-        return connection
-
-    tenant.break_next("/oauth/token", change=hold)
-    yield SimpleNamespace(begin=begin, end=go_on.set)
-    go_on.set()
-
-
-@contextlib.contextmanager
-def another_account(login):
-    """Yield what makes a connection of another account of this machine; it gets bytes to send."""
-
-    def connect(data=b"", family=socket.AF_INET):
-        connection = socket.socket(family)
-        if connect.uid == 0:
-            os.fchown(connection.fileno(), 4002, -1)  # which is what the system lists
-        connection.settimeout(10)
-        host = "127.0.0.1" if family == socket.AF_INET else "::ffff:127.0.0.1"
-        connection.connect((host, login.port))
-        connection.sendall(data)
-        return connection
-
-    connect.uid = os.getuid()
-    with pytest.MonkeyPatch.context() as patch:
-        if connect.uid:  # root's connections are served to anybody, others can't be given away
-            patch.setattr(os, "getuid", lambda: 4002)
-        yield connect
+# ---- Properties: Loopback listener ---------------------------------------------------------------
 
 
 def queries(**values):
@@ -9477,6 +10171,27 @@ class TestLoopbackListener(Shared):
             assert not listener.accept_pasted(address.replace("code=c", "code=d"))
 
 
+@contextlib.contextmanager
+def another_account(login):
+    """Yield what makes a connection of another account of this machine; it gets bytes to send."""
+
+    def connect(data=b"", family=socket.AF_INET):
+        connection = socket.socket(family)
+        if connect.uid == 0:
+            os.fchown(connection.fileno(), 4002, -1)  # which is what the system lists
+        connection.settimeout(10)
+        host = "127.0.0.1" if family == socket.AF_INET else "::ffff:127.0.0.1"
+        connection.connect((host, login.port))
+        connection.sendall(data)
+        return connection
+
+    connect.uid = os.getuid()
+    with pytest.MonkeyPatch.context() as patch:
+        if connect.uid:  # root's connections are served to anybody, others can't be given away
+            patch.setattr(os, "getuid", lambda: 4002)
+        yield connect
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists whose a connection is")
 class TestOtherAccounts(Shared):
     @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
@@ -9550,2322 +10265,1719 @@ class TestOtherAccounts(Shared):
         waiting.succeed()
 
 
-# ---- Tests: attacks ------------------------------------------------------------------------------
+# ---- Properties: ID token ------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def raw_server(answer):
-    """Answer each request with what `answer` makes of its bytes; yield port, requests.
+HEADER = b'{"alg":"RS256","kid":"practice-1"}'
 
-    That is bytes, or several that go out one after the other.
-    """
-    seen = []
 
-    class Connection(socketserver.BaseRequestHandler):
-        def handle(self):
-            data = self.request.recv(65536)
-            wanted = re.search(rb"(?i)content-length: (\d+)", data)
-            while wanted and len(data.partition(b"\r\n\r\n")[2]) < int(wanted[1]):
-                data += self.request.recv(65536)
-            seen.append(data)
-            parts = answer(data)
-            with contextlib.suppress(OSError):
-                for part in [parts] if isinstance(parts, bytes) else parts:
-                    self.request.sendall(part)
+def jws(payload, header=HEADER, sign=KEYS[0].sign):
+    """Sign bytes."""
+    message = f"{b64url(header)}.{b64url(payload)}"
+    return f"{message}.{b64url(sign(message.encode()))}"
 
-    class Raw(socketserver.ThreadingTCPServer):
-        daemon_threads = True
 
-        def handle_error(self, request, client_address):
-            """A client that goes away is what is tried here."""
+def encoded(claims):
+    return json.dumps(claims).encode()
 
-    with Raw(("127.0.0.1", 0), Connection) as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        yield SimpleNamespace(port=server.server_address[1], seen=seen)
-        server.shutdown()
 
-
-TLS_PEM = """-----BEGIN PRIVATE KEY-----
-MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgN4PEAlc4lnCSffqs
-+Vut9E4kQDUMWY+j/ZTs3Q//we6hRANCAATLOAytJIC0pMubO+LCJtTt7hOB2Gxn
-eH6oEOGFbNhMlDW9Hu9c6ORCWwnnIGREtaT1yRJVaA+go4/lljobpxrZ
------END PRIVATE KEY-----
------BEGIN CERTIFICATE-----
-MIIBYTCCAQigAwIBAgIBAjAKBggqhkjOPQQDAjANMQswCQYDVQQDDAJDQTAgFw0y
-MDAxMDEwMDAwMDBaGA8yMTIwMDEwMTAwMDAwMFowDDEKMAgGA1UEAwwBeDBZMBMG
-ByqGSM49AgEGCCqGSM49AwEHA0IABMs4DK0kgLSky5s74sIm1O3uE4HYbGd4fqgQ
-4YVs2EyUNb0e71zo5EJbCecgZES1pPXJElVoD6Cjj+WWOhunGtmjWDBWMBQGA1Ud
-EQQNMAuCCWxvY2FsaG9zdDAfBgNVHSMEGDAWgBTgM+dhRwSbzAFuKzy6hiUh+j5e
-LjAdBgNVHQ4EFgQU5Z4ULkUIyPSOIBIFWCY/E7jJAyMwCgYIKoZIzj0EAwIDRwAw
-RAIgKHK/eWczRZ7bqE6iAeTTTZ8B27GaIaRSo92cZxqxYFACIEbtnS917aHwXz4O
-ri1dcXKr9iF6F3GpDxC9CYGzFj/Q
------END CERTIFICATE-----
-"""
-# Not strictly RFC 5280, like the CAs of many companies: its basicConstraints are not critical.
-CA_PEM = """-----BEGIN CERTIFICATE-----
-MIIBOTCB4KADAgECAgEBMAoGCCqGSM49BAMCMA0xCzAJBgNVBAMMAkNBMCAXDTIw
-MDEwMTAwMDAwMFoYDzIxMjAwMTAxMDAwMDAwWjANMQswCQYDVQQDDAJDQTBZMBMG
-ByqGSM49AgEGCCqGSM49AwEHA0IABMiZu3HdTYm407pl9vYaIhC7eC8nHXOpTfbW
-xNyGj9nR/fOSDQYG4ud3ZC5uZyYsFIT6a12xdvr85YTgQ2Ep54WjLzAtMAwGA1Ud
-EwQFMAMBAf8wHQYDVR0OBBYEFOAz52FHBJvMAW4rPLqGJSH6Pl4uMAoGCCqGSM49
-BAMCA0gAMEUCIQDpnPo4vlhiGtYT4zcS4mdtRJ3mDd5ZmMIXNGzMTxjBCgIgQYQd
-+vniBX4h7otH8Zz1rPnJkjb28M2JrIbY5R9CBnE=
------END CERTIFICATE-----
-"""
-
-
-@pytest.fixture
-def tls(tenant, tmp_path):
-    """Let the tenant speak TLS; return the file of the CA that issued its certificate."""
-    chain, trusted = tmp_path / "chain.pem", tmp_path / "ca.pem"
-    chain.write_text(TLS_PEM)
-    trusted.write_text(CA_PEM)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(chain)
-    server = tenant._server
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    return trusted
-
-
-@pytest.fixture
-def addresses(monkeypatch):
-    """Let names have other addresses: `addresses[name] = [...]`; one that is missing is not found.
-
-    Return them; `looked_up` lists the names and ports.
-    """
-
-    class Names(dict):
-        pass
-
-    names, real = Names(), socket.getaddrinfo
-
-    def getaddrinfo(host, port, *rest, **more):
-        names.looked_up.append((host, port))
-        if host not in names:
-            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        return [found for name in names[host] for found in real(name, port, *rest, **more)]
-
-    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    names.update({"localhost": ["127.0.0.1"], "127.0.0.1": ["127.0.0.1"]})
-    names.looked_up = []
-    return names
-
-
-@pytest.fixture
-def black_hole(monkeypatch):
-    """Let connections to these addresses time out at once; return the tries and their limits."""
-    connect, tries = socket.socket.connect, []
-
-    def swallowed(self, address):
-        tries.append((address[0], self.gettimeout()))
-        if address[0] in ("192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2"):
-            raise socket.timeout("timed out")
-        connect(self, address)
-
-    monkeypatch.setattr(socket.socket, "connect", swallowed)
-    return tries
-
-
-SENT = {  # path -> the command that sends a request there
-    "/oauth/token": ["token", "--force-refresh"],
-    "/oauth/device/code": ["login", "--flow", "device"],
-    "/oauth/revoke": ["logout"],
-}
-
-
-class TestAttacks:
-    @pytest.mark.parametrize(
-        ("path", "status"),
-        [
-            *(("/oauth/token", status) for status in (301, 302, 303, 307, 308)),
-            *(("/oauth/device/code", 307), ("/oauth/revoke", 308), ("/.well-known/jwks.json", 302)),
-        ],
-    )
-    def test_a_redirect_is_followed_with_nothing(self, logged_in, tenant, call, path, status):
-        with Tenant() as collector:
-            for location in (collector.issuer + path[1:], path):
-                headers = {"Location": location}
-                tenant.break_next(path, status=status, headers=headers, body="Moved")
-            asked = tenant.count(path)
-            if path == "/oauth/token":
-                call("token", "--force-refresh", code=5)
-            elif path == "/oauth/device/code":
-                call("login", "--flow", "device", code=5)
-            elif path == "/oauth/revoke":
-                assert "not revoked" in call("logout", code=5).err
-            else:
-                with pytest.raises(NetworkError):
-                    log_in(client(tenant, logged_in.cache, profile="new"), tenant)
-            assert collector.requests == []
-            assert tenant.count(path) == asked + 1
-
-    def test_a_certificate_that_nobody_vouches_for_is_refused(self, tenant, tls, call, monkeypatch):
-        domain = f"localhost:{tenant.port}"
-        assert "is not trusted" in call("token", code=2, by=machine(domain)).err
-        monkeypatch.setenv("SSL_CERT_FILE", auth0_cli.__file__)
-        assert "no file with certificates" in call("token", code=2, by=machine(domain)).err
-        assert tenant.requests == []
-
-    def test_a_certificate_of_ones_own_is_trusted_for_its_name(
-        self, tenant, tls, call, monkeypatch
-    ):
-        monkeypatch.setenv("SSL_CERT_FILE", str(tls))
-        token = call("token", by=machine(f"localhost:{tenant.port}")).out.strip()
-        assert token in tenant.access_tokens
-        tenant.requests.clear()
-        err = call("token", code=2, by=machine(f"127.0.0.1:{tenant.port}")).err
-        assert "is not trusted" in err
-        assert "check domain" in err
-        assert tenant.requests == []
-
-    def test_the_certificate_of_a_server_counts_as_one(self, tenant, tls, call, monkeypatch):
-        monkeypatch.setenv("SSL_CERT_FILE", str(tls.with_name("chain.pem")))
-        pinned = sys.version_info >= (3, 13)  # it is trusted there, and elsewhere if self-signed
-        err = call("token", code=0 if pinned else 2, by=machine(f"localhost:{tenant.port}")).err
-        assert pinned or "is not trusted" in err
-
-    def test_the_ca_of_a_company_need_not_be_strict(self, tenant, tls, call, monkeypatch):
-        create = ssl.create_default_context
-
-        def as_in_python_3_13():
-            context = create()
-            context.verify_flags |= ssl.VERIFY_X509_STRICT
-            return context
-
-        monkeypatch.setattr(ssl, "create_default_context", as_in_python_3_13)
-        monkeypatch.setenv("SSL_CERT_FILE", str(tls))
-        call("token", by=machine(f"localhost:{tenant.port}"))
-
-    @pytest.mark.parametrize("value", ["", "/of-last-year" + ESCAPES.replace("\0", "")])
-    def test_a_setting_that_names_no_certificates_is_shown(
-        self, tenant, tls, call, monkeypatch, value
-    ):
-        monkeypatch.setenv("SSL_CERT_FILE", value)
-        err = call("token", code=2, by=machine(f"localhost:{tenant.port}")).err
-        assert f"SSL_CERT_FILE={value[:13]}" in err
-
-    def test_root_certificates_of_the_system_are_named(self, tenant, tls, call, monkeypatch):
-        monkeypatch.setattr(auth0_cli, "_ROOT_FILES", ["/missing.crt", str(tls)])
-        domain = f"localhost:{tenant.port}"
-        err = call("token", code=2, by=machine(domain)).err
-        assert "to the certificates of your company's proxy" in err
-        assert f"or to {tls} if this Python has no root certificates" in err
-        monkeypatch.setenv("SSL_CERT_FILE", str(tls))
-        call("token", by=machine(domain))
-
-    def test_a_certificate_that_is_no_longer_trusted_costs_no_valid_token(
-        self, tenant, tls, hurried, monkeypatch
-    ):
-        monkeypatch.setenv("SSL_CERT_FILE", str(tls))
-        auth0 = machine(f"localhost:{tenant.port}")
-        token = auth0.get_token()
-        monkeypatch.delenv("SSL_CERT_FILE")
-        hurried.sleep(100)
-        almost_all = auth0.session().tokens[0]["expires_in"] + 50
-        assert auth0.get_token(min_ttl=almost_all) == token
-        with pytest.raises(ConfigError, match="not trusted"):
-            auth0.get_token(force_refresh=True)
-
-    def test_tls_to_a_port_that_speaks_none_is_no_answer(self, tenant, call, hurried):
-        call("token", code=5, by=machine(f"127.0.0.1:{tenant.port}"))
-        assert tenant.requests == []
-
-    @table(
-        "answer, words",
-        {
-            "refuses": (b"HTTP/1.1 403 Forbidden\r\n\r\n", "the proxy answered HTTP 403"),
-            "redirects": (
-                b"HTTP/1.1 302 Found\r\nLocation: http://evil.example/\r\n\r\n",
-                "the proxy answered HTTP 302",
-            ),
-            "shows a page": (b"HTTP/1.1 200 OK\r\n\r\n<html>Log in to the Wi-Fi</html>", ""),
-            "hangs up": (b"", "closed connection"),
-        },
-    )
-    def test_a_proxy_sees_no_secret_and_breaks_nothing(
-        self, call, hurried, monkeypatch, answer, words
-    ):
-        with raw_server(lambda _: answer) as proxy:
-            monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.port}")
-            err = call("token", code=5, by=machine("acme.example.test")).err
-        assert f"proxy 127.0.0.1:{proxy.port}" in err
-        assert words in err
-        assert proxy.seen
-        for data in proxy.seen:
-            line, host, *_ = data.split(b"\r\n")
-            assert line == b"CONNECT acme.example.test:443 HTTP/1.1"
-            assert host == b"Host: acme.example.test:443"
-            assert b"machine-secret" not in data
-
-    def test_a_proxy_gets_its_login_and_can_not_have_it_shown(self, call, hurried, monkeypatch):
-        sign = base64.b64encode(b"me:proxy-pass word").decode()
-
-        def repeat(data):
-            return b"HTTP/1.1 403 " + data.partition(b"Proxy-Authorization: ")[2]
-
-        with raw_server(repeat) as proxy:
-            monkeypatch.setenv("https_proxy", f"http://me:proxy-pass%20word@127.0.0.1:{proxy.port}")
-            err = call("token", code=5, by=machine("acme.example.test")).err
-        assert f"Proxy-Authorization: Basic {sign}".encode() in proxy.seen[0]
-        assert sign not in err
-        assert "proxy-pass" not in err
-
-    @table(
-        "user_info, words",
-        {
-            "without a login": ("", "wants a login"),
-            "with a wrong login": ("me:proxy-pass@", "refused the user name or password"),
-        },
-    )
-    def test_a_proxy_that_wants_a_login_is_asked_once(self, call, monkeypatch, user_info, words):
-        with raw_server(lambda _: b"HTTP/1.1 407 No proxy-pass\r\n\r\n") as proxy:
-            monkeypatch.setenv("https_proxy", f"http://{user_info}127.0.0.1:{proxy.port}")
-            err = call("token", code=2, by=machine("acme.example.test")).err
-        assert f"{words}: set {variable('https_proxy')}=http://USER:PASSWORD@HOST:PORT" in err
-        assert "proxy-pass" not in err
-        assert len(proxy.seen) == 1
-
-    @table(
-        "scheme, user_info, login",
-        {
-            "every delimiter": ("", "me:a#b@c:d/e?f", "me:a#b@c:d/e?f"),
-            "every delimiter, a scheme": ("http://", "me:a#b@c:d/e?f", "me:a#b@c:d/e?f"),
-            "escapes": ("HTTP://", "m%65:%40%2f%23%25", "me:@/#%"),
-            "a percent sign": ("", "me:100%", "me:100%"),
-            "another scheme": ("", "me:x://y", "me:x://y"),
-            "two schemes": ("http://", "me:x://y", "me:x://y"),
-            "letters": ("http://", "mé:ü", "mé:ü"),
-            "a user only": ("", "me", "me:"),
-        },
-    )
-    def test_a_password_of_a_proxy_may_hold_any_character(
-        self, call, hurried, monkeypatch, user_info, login, scheme
-    ):
-        with raw_server(lambda _: b"") as proxy:
-            monkeypatch.setenv("https_proxy", f"{scheme}{user_info}@127.0.0.1:{proxy.port}/")
-            call("token", code=5, by=machine("acme.example.test"))
-        sign = base64.b64encode(login.encode())
-        assert b"Proxy-Authorization: Basic " + sign + b"\r\n" in proxy.seen[0]
-
-    @pytest.mark.parametrize(
-        ("name", "value"),
-        [
-            ("https_proxy", "https://me:proxy-pass@127.0.0.1:{}"),
-            ("HTTPS_PROXY", "socks5h://me:proxy-pass@127.0.0.1:{}"),
-            ("ALL_PROXY", "what://127.0.0.1:{}"),
-            ("https_proxy", "http://me:proxy-pass@127.0.0.1:{}0000"),
-            ("HTTPS_PROXY", "http://127.0.0.1:0"),
-            ("ALL_PROXY", "http://me:proxy-pass"),
-            ("https_proxy", "http://"),
-        ],
-    )
-    def test_a_proxy_of_another_kind_is_refused_before_it_receives_anything(
-        self, call, monkeypatch, name, value
-    ):
-        with raw_server(lambda _: b"") as proxy:
-            monkeypatch.setenv(name, value.format(proxy.port))
-            err = call("token", code=2, by=machine("acme.example.test")).err
-        assert f"correct {variable(name)}, or list acme.example.test in NO_PROXY" in err
-        assert "proxy-pass" not in err
-        assert proxy.seen == []
-
-    @table(
-        "settings, asked",
-        {
-            "no port": ({"HTTPS_PROXY": "http://proxy.test"}, ("proxy.test", 80)),
-            "no scheme": ({"HTTPS_PROXY": "proxy.test:3128"}, ("proxy.test", 3128)),
-            "white space": ({"HTTPS_PROXY": " http://proxy.test:3128 "}, ("proxy.test", 3128)),
-            "a path": ({"HTTPS_PROXY": "http://proxy.test:3128/x"}, ("proxy.test", 3128)),
-            "IPv6": ({"HTTPS_PROXY": "http://[2001:db8::9]:3128"}, ("2001:db8::9", 3128)),
-            "IPv6 without a port": ({"HTTPS_PROXY": "http://[2001:db8::9]"}, ("2001:db8::9", 80)),
-            "for all": ({"ALL_PROXY": "http://proxy.test:1"}, ("proxy.test", 1)),
-            "both": (
-                {"ALL_PROXY": "http://all.test:1", "HTTPS_PROXY": "http://proxy.test:2"},
-                ("proxy.test", 2),
-            ),
-            "an empty one": ({"HTTPS_PROXY": "", "all_proxy": "proxy.test:1"}, ("proxy.test", 1)),
-            "a blank one": ({"HTTPS_PROXY": " "}, ("acme.example.test", 443)),
-            "for http": ({"HTTP_PROXY": "http://proxy.test"}, ("acme.example.test", 443)),
-        },
-    )
-    def test_the_proxy_of_the_environment_is_asked(
-        self, call, hurried, addresses, monkeypatch, settings, asked
-    ):
-        for name, value in settings.items():
-            monkeypatch.setenv(name, value)
-        err = call("token", code=5, by=machine("acme.example.test")).err
-        assert set(addresses.looked_up) == {asked}
-        assert re.search(rf"the host \[?{asked[0]}\]?(:\d+)? was not found", err)
-
-    @not_on_windows("to Windows both spellings are one variable")
-    def test_the_spelling_that_sets_the_proxy_is_the_one_that_is_named(self, call, monkeypatch):
-        monkeypatch.setenv("HTTPS_PROXY", "http://proxy.test")
-        monkeypatch.setenv("https_proxy", "socks5://proxy.test")
-        assert "correct https_proxy," in call("token", code=2, by=machine("acme.example.test")).err
-
-    def test_exceptions_of_the_system_name_hosts_without_a_port(
-        self, call, hurried, addresses, monkeypatch
-    ):
-        excluded = "acme.example.test".__eq__
-        monkeypatch.setattr("urllib.request.proxy_bypass", excluded)
-        monkeypatch.setenv("https_proxy", "http://proxy.test")
-        call("token", code=5, by=machine("acme.example.test"))
-        assert set(addresses.looked_up) == {("acme.example.test", 443)}
-
-    @needs_fork
-    def test_a_forked_child_reads_no_proxy_settings_of_the_system(self, cli):
-        script = (
-            "import os, sys, urllib.request, auth0_cli\n"
-            "sys.platform = 'darwin'\n"  # whose system framework crashes a forked child
-            "urllib.request.getproxies = urllib.request.proxy_bypass = lambda *_: os._exit(9)\n"
-            "child = os.fork()\n"
-            "if child:\n"
-            "    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
-            "print(auth0_cli._find_proxy('acme.example.test'), flush=True)\n"
-        )
-        running = cli.python(script, env={"https_proxy": "http://127.0.0.1:1"})
-        assert running.finish().out == "('https_proxy', '127.0.0.1', 1, '')\n"
-
-    def test_this_machine_is_never_asked_through_a_proxy(self, tenant, call, monkeypatch):
-        with raw_server(lambda _: b"") as proxy:
-            for name in ("http_proxy", "https_proxy", "all_proxy"):
-                monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
-            call("token", by=machine(tenant.domain))
-        assert proxy.seen == []
-
-    @table(
-        "changes",
-        {
-            "http": {"verification_uri": "http://evil.example/activate"},
-            "javascript": {"verification_uri": "javascript:alert(1)"},
-            "file": {"verification_uri": "file:///etc/passwd"},
-            "a flag": {"verification_uri": "--remote-debugging-port=9222"},
-            "a program": {"verification_uri": "calc.exe"},
-            "user info": {"verification_uri": "https://auth0.com@evil.example/"},
-            "a name like this machine's": {"verification_uri": "http://127.999.1.1/activate"},
-            "a space": {"verification_uri": "https://acme.example/ --flag"},
-            "a newline": {"verification_uri": "https://acme.example/\nhttps://evil.example/"},
-            "an escape sequence": {"verification_uri": "https://acme.example/\x1b[2J"},
-            "letters that look alike": {"verification_uri": "https://\u0430cme.example/"},
-            "no host": {"verification_uri": "https:///activate"},
-            "a broken address": {"verification_uri": "https://[::1/activate"},
-            "no address": {"verification_uri": None},
-            "a number as address": {"verification_uri": 7},
-            "complete javascript": {"verification_uri_complete": "javascript:alert(1)"},
-            "complete http": {"verification_uri_complete": "http://evil.example/?user_code=X"},
-            "no user code": {"user_code": None},
-            "an empty user code": {"user_code": ""},
-            "a user code with escapes": {"user_code": f"ABCD{ESCAPES}"},
-            "a user code that reads backwards": {"user_code": "\u202eABCD-EFGH"},
-            "a number as user code": {"user_code": 12345678},
-            "no device code": {"device_code": None},
-            "a device code with a newline": {"device_code": "a\nb"},
-            "expires_in as text": {"expires_in": "soon"},
-            "expires_in negative": {"expires_in": -1},
-            "expires_in 0": {"expires_in": 0},
-            "expires_in boolean": {"expires_in": True},
-            "interval as text": {"interval": "5 s"},
-            "interval negative": {"interval": -5},
-            "interval boolean": {"interval": True},
-            **{
-                f"the sign {sign}": {"verification_uri": f"https://acme.example/a{sign}b"}
-                for sign in '@"<>\\^`{|}'
-            },
-            "too long": {"verification_uri": "https://acme.example/" + "x" * 2048},
-            "a script of this machine": {"verification_uri": "javascript://127.0.0.1/%0aalert(1)"},
-            "a file of this machine": {"verification_uri": "file://localhost/etc/passwd"},
-            "a long user code": {"user_code": "X" * 65},
-        },
-    )
-    def test_a_device_code_that_is_not_safe_is_not_shown(self, auth0, tenant, hurried, changes):
-        prompts = []
-        tenant.break_next("/oauth/device/code", change=lambda reply: overridden(reply, changes))
-        with pytest.raises(auth0_cli.Auth0Error) as caught:
-            auth0.login(flow="device", show=prompts.append, timeout=30)
-        assert caught.value.exit_code == 4
-        assert str(caught.value).isprintable()
-        assert prompts == hurried.sleeps == []
-        assert tenant.count("device_code") == 0
-
-    @table(
-        "changes, first, last",
-        {
-            "interval missing": ({"interval": None}, 5, 10),
-            "interval 0": ({"interval": 0}, 0.5, 10),
-            "interval a fraction": ({"interval": 0.001}, 0.5, 10),
-            "interval long": ({"interval": 100}, 100, 125),
-            "interval huge": ({"interval": 1e9}, 20, 240),
-            "expires_in huge": ({"expires_in": 1e17}, 5, 10),
-        },
-    )
-    def test_the_rhythm_of_a_device_login_stays_sane(
-        self, auth0, tenant, hurried, changes, first, last
-    ):
-        tenant.break_next("/oauth/device/code", change=lambda reply: overridden(reply, changes))
-        with pytest.raises(LoginFailed) as caught:
-            auth0.login(flow="device", show=lambda _: None, timeout=200)
-        assert caught.value.error in ("expired_token", None)  # the code's time, or ours
-        assert first <= hurried.sleeps[0] <= last
-        assert sum(hurried.sleeps) < 300
-
-    def test_a_longer_retry_after_wins_over_the_interval(self, auth0, tenant, hurried):
-        codes = []
-        hurried.then[2] = lambda: tenant.approve(codes[0]["user_code"])
-        fault = {"status": 429, "body": {"error": "slow_down"}, "headers": {"Retry-After": "40"}}
-        tenant.break_next("/oauth/token", **fault)
-        auth0.login(flow="device", show=codes.append)
-        assert hurried.sleeps[1] >= 40
-
-    @table(
-        "wrap",
-        {
-            "in the description": lambda s: {"error": "x", "error_description": f"bad {s}."},
-            "in the error": lambda s: {"error": f"bad-{s}"},
-            "in a list": lambda s: {"error": ["bad", s]},
-            "with plus signs": lambda s: {"error": "x", "error_description": quote_plus(s)},
-            "percent-encoded": lambda s: {"error": "x", "error_description": quote(s, "")},
-            "at the end of what is shown": lambda s: {
-                "error": "x",
-                "error_description": "." * (300 - len(s)) + s + "." * 100,
-            },
-            "as text": lambda s: f"bad token {s}",
-            "as text, many times": lambda s: "." * ((502 - len(s)) % len(s)) + s * 40,
-            "as text, cut": lambda s: "." * (200 - len(s)) + s,
-        },
-    )
-    def test_a_secret_is_masked_in_each_spelling_and_place(self, tenant, call, wrap):
-        tenant.break_all("/oauth/token", status=400, body=wrap(MACHINE_SECRET))
-        err = call("token", code=4, by=machine(tenant.domain)).err
-        for spelling in (MACHINE_SECRET, quote(MACHINE_SECRET, ""), quote_plus(MACHINE_SECRET)):
-            assert spelling[:-4] not in err
-
-    @table(
-        "path, names, send",
-        {
-            "refresh": (
-                "/oauth/token",
-                "refresh_token",
-                lambda auth0, tenant: auth0.get_token(force_refresh=True),
-            ),
-            "revocation": ("/oauth/revoke", "token", lambda auth0, tenant: auth0.logout()),
-            "machine": (
-                "/oauth/token",
-                "client_secret",
-                lambda auth0, tenant: machine(tenant.domain).get_token(),
-            ),
-            "client assertion": (
-                "/oauth/token",
-                "client_assertion",
-                lambda auth0, tenant: client(
-                    tenant, MemoryCache(), client_assertion=lambda: "a.signed.assertion"
-                ).get_token(),
-            ),
-            "browser": (
-                "/oauth/token",
-                "code code_verifier",
-                lambda auth0, tenant: log_in(auth0, tenant, flow="browser"),
-            ),
-            "device": (
-                "/oauth/token",
-                "device_code",
-                lambda auth0, tenant: auth0.login(flow="device", show=lambda _: None),
-            ),
-            "password": ("/oauth/token", "password", log_in),
-            **{
-                name: (
-                    "/oauth/token",
-                    name,
-                    lambda auth0, tenant, name=name: auth0.grant("x", **{name: f"{name}-of-mine"}),
-                )
-                for name in (
-                    *("subject_token", "actor_token", "assertion", "mfa_token", "otp"),
-                    *("oob_code", "binding_code", "recovery_code"),
-                )
-            },
-        },
-    )
-    def test_a_secret_that_the_server_repeats_is_masked(
-        self, logged_in, auth0, tenant, hurried, path, names, send
-    ):
-        def repeat(request):
-            seen.update({name: request.params[name] for name in names.split()})
-            return {"error": "x", "error_description": f"bad {' '.join(seen.values())}"}
-
-        seen = {}
-        tenant.break_all(path, status=400, body=repeat)
-        with pytest.raises(OAuthError) as caught:
-            send(auth0, tenant)
-        assert f"bad {' '.join(['***'] * len(seen))}" in str(caught.value)
-        said = f"{caught.value}{caught.value.description}"
-        assert not [secret for secret in seen.values() if secret in said]
-
-    @pytest.mark.parametrize(
-        "host",
-        [
-            *("127.evil.example", "127.0.0.256:80", "a", "10.0.0.1", "192.168.1.1:8080"),
-            *("0.0.0.0", "[::2]", "acme.auth0.com"),
-        ],
-    )
-    def test_plain_http_to_another_machine_is_refused(self, call, host):
-        assert "http" in call("token", "--domain", f"http://{host}", code=2).err
-
-    def test_an_error_beside_a_token_is_an_error(self, logged_in, tenant, call):
-        change = {"change": lambda reply: {**reply, "error": "access_denied"}}
-        tenant.break_all("/oauth/token", **change)
-        assert "access_denied" in call("token", "--force-refresh", code=4).err
-
-    def test_the_user_is_told_to_approve_only_what_they_started(self, cli):
-        err = cli.run("login", "--flow", "device", "--timeout", "0.1", exit=4).err
-        assert "never for a code that someone sent you" in err
-
-    def test_a_certificate_is_not_tried_again(self, tenant, tls, call):
-        lines = []
-        auth0 = machine(f"localhost:{tenant.port}")
-        auth0._arguments["trace"] = lines.append
-        with pytest.raises(ConfigError, match="certificate"):
-            auth0.get_token()
-        assert len(lines) == 1
-
-    @needs_modes
-    @pytest.mark.skipif(POSIX and os.geteuid() != 0, reason="only root gives files away")
-    @pytest.mark.parametrize("of", ["session_file", "cache"])
-    def test_a_file_of_another_user_is_refused(self, logged_in, call, of):
-        os.chown(getattr(logged_in, of), 12345, 12345)
-        assert "belongs to another user" in call("token", code=1).err
-
-    def test_a_token_of_the_future_is_not_trusted(self, logged_in, tenant):
-        old = logged_in.token()
-
-        def change(record):
-            record["tokens"][0].update(obtained_at=time.time() + 9999)
-
-        logged_in.edit(change)
-        assert logged_in.token() != old
-        assert tenant.count("refresh_token") == 1
-
-    @pytest.mark.parametrize(
-        "profile",
-        ["../../../escaped", "/tmp/escaped", "a b", "..", "con", "nul.txt", "ü~%2f", "x" * 60],
-    )
-    def test_no_name_of_a_profile_leads_out_of_the_directory(self, cli, tenant, call, profile):
-        auth0 = client(tenant, cli.cache, profile=profile)
-        log_in(auth0, tenant)
-        assert cli.session_file.parent == cli.cache
-        assert json.loads(call("status", "--json", by=auth0).out)[0]["profile"] == profile
-        auth0.logout()
-        assert list(cli.cache.glob("*.json")) == []
-
-    def test_the_browser_inherits_no_client_secret(self, cli, tenant, tmp_path):
-        target = tmp_path / "home" / "environment"
-        script = f"import os; open({str(target)!r}, 'w').write(repr(os.environ)); {OPEN}"
-        secret = tenant.clients["practice-web"].client_secret
-        env = {"AUTH0_CLIENT_ID": "practice-web", "AUTH0_CLIENT_SECRET": secret}
-        env["BROWSER"] = browser_that_runs(script, tmp_path)
-        running = cli.start("login", "--flow", "browser", env=env)
-        url = next(line.strip() for line in iter(running.err.line, "") if "/authorize?" in line)
-        tenant.wait_for(lambda: tenant.requests)
-        tenant.login_as(url)
-        running.finish()
-        assert secret not in target.read_text()
-
-    @needs_links
-    def test_a_planted_temporary_file_leads_nowhere(self, logged_in, tmp_path, auth0):
-        victim = tmp_path / "victim"
-        victim.write_text("mine")
-        temporary = logged_in.session_file.with_suffix(".tmp-7-7")
-        temporary.symlink_to(victim)
-        token = auth0.get_token(force_refresh=True)
-        assert victim.read_text() == "mine"
-        assert not temporary.is_symlink()
-        assert token in logged_in.session_file.read_text()
-
-    @pytest.mark.parametrize(
-        "make",
-        [pytest.param(os.symlink, marks=needs_links), lambda _, path: os.mkdir(path)],
-        ids=["link", "directory"],
-    )
-    def test_a_lock_that_is_no_file_is_refused(self, logged_in, tmp_path, call, make):
-        victim, lock = tmp_path / "victim", logged_in.session_file.with_suffix(".lock")
-        lock.unlink()
-        make(str(victim), str(lock))
-        before = logged_in.session_file.read_bytes()
-        assert str(lock) in call("token", "--force-refresh", code=1).err
-        assert not victim.exists()
-        assert logged_in.session_file.read_bytes() == before
-
-    def test_this_machine_is_not_asked_through_a_proxy_by_tls_either(
-        self, tenant, tls, call, monkeypatch
-    ):
-        monkeypatch.setenv("SSL_CERT_FILE", str(tls))
-        with raw_server(lambda _: b"") as proxy:
-            monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{proxy.port}")
-            call("token", by=machine(f"localhost:{tenant.port}"))
-        assert proxy.seen == []
-
-    @pytest.mark.parametrize(
-        "listed", [".example.test", "other.test, ACME.example.test", "acme.example.test:443", "*"]
-    )
-    def test_no_proxy_is_obeyed(self, call, hurried, addresses, monkeypatch, listed):
-        monkeypatch.setenv("no_proxy", listed)
-        monkeypatch.setenv("https_proxy", "http://proxy.test")
-        call("token", code=5, by=machine("acme.example.test"))
-        assert set(addresses.looked_up) == {("acme.example.test", 443)}
-
-    @pytest.mark.parametrize("listed", ["example.org", "acme.example.test:8443", ""])
-    def test_no_proxy_names_other_hosts_and_ports(
-        self, call, hurried, addresses, monkeypatch, listed
-    ):
-        monkeypatch.setenv("no_proxy", listed)
-        monkeypatch.setenv("https_proxy", "http://proxy.test")
-        call("token", code=5, by=machine("acme.example.test"))
-        assert set(addresses.looked_up) == {("proxy.test", 80)}
-        monkeypatch.setenv("no_proxy", "acme.example.test:8443")
-        addresses.looked_up.clear()
-        call("token", code=5, by=machine("acme.example.test:8443"))
-        assert set(addresses.looked_up) == {("acme.example.test", 8443)}
-
-    def test_no_old_tls_is_spoken(self, tenant, tls, call, monkeypatch):
-        contexts, create = [], ssl.create_default_context
-
-        def lenient():
-            contexts.append(create())
-            contexts[-1].minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
-            return contexts[-1]
-
-        monkeypatch.setattr(ssl, "create_default_context", lenient)
-        call("token", code=2, by=machine(f"localhost:{tenant.port}"))
-        assert [context.minimum_version for context in contexts] == [ssl.TLSVersion.TLSv1_2]
-
-    def test_a_secret_within_an_error_that_is_no_text_is_not_shown(self, tenant, call):
-        secret = r"it's-\-hunter2-" + '"'
-        for body in ({"error": {"sent": secret}}, {"error": "x", "message": {"sent": secret}}):
-            tenant.break_all("/oauth/token", status=400, body=body)
-            auth0 = Auth0(tenant.domain, "x", client_secret=secret, cache=MemoryCache())
-            assert "hunter2" not in call("token", code=4, by=auth0).err
-
-    def test_a_redirect_is_called_one(self, logged_in, tenant, call):
-        body = {"error": "invalid_grant"}
-        tenant.break_all("/oauth/token", status=302, headers={"Location": "/x"}, body=body)
-        assert "redirect" in call("token", "--force-refresh", code=5).err
-
-    @table(
-        "kind, body",
-        {"named so": ("text/html", "Blocked by us"), "by its look": ("text/plain", "Oh <b>no</b>")},
-    )
-    def test_a_page_is_no_refusal(self, logged_in, tenant, call, kind, body):
-        headers = {"Content-Type": kind}
-        tenant.break_all("/oauth/token", status=403, headers=headers, body=body)
-        err = call("token", "--force-refresh", code=5).err
-        assert body not in err
-
-    def test_a_code_beside_a_token_is_no_error(self, logged_in, tenant, call):
-        change = {"change": lambda reply: {**reply, "code": "x", "errorCode": "y"}}
-        tenant.break_next("/oauth/token", **change)
-        assert call("token", "--force-refresh").out.strip() in tenant.access_tokens
-
-
-# ---- Tests: hostile text -------------------------------------------------------------------------
-
-HOSTILE = {}  # where the text comes from -> function from the fixtures to what is shown of it
-
-
-def shows(function):
-    """Register a row."""
-    HOSTILE[function.__name__.replace("_", " ")] = function
-    return function
-
-
-@shows
-def a_word_that_is_no_command(its):
-    return its.call(ESCAPES, code=2).err
-
-
-@shows
-def an_option_before_the_command(its):
-    return its.call(f"--x{ESCAPES}", code=2).err
-
-
-@shows
-def an_option_of_a_command(its):
-    return its.call("login", f"--x{ESCAPES}", code=2).err
-
-
-@shows
-def a_port(its):
-    return its.call("login", "--flow", "browser", "--port", f"1{ESCAPES}", code=2).err
-
-
-@shows
-def a_version_for_kubectl(its):
-    its.monkeypatch.setenv("KUBERNETES_EXEC_INFO", json.dumps({"apiVersion": ESCAPES}))
-    return its.call("token", "--exec-credential", code=2).err
-
-
-@shows
-def the_address_of_an_ssh_session(its):
-    host = "".join(ESCAPES.replace("\0", "").split())
-    its.monkeypatch.setenv("SSH_CONNECTION", f"192.0.2.1 1 {host} 22")
-    with pytest.raises(LoginFailed):
-        its.auth0.login(flow="browser", open_browser=False, timeout=0.01)
-    return its.capsys.readouterr().err
-
-
-@shows
-def a_directory_in_the_next_step(its):
-    cache = str(its.tmp_path / f"x{ESCAPES_IN_PATH}")
-    return its.call(
-        "token", code=3, by=Auth0(its.tenant.domain, "practice-native", cache=cache)
-    ).err
-
-
-def session_in(cache):
-    """Return the file of a session in a new directory."""
-    key = auth0_cli._session_key("a.example", "c", "default")
-    FileCache(cache).write(
-        key, json.dumps(auth0_cli._new_record("a.example", "c", "default")).encode()
-    )
-    return Path(FileCache(cache).path(key))
-
-
-@shows
-def a_directory_that_others_can_write(its):
-    if not POSIX:
-        pytest.skip(needs_modes.kwargs["reason"])
-    cache = its.tmp_path / f"x{ESCAPES_IN_PATH}"
-    session_in(cache)
-    cache.chmod(0o777)
-    return its.call("token", code=1, by=Auth0("a.example", "c", cache=str(cache))).err
-
-
-@shows
-def a_place_for_no_directory(its):
-    place = its.tmp_path / f"x{ESCAPES_IN_PATH}"
-    place.touch()
-    with pytest.raises(CacheError) as caught:
-        log_in(client(its.tenant, str(place / "y")), its.tenant)
-    return str(caught.value)
-
-
-@shows
-def the_place_of_a_damaged_session(its):
-    cache = its.tmp_path / f"x{ESCAPES_IN_PATH}"
-    session_in(cache).write_text("{")
-    return its.call("token", code=3, by=Auth0("a.example", "c", cache=str(cache))).err
-
-
-@shows
-def the_host_of_a_proxy(its):
-    its.monkeypatch.setattr(auth0_cli, "time", Clock(its.tenant))
-    its.monkeypatch.setenv("https_proxy", f"http://h{ESCAPES_IN_PATH}:1")
-    return its.call("token", code=5, by=machine("a.example")).err
-
-
-def words_of_a_file(its, user, *command, **expected):
-    names = ("a.example", "c\x1b[2J\u202e\n", "p\x9b\x1b[2J\u2066\0")  # files have short names
-    record, cache = auth0_cli._new_record(*names), its.tmp_path / f"d{ESCAPES_IN_PATH}"
-    entry = auth0_cli._new_entry({"access_token": "x", "scope": ""}, f"a{ESCAPES}")
-    record.update(user=user, tokens=[{**entry, "scope": f"s{ESCAPES}", "expires_at": 9e9}])
-    FileCache(cache).write(auth0_cli._session_key(*names), json.dumps(record).encode())
-    result = its.call(*command, by=Auth0(cache=str(cache)), **expected)
-    return result.out + result.err
-
-
-EVE = {"sub": "x", "name": f"Eve{ESCAPES}"}
-
-
-@shows
-def the_session_of_a_machine(its):
-    text = words_of_a_file(its, {}, "status")
-    assert text.count("[2J") >= 5
-    return text
-
-
-@shows
-def the_session_of_a_user(its):
-    text = words_of_a_file(its, EVE, "status")
-    assert text.count("[2J") >= 5
-    return text
-
-
-@shows
-def a_session_without_a_refresh_token(its):
-    return words_of_a_file(its, EVE, "token", "--force-refresh", code=3)
-
-
-@shows
-def a_session_that_is_logged_out(its):
-    return words_of_a_file(its, EVE, "logout")
-
-
-def refused_id_token(its, make):
-    forge(its.tenant, make)
+def refused(auth0, tenant, **options):
+    """Return which check the ID token of a login fails; nothing of that login is kept."""
     with pytest.raises(InvalidToken) as caught:
-        log_in(its.auth0, its.tenant)
-    return str(caught.value)
+        log_in(auth0, tenant, **options)
+    assert caught.value.exit_code == 4
+    assert auth0.session() is None
+    assert not [secret for secret in tenant.secrets if secret in str(caught.value)]
+    assert re.search(": (log in|correct|check|choose|update) ", str(caught.value)), "the next step"
+    return caught.value.claim
 
 
-@shows
-def the_algorithm_of_an_id_token(its):
-    return refused_id_token(its, lambda claims: jwt(claims, {"alg": ESCAPES}))
+def more(text):
+    return text + "1"
 
 
-@shows
-def the_issuer_of_an_id_token(its):
-    issuer = f"https://evil.example/{ESCAPES}"
-    return refused_id_token(its, lambda claims: jwt({**claims, "iss": issuer}))
+def in_seconds(seconds):
+    return lambda _: int(time.time()) + seconds
 
 
-def refused_in_the_browser(its, **answer):
-    login = WaitingLogin(its.auth0, its.tenant)
-    answer = {"error": "access_denied", "state": login.state, **answer}
-    page = fetch(f"{login.redirect_uri}?{urlencode(answer)}").text
-    with pytest.raises(LoginFailed) as caught:
-        login.result()
-    return f"{caught.value}\n{caught.value.error or ''}\n{page}"
-
-
-@shows
-def the_issuer_of_the_browser_s_answer(its):
-    return refused_in_the_browser(its, iss=ESCAPES)
-
-
-@shows
-def the_error_of_the_browser_s_answer(its):
-    return refused_in_the_browser(its, error=ESCAPES)
-
-
-@shows
-def the_description_of_the_browser_s_answer(its):
-    return refused_in_the_browser(its, error_description=ESCAPES)
-
-
-@shows
-def the_name_of_the_user(its):
-    its.tenant.id_claims = {"name": f"Eve{ESCAPES}", "email": f"eve@example.test{ESCAPES}"}
-    log_in(its.auth0, its.tenant)
-    return f"{its.auth0.session().user['name']}\n{its.call('status').out}"
-
-
-def refused_by(its, path, **fault):
-    log_in(its.auth0, its.tenant)
-    its.tenant.break_all(path, **fault)
-    return its.call(*SENT[path], code=4).err
-
-
-for path in ("/oauth/token", "/oauth/device/code", "/oauth/revoke"):
-    for field in ("error", "error_description"):
-        HOSTILE[f"{field} of {path}"] = lambda its, path=path, field=field: refused_by(
-            its,
-            path,
-            status=400,
-            body={"error": "invalid_request", "error_description": "why", field: f"<{ESCAPES}>"},
-        )
-
-
-@shows
-def a_text_of_the_server(its):
-    return refused_by(its, "/oauth/token", status=400, body=f"Bad{ESCAPES}Request")
-
-
-@shows
-def the_type_of_a_token(its):
-    change = {"change": lambda reply: {**reply, "token_type": ESCAPES}}
-    return refused_by(its, "/oauth/token", **change)
-
-
-class TestHostileText:
-    """It moves no cursor, reverses no reading and adds no line."""
-
-    @table("show", HOSTILE)
-    def test_is_shown_as_one_printable_line(
-        self, call, auth0, tenant, monkeypatch, capsys, tmp_path, show
-    ):
-        its = SimpleNamespace(call=call, auth0=auth0, tenant=tenant, monkeypatch=monkeypatch)
-        its.capsys, its.tmp_path = capsys, tmp_path
-        text = show(its)
-        assert all(line.isprintable() for line in text.split("\n"))
-        assert "[2J" in text
-        assert not re.search("^auth0_cli: all", text, re.MULTILINE)
-
-    def test_in_what_doctor_finds(self, tenant, tls, tmp_path, monkeypatch, capsys):
-        # OpenSSL wants ASCII there on Windows.
-        path = tmp_path / (f"x{ESCAPES_IN_PATH}.pem" if POSIX else "x [2J.pem")
-        path.write_bytes(tls.read_bytes())
-        monkeypatch.setenv("SSL_CERT_FILE", str(path))
-        monkeypatch.setattr(auth0_cli, "_has_local_display", lambda: True)
-        monkeypatch.setattr(auth0_cli, "_find_browsers", lambda: [[f"b{ESCAPES}"]])
-        about = {"issuer": f"https://evil.example/{ESCAPES}"}
-        tenant.break_all("/.well-known/openid-configuration", body=about)
-        auth0 = Auth0(f"localhost:{tenant.port}", "practice-native", cache=tmp_path / "sessions")
-        auth0_cli.main(["doctor"], defaults=auth0)
-        out, err = capsys.readouterr()
-        assert all(line.isprintable() for line in (out + err).split("\n"))
-        assert out.count("[2J") == 3
-
-
-# ---- Tests: faults -------------------------------------------------------------------------------
-
-REFUSALS = {  # what the token endpoint says with an OAuth error, or so that it can't be used
-    "error in a 200": {"body": {"error": "invalid_request"}},
-    "error that is no text": {"status": 400, "body": {"error": {"a": 1}}},
-    "error in a list": {"status": 400, "body": {"error": ["a"]}},
-    "error without description": {"status": 401, "body": {"error": "invalid_client"}},
-    "description that is no text": {
-        "status": 400,
-        "body": {"error": "x", "error_description": ["a"]},
-    },
-    "no error in a 400": {"status": 400, "body": {}},
-    "error in Auth0's other shape": {
-        "status": 400,
-        "body": {"statusCode": 400, "errorCode": "invalid_body", "message": "why"},
-    },
-    "text in a 400": {"status": 400, "body": "Bad Request"},
-    "418": {"status": 418, "body": {"error": "teapot"}},
+BAD_CLAIMS = {
+    f"{name} {what}": (name, value)
+    for name, values in {
+        "iss": {
+            "missing": MISSING,
+            "null": None,
+            "number": 1,
+            "empty": "",
+            "with one character more": more,
+            "without its slash": lambda iss: iss[:-1],
+            "list": lambda iss: [iss],
+            "of another tenant": "https://evil.example/",
+        },
+        "sub": {
+            "missing": MISSING,
+            "null": None,
+            "number": 1,
+            "empty": "",
+            "list": lambda sub: [sub],
+            "too long": "x" * 256,
+        },
+        "aud": {
+            "missing": MISSING,
+            "null": None,
+            "number": 1,
+            "empty": "",
+            "with one character more": more,
+            "without its last character": lambda aud: aud[:-1],
+            "object": lambda aud: {aud: aud},
+            "empty list": [],
+            "list of strangers": ["practice-other", "practice-web"],
+            "list in a list": lambda aud: [[aud]],
+            "list with a number": lambda aud: [aud, 1],
+        },
+        "azp": {
+            "of another client": "practice-other",
+            "empty": "",
+            "number": 1,
+            "list": ["practice-native"],
+        },
+        "exp": {
+            "missing": MISSING,
+            "null": None,
+            "string": str,
+            "boolean": True,
+            "list": lambda exp: [exp],
+            "negative": -1,
+            "passed": in_seconds(-90),
+        },
+        "iat": {
+            "missing": MISSING,
+            "null": None,
+            "string": str,
+            "boolean": True,
+            "from the future": in_seconds(90),
+        },
+        "nbf": {"null": None, "string": "0", "boolean": False, "not reached": in_seconds(90)},
+        "nonce": {
+            "missing": MISSING,
+            "null": None,
+            "empty": "",
+            "number": 1,
+            "of another login": "x" * 43,
+            "with one character more": more,
+            "without its last character": lambda nonce: nonce[:-1],
+            "list": lambda nonce: [nonce],
+        },
+        "at_hash": {"of another token": "A" * 22, "null": None, "empty": "", "number": 1},
+    }.items()
+    for what, value in values.items()
+}
+GOOD_CLAIMS = {
+    "audience as a list": ("aud", lambda aud: [aud]),
+    "expired within the leeway": ("exp", in_seconds(-30)),
+    "issued ahead within the leeway": ("iat", in_seconds(30)),
+    "times as floats": ("iat", lambda iat: iat + 0.5),
+    "not before a time within the leeway": ("nbf", in_seconds(30)),
+    "authorized party": ("azp", "practice-native"),
+    "claims that nobody knows": ("https://example.test/x", {"a": [1, None, "x"]}),
+    "a long subject": ("sub", "x" * 255),
 }
 
 
-def replies(**values):
-    """Return for each odd value of a member the fault that sends it."""
-    return {
-        f"{name} {value!r:.20}": {"change": lambda reply, n=name, v=value: changed(reply, n, v)}
-        for name, several in values.items()
-        for value in several
-    }
+def standard_alphabet(token):
+    return token.replace("-", "+").replace("_", "/")
 
 
-REFUSALS.update(
-    replies(
-        access_token=[
-            MISSING,
-            None,
-            "",
-            7,
-            True,
-            ["a"],
-            {"a": 1},
-            "a b",
-            "a\n",
-            "\r\nX: y",
-            "é",
-            "a\x00b",
-            "a\x7f",
-            "x" * 200000,
-        ],
-        token_type=[MISSING, None, "", "mac", "DPoP", "Bearer ", 7, ["Bearer"]],
-        expires_in=[None, "", "soon", "-1", "1.5", "٣", -1, 0, True, [3600], {"a": 1}, 10**30],
-        refresh_token=["", 7, True, ["a"], "a\nb", "é"],
-        scope=[7, ["openid"], {}],
-    )
-)
-del REFUSALS["expires_in None"]  # the same as none
-ODDITIES = replies(
-    token_type=["bearer", "BEARER", "bEaReR"],
-    expires_in=[MISSING, None, "86400", 3600.5, 1, 1e17],
-    scope=[MISSING, None, "", ESCAPES],
-    refresh_token=[MISSING, None],
-    id_token=[MISSING, None],
-    anything_else=[ESCAPES, {"a": [None]}, 1e300],
-)
+def last_character_changed(token):
+    """Return another spelling of the same bytes, which only a strict decoder refuses."""
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    return token[:-1] + letters[letters.index(token[-1]) + 1]
 
 
-LOST = ("half of it", "closed before", "closed after", "more announced than sent")
-LOST += ("an unfinished chunk",)
+def with_signature(change):
+    """Return a forgery that signs truly, then changes the signature's bytes."""
+    return lambda claims: jws(encoded(claims), sign=lambda message: change(KEYS[0].sign(message)))
 
 
-class TestFaults:
-    @pytest.mark.parametrize("name", NO_OBJECT)
-    def test_an_answer_that_makes_no_sense_is_exit_5(self, logged_in, tenant, call, hurried, name):
-        before = logged_in.session_file.read_bytes()
-        tenant.break_all("/oauth/token", **NO_OBJECT[name])
-        call("token", "--force-refresh", code=5)
-        assert logged_in.session_file.read_bytes() == before
-        # Asked for again without need, the token might be taken for stolen.
-        assert tenant.count("refresh_token") == (2 if name in LOST else 1)
-        assert call("token").out.strip() in tenant.access_tokens
+def with_bit_flipped(signature):
+    return signature[:-1] + bytes([signature[-1] ^ 1])
 
-    @pytest.mark.parametrize("close", ["before", "after", "middle"])
-    def test_a_lost_answer_is_asked_for_once_more_within_the_overlap(
-        self, logged_in, tenant, call, hurried, close
-    ):
-        tenant.leeway = 60
-        tenant.break_next("/oauth/token", close=close)
-        assert call("token", "--force-refresh").out.strip() in tenant.access_tokens
-        assert tenant.count("refresh_token") == 2
-        assert call("token", "--force-refresh").out.strip() in tenant.access_tokens
 
-    def test_what_can_not_be_told_costs_no_answer(self, logged_in, tenant, hurried, monkeypatch):
-        def fail(_):
-            raise BrokenPipeError
+def plus_modulus(claims):
+    """Return a signature that is the true one modulo n, but not less than n."""
+    for number in range(1000):
+        message = f"{b64url(HEADER)}.{b64url(encoded({**claims, 'jti': number}))}"
+        s = int.from_bytes(KEYS[0].sign(message.encode()), "big") + KEYS[0].n
+        if s < 1 << 2048:
+            return f"{message}.{b64url(s.to_bytes(256, 'big'))}"
+    raise AssertionError("no signature is small enough")
 
-        logged_in.expire()
-        headers = {"Retry-After": "5"}
-        tenant.break_next("/oauth/token", status=429, body={"error": "too_many"}, headers=headers)
-        text_only = SimpleNamespace(write=fail, flush=lambda: None)  # as programs with windows have
-        monkeypatch.setattr(sys, "stderr", text_only)
-        program = client(tenant, logged_in.cache, trace=fail)
-        assert program.get_token() in tenant.access_tokens
-        assert program.get_token(force_refresh=True) in tenant.access_tokens
-        assert hurried.sleeps == [5]
 
-    def test_a_lost_answer_without_an_overlap_is_exit_3(self, logged_in, tenant, call, hurried):
-        tenant.break_next("/oauth/token", close="after")
-        assert "login" in call("token", "--force-refresh", code=3).err
-        assert tenant.count("refresh_token") == 2
+def other_payload(claims):
+    header, _, signature = jwt(claims).split(".")
+    return f"{header}.{b64url(encoded({**claims, 'email': 'mallory@example.test'}))}.{signature}"
 
-    @table("fault", REFUSALS)
-    def test_an_answer_that_can_not_be_used_is_exit_4(self, logged_in, tenant, call, fault):
-        before = json.loads(logged_in.session_file.read_text())
-        tenant.break_all("/oauth/token", **fault)
-        call("token", "--force-refresh", code=4)
-        after = json.loads(logged_in.session_file.read_text())
-        assert after["tokens"] == before["tokens"]
-        assert after["refresh_token"]
-        assert call("token").out.strip() in tenant.access_tokens
 
-    @table("fault", ODDITIES)
-    def test_an_answer_that_is_only_odd_is_taken(self, logged_in, tenant, call, fault):
-        tenant.leeway = 60  # the old refresh token stays good where the answer holds no new one
-        tenant.break_next("/oauth/token", **fault)
-        value = json.loads(call("token", "--force-refresh", "--json").out)
-        assert value["access_token"] in tenant.access_tokens
-        assert value["token_type"] == "Bearer"
-        assert 0 <= value["expires_in"] <= 366 * 86400
-        assert value["scope"].isprintable()
-        call("token", "--force-refresh")
+def other_header(claims):
+    _, payload, signature = jwt(claims).split(".")
+    return f"{b64url(HEADER + b' ')}.{payload}.{signature}"
 
-    @table(
-        "answer",
-        {
-            "echo": lambda data: data,
-            "the body as a status line": lambda data: data.partition(b"\r\n\r\n")[2] + b"\r\n\r\n",
-            "the body as the reason": lambda data: (
-                b"HTTP/1.1 500 " + data.partition(b"\r\n\r\n")[2] + b"\r\n\r\n"
-            ),
-            "the body as a length": lambda data: (
-                b"HTTP/1.1 200 OK\r\nContent-Length: " + data.partition(b"\r\n\r\n")[2]
-            ),
-            "the body as a chunk size": lambda data: (
-                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-                + data.partition(b"\r\n\r\n")[2]
-                + b"\r\n"
-            ),
-            "nothing": lambda data: b"",
-            "every byte": lambda data: bytes(range(256)) * 8,
-            "HTTP/0.9": lambda data: b'{"access_token": "x"}',
-            "HTTP/2": lambda data: b"HTTP/2.0 200 OK\r\n\r\n{}",
-            "status 99": lambda data: b"HTTP/1.1 99 OK\r\n\r\n{}",
-            "status 1000": lambda data: b"HTTP/1.1 1000 OK\r\n\r\n{}",
-            "status 101": lambda data: b"HTTP/1.1 101 Switching Protocols\r\n\r\n{}",
-            "status 101 with a token": lambda data: (
-                b"HTTP/1.1 101 Switching Protocols\r\nTransfer-Encoding: chunked\r\n\r\n"
-                b'2e\r\n{"access_token":"token","token_type":"bearer"}\r\n0\r\n\r\n'
-            ),
-            "100 without end": lambda data: b"HTTP/1.1 100 Continue\r\n\r\n" * 500,
-            "headers without end": lambda data: b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 5000,
-            "a header of 100 kB": lambda data: b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000,
-            "escape sequences": lambda data: b"HTTP/1.1 \x1b[2J\x1b]0;x\x07\r\n\r\n",
-            "a negative length": lambda data: b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
-            "a negative chunk": lambda data: (
-                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\n{}\r\n"
-            ),
-            "a huge chunk": lambda data: (
-                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n{}\r\n"
-            ),
-        },
-    )
-    def test_what_is_hardly_http_is_exit_5(self, call, hurried, tenant, answer):
-        with raw_server(answer) as server:
-            call("token", code=5, by=machine(f"http://127.0.0.1:{server.port}"))
-        assert all(MACHINE_SECRET.encode() not in data for data in server.seen)
 
-    def test_what_only_announces_the_answer_is_not_taken_for_it(self, call):
-        token = b'{"access_token": "announced", "token_type": "Bearer", "expires_in": 60}'
-        head = b"HTTP/1.1 100 Soon\r\nLink: </style.css>\r\n\r\nHTTP/1.1 200 OK\r\n"
-        answer = head + b"Content-Length: %d\r\n\r\n" % len(token) + token
-        with raw_server(lambda _: answer) as server:
-            done = call("token", by=machine(f"http://127.0.0.1:{server.port}"))
-        assert done.out == "announced\n"
-        assert len(server.seen) == 1
-
-    def test_an_answer_without_end_is_not_kept(self, call, hurried):
-        sent = []
-
-        def flood(_):
-            yield b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n"
-            for _ in range(64):
-                yield b"x" * (1 << 20)
-                sent.append(1)
-
-        with raw_server(flood) as server:
-            call("token", code=5, by=machine(f"http://127.0.0.1:{server.port}"))
-        assert len(sent) < 64
-
-    def test_a_response_that_is_too_large_is_not_requested_again(self, tenant, call):
-        tenant.break_all("/oauth/token", body=b" " * (2 << 20))
-        assert "larger than 1 MiB" in call("token", code=5, by=machine(tenant.domain)).err
-        assert tenant.count("/oauth/token") == 1
-
-    def test_an_address_that_does_not_answer_is_not_the_last_one_tried(
-        self, tenant, call, addresses, black_hole, monkeypatch
-    ):
-        addresses["localhost"] = ["2001:db8::1", "2001:db8::2", "192.0.2.1", "127.0.0.1"]
-        sent, sendall = [], socket.socket.sendall
-
-        def send(self, data):
-            sent.append((data[:4], self.gettimeout()))
-            sendall(self, data)
-
-        monkeypatch.setattr(socket.socket, "sendall", send)
-        addresses["localhost"].append("192.0.2.2")
-        call("token", by=machine(f"http://localhost:{tenant.port}"))
-        tried, limits = zip(*[each for each in black_hole if each[0] != "127.0.0.1"])
-        assert tried == ("2001:db8::1", "192.0.2.1", "2001:db8::2")  # the families take turns
-        assert max(limits) <= 2
-        assert max(limit for data, limit in sent if data == b"POST") > 20
-        assert len(tenant.requests) == 1
-
-    def test_the_last_address_has_the_time_that_is_left(self, call, hurried, addresses, black_hole):
-        addresses["localhost"] = ["192.0.2.1", "192.0.2.2"]
-        err = call("token", code=5, by=machine("http://localhost:1")).err
-        assert "localhost:1 did not answer within 30 s" in err
-        assert [limit > 20 for _, limit in black_hole] == [False, True] * 3
-
-    def test_an_address_of_a_kind_that_this_machine_lacks_is_passed_over(
-        self, tenant, call, addresses, monkeypatch
-    ):
-        class OnlyIPv4(socket.socket):
-            def __init__(self, family=-1, *rest, **more):
-                if family == socket.AF_INET6:
-                    raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
-                super().__init__(family, *rest, **more)
-
-        addresses["localhost"] = ["2001:db8::1", "127.0.0.1"]
-        monkeypatch.setattr(socket, "socket", OnlyIPv4)
-        call("token", by=machine(f"http://localhost:{tenant.port}"))
-        assert len(tenant.requests) == 1
-
-    def test_a_proxy_of_several_addresses_is_reached(
-        self, call, hurried, addresses, black_hole, monkeypatch
-    ):
-        addresses["proxy.test"] = ["192.0.2.1", "127.0.0.1"]
-        with raw_server(lambda _: b"") as proxy:
-            monkeypatch.setenv("https_proxy", f"http://proxy.test:{proxy.port}")
-            call("token", code=5, by=machine("acme.example.test"))
-        assert proxy.seen[0].startswith(b"CONNECT acme.example.test:443 ")
-
-    def test_a_request_needs_no_thread(self, cli, tenant):
-        script = (
-            "import threading, auth0_cli\n"
-            "def fail(*_):\n"
-            "    raise RuntimeError('no thread can be started')\n"
-            "threading.Thread.start = fail\n"
-            "print(auth0_cli.get_token())\n"
+FORGERIES = {
+    # alg
+    **{
+        f"alg {alg}, no signature": (
+            "alg",
+            lambda claims, alg=alg: jws(encoded(claims), encoded({"alg": alg}), lambda _: b""),
         )
-        running = cli.python(script, env=machine_environment(tenant))
-        assert running.finish().out.strip() in tenant.access_tokens
+        for alg in ("none", "None", "NONE", "nOnE")
+    },
+    **{
+        f"alg {alg!r}": ("alg", lambda claims, alg=alg: jwt(claims, {"alg": alg}))
+        for alg in ("none", "rs256", "RS256 ", "RS384", "PS256", "ES256", "EdDSA", "", 256, True)
+    },
+    "alg missing": ("alg", lambda claims: jwt(claims, {"alg": None})),
+    "alg in a list": ("alg", lambda claims: jwt(claims, {"alg": ["RS256"]})),
+    "HS256 with the modulus": (
+        "alg",
+        lambda claims: jwt(
+            claims, {"alg": "HS256", "kid": KEY["kid"]}, KEYS[0].n.to_bytes(256, "big")
+        ),
+    ),
+    "HS256 with the published key": (
+        "alg",
+        lambda claims: jwt(claims, {"alg": "HS256", "kid": KEY["kid"]}, encoded(KEY)),
+    ),
+    "HMAC that calls itself RS256": (
+        "signature",
+        lambda claims: jwt(claims, {"kid": KEY["kid"]}, encoded(KEY)),
+    ),
+    # header
+    "crit": ("crit", lambda claims: jwt(claims, {"crit": ["exp"]})),
+    "crit that is empty": ("crit", lambda claims: jwt(claims, {"crit": []})),
+    "unencoded payload": ("crit", lambda claims: jwt(claims, {"b64": False, "crit": ["b64"]})),
+    "alg twice": (
+        "form",
+        lambda claims: jws(encoded(claims), b'{"alg":"none","alg":"RS256","kid":"practice-1"}'),
+    ),
+    "header as a list": ("form", lambda claims: jws(encoded(claims), b"[]")),
+    "header that is no JSON": ("form", lambda claims: jws(encoded(claims), b"RS256")),
+    "header in UTF-16": (
+        "form",
+        lambda claims: jws(encoded(claims), HEADER.decode().encode("utf-16")),
+    ),
+    # keys that the token brings along
+    "key in the header": (
+        "kid",
+        lambda claims: jwt(claims, {"kid": "mine", "jwk": KEYS[2].jwk()}, KEYS[2]),
+    ),
+    "key in the header, known kid": (
+        "signature",
+        lambda claims: jwt(claims, {"kid": KEY["kid"], "jwk": KEYS[2].jwk()}, KEYS[2]),
+    ),
+    "address of a key in the header": (
+        "signature",
+        lambda claims: jwt(
+            claims,
+            {"kid": KEY["kid"], "jku": "https://evil.example/", "x5u": "https://evil.example/"},
+            KEYS[2],
+        ),
+    ),
+    # kid
+    "kid unknown": ("kid", lambda claims: jwt(claims, {}, KEYS[2])),
+    "kid absent with two keys": ("kid", lambda claims: jwt(claims, {"kid": None})),
+    **{
+        f"kid {kid!r}": ("kid", lambda claims, kid=kid: jwt(claims, {"kid": kid}))
+        for kid in ("", 1, True, ["practice-1"], {"practice-1": 1}, "../practice-1", "practice-11")
+    },
+    # form
+    "no text": ("form", lambda claims: 7),
+    "absent": ("form", lambda claims: None),
+    "empty": ("form", lambda claims: ""),
+    "dots only": ("form", lambda claims: ".."),
+    "one part": ("form", lambda claims: jwt(claims).split(".")[1]),
+    "two parts": ("form", lambda claims: jwt(claims).rpartition(".")[0]),
+    "four parts": ("form", lambda claims: jwt(claims) + "."),
+    "five parts (encrypted)": ("form", lambda claims: jwt(claims) + ".AAAA.AAAA"),
+    "padding characters": ("form", lambda claims: jwt(claims) + "=="),
+    "newline at the end": ("form", lambda claims: jwt(claims) + "\n"),
+    "newline amid": ("form", lambda claims: jwt(claims)[:-8] + "\n" + jwt(claims)[-8:]),
+    "standard alphabet": ("form", lambda claims: standard_alphabet(jwt(claims))),
+    "not canonical": ("form", lambda claims: last_character_changed(jwt(claims))),
+    "not ASCII": ("form", lambda claims: jwt(claims) + "\u00e9"),
+    # payload, truly signed
+    "payload as a list": ("form", lambda claims: jws(encoded([claims]))),
+    "payload as a string": ("form", lambda claims: jws(encoded("claims"))),
+    "payload empty": ("form", lambda claims: jws(b"")),
+    "payload not UTF-8": ("form", lambda claims: jws(encoded(claims)[:-1] + b',"x":"\xff"}')),
+    "payload with a BOM": ("form", lambda claims: jws(b"\xef\xbb\xbf" + encoded(claims))),
+    "payload with text after it": ("form", lambda claims: jws(encoded(claims) + b"{}")),
+    "claim twice": ("form", lambda claims: jws(encoded(claims)[:-1] + b',"sub":"auth0|mallory"}')),
+    "name twice deep inside": (
+        "form",
+        lambda claims: jws(encoded(claims)[:-1] + b',"x":[{"a":1,"a":2}]}'),
+    ),
+    "NaN": ("form", lambda claims: jws(encoded({**claims, "exp": float("nan")}))),
+    "Infinity": ("form", lambda claims: jws(encoded({**claims, "exp": float("inf")}))),
+    "deep nesting": ("form", lambda claims: jws(encoded(claims)[:-1] + b',"x":' + b"[" * 50_000)),
+    "a float too large": (
+        "exp",
+        lambda claims: jws(encoded({**claims, "exp": 0}).replace(b'"exp": 0', b'"exp": 9e999')),
+    ),
+    # signature
+    "payload changed": ("signature", other_payload),
+    "header changed": ("signature", other_header),
+    "signature of another key": (
+        "signature",
+        lambda claims: jwt(claims, {"kid": KEY["kid"]}, KEYS[2]),
+    ),
+    "signature of the next key": (
+        "signature",
+        lambda claims: jwt(claims, {"kid": KEY["kid"]}, KEYS[1]),
+    ),
+    "signature of other bytes": (
+        "signature",
+        lambda claims: jws(encoded(claims), sign=lambda _: KEYS[0].sign(b"other")),
+    ),
+    "bit flipped": ("signature", with_signature(with_bit_flipped)),
+    "signature empty": ("signature", with_signature(lambda _: b"")),
+    "signature of zeros": ("signature", with_signature(lambda _: bytes(256))),
+    "signature is one": ("signature", with_signature(lambda _: bytes(255) + b"\1")),
+    "signature is n - 1": (
+        "signature",
+        with_signature(lambda _: (KEYS[0].n - 1).to_bytes(256, "big")),
+    ),
+    "signature cut": ("signature", with_signature(lambda signature: signature[:-1])),
+    "byte after the signature": ("signature", with_signature(lambda signature: signature + b"\0")),
+    "byte before the signature": ("signature", with_signature(lambda signature: b"\0" + signature)),
+    "signature not less than n": ("signature", plus_modulus),
+}
+INFO = SHA256_PREFIX
+BLOCKS = {  # id -> function from the digest to the block that a lenient verifier takes
+    "Bleichenbacher 2006": lambda d: b"\0\1" + b"\xff" * 8 + b"\0" + INFO + d + bytes(194),
+    "padding cut by one byte": lambda d: b"\0\1" + b"\xff" * 201 + b"\0" + INFO + d + b"\0",
+    "no padding": lambda d: b"\0\1\0" + INFO + d + b"\xaa" * 202,
+    "padding of zeros": lambda d: b"\0\1" + bytes(202) + b"\0" + INFO + d,
+    "one byte of padding changed": lambda d: b"\0\1\xff\xfe" + b"\xff" * 200 + b"\0" + INFO + d,
+    "no end of the padding": lambda d: b"\0\1" + b"\xff" * 203 + INFO + d,
+    "block type 0": lambda d: b"\0\0" + b"\xff" * 202 + b"\0" + INFO + d,
+    "block type 2": lambda d: b"\0\2" + b"\xff" * 202 + b"\0" + INFO + d,
+    "first byte 1": lambda d: b"\1\1" + b"\xff" * 202 + b"\0" + INFO + d,
+    "digest without its name": lambda d: b"\0\1" + b"\xff" * 221 + b"\0" + d,
+    "missing NULL": lambda d: (
+        b"\0\1"
+        + b"\xff" * 204
+        + b"\0"
+        + bytes.fromhex("302f300b0609608648016503040201")
+        + b"\4 "
+        + d
+    ),
+    "long form of a length": lambda d: b"\0\1" + b"\xff" * 201 + b"\0" + b"\x30\x81" + INFO[1:] + d,
+    "parameters with content": lambda d: (
+        b"\0\1"
+        + b"\xff" * 198
+        + b"\0"
+        + bytes.fromhex("3035301106096086480165030402010504deadbeef0420")
+        + d
+    ),
+    "name of SHA-512": lambda d: (
+        b"\0\1" + b"\xff" * 202 + b"\0" + INFO[:14] + b"\3" + INFO[15:] + d
+    ),
+    "half a digest": lambda d: b"\0\1" + b"\xff" * 218 + b"\0" + INFO + d[:16],
+    "bytes after the digest inside": lambda d: (
+        b"\0\1" + b"\xff" * 200 + b"\0\x30\x33" + INFO[2:] + d + b"\0\0"
+    ),
+}
 
-    def test_the_time_for_a_request_bounds_all_its_retries(self, hurried):
-        with raw_server(lambda _: b"HTTP/1.1 503 x\r\nRetry-After: 3\r\n\r\n") as server:
-            tenant = auth0_cli._Tenant(f"http://127.0.0.1:{server.port}", "x", {}.get)
-            with pytest.raises(NetworkError):
-                tenant.post("/oauth/token", {}, "always", seconds=5)
-        assert len(server.seen) == 2
-        assert hurried.sleeps == [3]
 
-    def test_the_device_code_is_requested_without_client_authentication(self, tenant, hurried):
-        web = tenant.clients["practice-web"]
-        secret = web.client_secret
-        auth0 = Auth0(tenant.domain, "practice-web", client_secret=secret, cache=MemoryCache())
-        auth0.login(flow="device", show=lambda prompt: tenant.approve(prompt["user_code"]))
-        first, *polls = [request.params for request in tenant.requests if request.params]
-        assert set(first) == {"client_id", "scope"}
-        assert {poll["client_secret"] for poll in polls} == {secret}
+def with_block(build):
+    """Return the signing of a block of one's own with the true key."""
 
-    def test_a_third_party_application_without_a_client_grant_is_told_so(self, tenant, call):
-        body = {"error": "unauthorized_client", "error_description": "Not allowed"}
-        tenant.break_all("/oauth/token", status=403, body=body)
-        auth0 = machine(tenant.domain)
-        assert "Grant Types" in call("token", code=4, by=auth0).err
-        auth0 = Auth0(tenant.domain, "tpc_1", client_secret=MACHINE_SECRET, cache=MemoryCache())
-        assert "authorize the application for that API" in call("token", code=4, by=auth0).err
+    def sign(message):
+        block = build(hashlib.sha256(message).digest())
+        assert len(block) == 256
+        return pow(int.from_bytes(block, "big"), KEYS[0].d, KEYS[0].n).to_bytes(256, "big")
 
-    @table(
-        "answer",
-        {
-            "a drip": lambda _: itertools.repeat(b"x"),
-            "a body": lambda _: itertools.chain(
-                [b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"], itertools.repeat(b" ")
-            ),
-            "100 Continue": lambda _: itertools.repeat(b"HTTP/1.1 100 Continue\r\n\r\n"),
-            "trailers": lambda _: itertools.chain(
-                [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"],
-                itertools.repeat(b"X: y\r\n"),
-            ),
-        },
-    )
-    def test_nothing_goes_on_after_the_time_for_a_request(self, call, monkeypatch, answer):
-        monkeypatch.setattr(auth0_cli, "REQUEST_SECONDS", 0.1)
-        over = threading.Event()
+    return sign
 
-        def slowly(data):
-            try:
-                for part in answer(data):
-                    time.sleep(0.01)
-                    yield part
-            finally:
-                over.set()
 
-        with raw_server(slowly) as server:
-            call("token", code=5, by=machine(f"http://127.0.0.1:{server.port}"))
-            assert over.wait(10)
+def true_block(digest):
+    return b"\0\1" + b"\xff" * 202 + b"\0" + INFO + digest
 
-    @pytest.mark.parametrize("what", ["body", "headers"])
-    def test_a_drip_ends_with_the_time_for_a_request(
-        self, logged_in, tenant, call, monkeypatch, what
-    ):
-        monkeypatch.setattr(auth0_cli, "REQUEST_SECONDS", 0.2)
-        before = logged_in.session_file.read_bytes()
-        fault = {"drip": 0.05} if what == "headers" else {"body": b" " * 9999, "drip": 0.001}
-        tenant.break_next("/oauth/token", **fault)
-        call("token", "--force-refresh", code=5)
-        assert logged_in.session_file.read_bytes() == before
 
-    @table(
-        "answer",
-        {
-            "one byte": [b"H"],
-            "a head": [b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"],
-            "a body whose end is that of the connection": [b"HTTP/1.1 200 OK\r\n\r\n{}"],
-        },
-    )
-    def test_a_tenant_that_never_answers_is_said_not_to(self, call, monkeypatch, answer):
-        end = auth0_cli._HttpRequest.abandon
+def block_itself(message):
+    """Sign as nobody needs a key for: with the exponent 1."""
+    return true_block(hashlib.sha256(message).digest())
 
-        def abandon(exchange):
-            end(exchange)
-            for _ in range(5000):  # until our own end of the connection has broken it
-                if exchange.problem or exchange.status:
-                    return
-                time.sleep(0.001)
 
-        monkeypatch.setattr(auth0_cli._HttpRequest, "abandon", abandon)
-        monkeypatch.setattr(auth0_cli, "REQUEST_SECONDS", 0.2)
-        over = threading.Event()
+def cube_root(message):
+    """Forge with the exponent 3: the garbage after the digest makes the block almost a cube."""
+    digest = hashlib.sha256(message).digest()
+    wanted = int.from_bytes(b"\0\1" + b"\xff" * 8 + b"\0" + INFO + digest + b"\xff" * 194, "big")
+    low, high = 0, 1 << 700
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if middle**3 <= wanted else (low, middle - 1)
+    return low.to_bytes(256, "big")
 
-        def stall(_):
-            yield from answer
-            over.wait(10)
 
-        with raw_server(stall) as server:
-            err = call("token", code=5, by=machine(f"http://127.0.0.1:{server.port}")).err
-            over.set()
-        assert "did not answer within 0.2 s: try again" in err
+ODD_KEYS = [
+    *(7, None, "key", [], {}, {"kty": "oct", "kid": KEY["kid"], "k": KEY["n"]}),
+    {"kty": "EC", "kid": KEY["kid"], "crv": "P-256", "x": "AA", "y": "AA"},
+    *(
+        {**KEY, "kid": 7},
+        {**KEY, "kid": None},
+        {**KEY, "n": 5},
+        {**KEY, "n": "!"},
+        {**KEY, "e": ""},
+    ),
+]
+WITHOUT_KID = overridden(KEY, {"kid": None})
+KEY_SETS = {  # id -> the keys, the header's changes, the way to sign, the check that fails
+    "odd keys beside": ([*ODD_KEYS, KEY], {}, None, None),
+    "neither use nor alg": ([overridden(KEY, {"use": None, "alg": None})], {}, None, None),
+    "one kid, two keys": ([{**KEYS[1].jwk(), "kid": KEY["kid"]}, KEY], {}, None, None),
+    "no kid, one key": ([KEY], {"kid": None}, None, None),
+    "no kid anywhere": ([WITHOUT_KID], {"kid": None}, None, None),
+    "no kid, one key among odd ones": ([*ODD_KEYS, KEY], {"kid": None}, None, None),
+    "no kid, two keys": ([KEY, KEYS[1].jwk()], {"kid": None}, None, "kid"),
+    "kid, keys without": ([WITHOUT_KID], {}, None, "kid"),
+    "empty set": ([], {}, None, "kid"),
+    "odd keys only": (ODD_KEYS, {}, None, "kid"),
+    "use enc": ([{**KEY, "use": "enc"}], {}, None, "kid"),
+    "use in a list": ([{**KEY, "use": ["sig"]}], {}, None, "kid"),
+    "alg RS512": ([{**KEY, "alg": "RS512"}], {}, None, "kid"),
+    "alg HS256": ([{**KEY, "alg": "HS256"}], {}, None, "kid"),
+    "kty EC": ([{**KEY, "kty": "EC"}], {}, None, "kid"),
+    "1024 bits": ([{**KEY, "n": number(math.prod(KEYS[0].primes[:4]))}], {}, None, "kid"),
+    "16384 bits": ([{**KEY, "n": number((1 << 16384) - 1)}], {}, None, "kid"),
+    "even modulus": ([{**KEY, "n": number(KEYS[0].n + 1)}], {}, None, "kid"),
+    "modulus in another alphabet": ([{**KEY, "n": KEY["n"] + "="}], {}, None, "kid"),
+    "no modulus": ([overridden(KEY, {"n": None})], {}, None, "kid"),
+    "exponent 0": ([{**KEY, "e": "AA"}], {}, None, "kid"),
+    "exponent 1, forged": ([{**KEY, "e": number(1)}], {}, block_itself, "kid"),
+    "exponent 3, forged": ([{**KEY, "e": number(3)}], {}, cube_root, "kid"),
+    "even exponent": ([{**KEY, "e": number(65538)}], {}, None, "kid"),
+    "huge exponent": ([{**KEY, "e": number((1 << 2000) + 1)}], {}, None, "kid"),
+}
 
-    @pytest.mark.parametrize("code", ["server_error", "temporarily_unavailable"])
-    def test_a_refusal_that_passes_is_exit_5(self, tenant, call, waiting, code):
-        tenant.break_next("/oauth/token", status=400, body={"error": code})
-        assert code in call("token", code=5, by=machine(tenant.domain)).err
-        waiting.follow(waiting.get(f"/callback?error={code}&state={waiting.state}"))
-        with pytest.raises(NetworkError, match="try again later") as caught:
-            waiting.result()
-        assert caught.value.error == code
 
-    def test_the_code_of_a_limit_is_told(self, tenant, cli):
-        tenant.break_next("/oauth/token", status=429, body={"error": "too_many_attempts"})
-        command = ["login", "--json", "--flow", "password", "--username", "alice"]
-        end = event_of(cli.run(*command, stdin="wonderland-1\n", exit=5))
-        assert end["error"] == "too_many_attempts"
+class TestIdToken(Shared):
+    @table("name, value", BAD_CLAIMS)
+    def test_a_wrong_claim_is_named_and_no_login(self, auth0, tenant, name, value):
+        forge(tenant, lambda claims: jwt(changed(claims, name, value)))
+        flow = "browser" if name == "nonce" else "password"
+        assert refused(auth0, tenant, flow=flow) == name
 
-    def test_an_unreachable_tenant_is_exit_5_and_ends_no_session(
-        self, logged_in, tenant, call, hurried
-    ):
-        before = logged_in.session_file.read_bytes()
-        token = call("token").out
-        tenant.close()
-        assert "try again" in call("token", "--force-refresh", code=5).err
-        assert logged_in.session_file.read_bytes() == before
-        assert call("token", "--min-ttl", "999999").out == token
-
-    @table(
-        "headers, requests, least",
-        {
-            "nothing said": ({}, 3, 0),
-            "seconds": ({"Retry-After": "2"}, 3, 2),
-            "none": ({"Retry-After": "0"}, 3, 0),
-            "negative": ({"Retry-After": "-5"}, 3, 0),
-            "words": ({"Retry-After": "soon"}, 3, 0),
-            "a fraction": ({"Retry-After": "1.5"}, 3, 0),
-            "too long": ({"Retry-After": "3600"}, 1, 0),
-            "huge": ({"Retry-After": "9" * 400}, 1, 0),
-            "a time": ({"x-ratelimit-reset": "{now:.0f}"}, 3, 0),
-            "a time far off": ({"x-ratelimit-reset": "99999999999"}, 1, 0),
-        },
-    )
-    def test_a_rate_limit_is_waited_for_within_reason(
-        self, logged_in, tenant, call, hurried, headers, requests, least
-    ):
-        headers = {name: value.format(now=time.time() + 2) for name, value in headers.items()}
-        tenant.break_all("/oauth/token", status=429, headers=headers, body={"error": "too_many"})
-        assert "429" in call("token", "--force-refresh", code=5).err
-        assert tenant.count("refresh_token") == requests
-        assert len(hurried.sleeps) == requests - 1
-        assert all(least <= seconds <= 30 for seconds in hurried.sleeps)
-
-    def test_a_rate_limit_that_ends_costs_nothing_but_time(self, logged_in, tenant, call, hurried):
-        tenant.break_next("/oauth/token", status=429, headers={"Retry-After": "1"})
-        assert call("token", "--force-refresh").out.strip() in tenant.access_tokens
-        assert tenant.count("refresh_token") == 2
-
-    @table(
-        "fault",
-        {
-            "500": {"status": 500},
-            "503": {"status": 503, "headers": {"Retry-After": "1"}},
-            "closed before": {"close": "before"},
-            "closed after": {"close": "after"},
-            "closed amid": {"close": "middle"},
-        },
-    )
-    def test_a_machine_asks_again_since_that_harms_nobody(self, tenant, call, hurried, fault):
-        tenant.break_next("/oauth/token", **fault)
-        assert call("token", by=machine(tenant.domain)).out.strip() in tenant.access_tokens
-        assert tenant.count("client_credentials") == 2
-
-    @table("fault", {name: NO_OBJECT[name] for name in KEY_FAULTS})
-    def test_a_device_login_that_can_not_begin_is_exit_5(self, tenant, call, hurried, fault):
-        tenant.break_all("/oauth/device/code", **fault)
-        call("login", "--flow", "device", code=5)
-        assert tenant.count("/oauth/token") == 0
-
-    @table(
-        "fault, code",
-        {
-            "words": ({"body": "OK"}, 0),
-            "nothing": ({"body": b""}, 0),
-            "a page": ({"body": "<html>OK</html>"}, 0),
-            "bytes": ({"body": b"\xff\0"}, 0),
-            "an error in a 200": ({"body": {"error": "unsupported_token_type"}}, 0),
-            "204": ({"status": 204}, 0),
-            "500": ({"status": 500}, 5),
-            "closed before": ({"close": "before"}, 5),
-            "closed after": ({"close": "after"}, 5),
-            "429": ({"status": 429}, 5),
-            "refused": ({"status": 400, "body": {"error": "invalid_request"}}, 4),
-            "a page as refusal": ({"status": 403, "body": "<html>Blocked</html>"}, 5),
-        },
-    )
-    def test_a_logout_deletes_whatever_the_revocation_brings(
-        self, logged_in, tenant, call, hurried, fault, code
-    ):
-        tenant.break_all("/oauth/revoke", **fault)
-        assert ("not revoked" in call("logout", code=code).err) == bool(code)
-        assert list(logged_in.cache.glob("*.json")) == []
-
-    @pytest.mark.parametrize("fault", [{"close": "after"}, {"status": 500}, {"body": b"<"}, {}])
-    def test_python_finds_nothing_left_open(self, logged_in, tenant, fault):
-        if fault:
-            tenant.break_all("/oauth/token", **fault)
-        env = {"PYTHONDEVMODE": "1", "PYTHONFAULTHANDLER": "1"}
-        result = logged_in.start("token", "--force-refresh", env=env).finish(5 if fault else 0)
-        assert result.err.count("\n") == (1 if fault else 0)
-
-    @pytest.mark.parametrize(
-        ("number", "code"),
-        [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=needs_signals)],
-    )
-    def test_a_signal_amid_the_exchange_leaves_no_session(self, cli, tenant, number, code):
-        tenant.break_next("/oauth/token", drip=5)
-        arguments = ("login", "--flow", "browser", "--no-browser", "--json")
-        running = cli.start(*arguments, stdin=HEARS_CTRL_C)
-        location = urlsplit(answer_of(tenant, running.event()["url"]))
-        head = f"GET {location.path}?{location.query} HTTP/1.1\r\nHost: {location.netloc}\r\n\r\n"
-        browser = send(location.port, head.encode())
-        tenant.wait_for(lambda: tenant.count("/oauth/token"))
-        send_signal(running.process, number)
-        end = fetch(f"http://{location.netloc}{receive(browser).headers['Location']}")
-        assert "You are not logged in" in end.text
-        result = running.finish(code)
-        assert "Traceback" not in result.err
-        assert result.out.count("\n") == 1
-        assert not cli.cache.exists() or not list(cli.cache.glob("*.json"))
-
-    @pytest.mark.parametrize(
-        ("arguments", "number", "code"),
-        [
-            (["token", "--force-refresh"], signal.SIGINT, 130),
-            pytest.param(["token"], signal.SIGTERM, 143, marks=needs_signals),
-            pytest.param(["token"], getattr(signal, "SIGHUP", 1), 129, marks=needs_signals),
-        ],
-    )
-    def test_a_signal_amid_a_refresh_ends_it_once_its_answer_is_kept(
-        self, logged_in, tenant, arguments, number, code
-    ):
-        logged_in.expire()
-        tenant.hold()
-        running = logged_in.start(*arguments, stdin=HEARS_CTRL_C)
-        tenant.wait_for(lambda: tenant.count("refresh_token"))
-        send_signal(running.process, number)
-        tenant.release()
-        result = running.finish(code)
-        assert (result.out, "Traceback" in result.err) == ("", False)
-        assert list(logged_in.cache.glob("*.tmp")) == []
-        assert logged_in.token() in tenant.access_tokens
-        assert tenant.count("refresh_token") == 1
-        assert logged_in.token("--force-refresh") in tenant.access_tokens
-
-    @needs_signals
-    def test_a_signal_that_a_host_program_handles_stays_its_own(
-        self, logged_in, auth0, tenant, capsys
-    ):
-        signals = []
-        before = signal.signal(signal.SIGHUP, lambda number, _: signals.append(number))
-        try:
-            hang_up = functools.partial(os.kill, os.getpid(), signal.SIGHUP)
-            tenant.break_next("/oauth/token", change=lambda reply: hang_up() or reply)
-            code = auth0_cli.main(["token", "--force-refresh"], defaults=auth0)
-        finally:
-            signal.signal(signal.SIGHUP, before)
-        assert (code, signals) == (0, [signal.SIGHUP])
-        assert capsys.readouterr().out.strip() in tenant.access_tokens
-
-    @needs_signals
-    def test_a_second_signal_ends_a_refresh_at_once(self, logged_in, tenant):
-        logged_in.expire()
-        before = logged_in.session_file.read_bytes()
-        tenant.break_next("/oauth/token", drip=5)
-        running = logged_in.start("token", "-v")
-        tenant.wait_for(lambda: tenant.count("refresh_token"))
-        while running.process.poll() is None:
-            running.process.send_signal(signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                running.process.wait(0.2)
-        assert running.finish(143).out == ""
-        assert logged_in.session_file.read_bytes() == before
-
-    def test_a_program_that_goes_on_after_a_signal_has_the_refreshed_session(
-        self, logged_in, tenant
-    ):
-        script = (
-            "import sys, auth0_cli\n"
-            "try:\n"
-            "    auth0_cli.get_token()\n"
-            "except KeyboardInterrupt:\n"
-            "    print('interrupted', flush=True)\n"
-            "sys.stdin.read()"
-        )
-        logged_in.expire()
-        tenant.hold()
-        program = logged_in.python(script)
-        tenant.wait_for(lambda: tenant.count("refresh_token"))
-        send_signal(program.process, signal.SIGINT)
-        tenant.release()
-        assert program.out.line() == "interrupted\n"
-        assert logged_in.token() in tenant.access_tokens
-        program.finish()
-        assert tenant.count("refresh_token") == 1
-
-    def test_a_wait_for_the_lock_that_was_interrupted_refreshes_nothing_later(
-        self, logged_in, tenant
-    ):
-        script = (
-            "import sys, threading, auth0_cli\n"
-            "told, lock = [], auth0_cli._try_file_lock\n"
-            "def tell(fd, wanted):\n"
-            "    got = lock(fd, wanted)\n"
-            "    if wanted and not got and not told:\n"
-            "        told.append(print('waits', flush=True))\n"
-            "    return got\n"
-            "auth0_cli._try_file_lock = tell\n"
-            "try:\n"
-            "    auth0_cli.get_token()\n"
-            "except KeyboardInterrupt:\n"
-            "    print('interrupted', flush=True)\n"
-            "sys.stdin.readline()\n"
-            "for thread in threading.enumerate():\n"
-            "    if thread is not threading.main_thread():\n"
-            "        thread.join(20)\n"
-        )
-        logged_in.expire()
-        cache = FileCache(logged_in.cache)
-        with cache.lock(cache.list()[0], 5):
-            program = logged_in.python(script)
-            assert program.out.line() == "waits\n"
-            send_signal(program.process, signal.SIGINT)
-            assert program.out.line() == "interrupted\n"
-        program.finish()
-        assert tenant.count("refresh_token") == 0
-
-    @pytest.mark.parametrize("kind", [FileCache, MemoryCache])
-    def test_a_lock_that_is_never_released_is_given_up(self, cli, kind):
-        cache = FileCache(cli.cache) if kind is FileCache else MemoryCache()
-        another = FileCache(cli.cache) if kind is FileCache else cache
-        with (
-            cache.lock("a~b~c", 5),
-            pytest.raises(NetworkError, match="try again"),
-            another.lock("a~b~c", 0.05),
-        ):
-            raise AssertionError("two have the lock")
-        with another.lock("a~b~c", 0.05):
-            pass
-
-    def test_a_lock_of_a_stopped_process_is_given_up_and_of_a_killed_one_taken(self, cli):
-        script = (
-            "import sys, auth0_cli\n"
-            "with auth0_cli.FileCache(sys.argv[1]).lock('a~b~c', 5):\n"
-            "    print('locked', flush=True)\n"
-            "    sys.stdin.read()"
-        )
-        holder = cli.python(script, str(cli.cache))
-        assert holder.out.line() == "locked\n"
-        if POSIX:
-            holder.process.send_signal(signal.SIGSTOP)
-        with pytest.raises(NetworkError), FileCache(cli.cache).lock("a~b~c", 0.05):
-            raise AssertionError("two have the lock")
-        holder.stop()
-        with FileCache(cli.cache).lock("a~b~c", 5):
-            pass
-
-    @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
-    def test_a_file_system_without_locks_is_named(
-        self, logged_in, auth0, capsys, monkeypatch, number
-    ):
-        def lock(*_):
-            raise OSError(number, os.strerror(number))
-
-        name = "fcntl.flock" if POSIX else "msvcrt.locking"
-        monkeypatch.setattr(name, lock)
-        code = auth0_cli.main(["token", "--force-refresh"], defaults=auth0)
-        assert code in (0, 1)  # done without a lock, or refused
-        assert re.fullmatch(r"auth0_cli: .+\n", capsys.readouterr().err)
-
-    def test_a_timeout_of_a_signal_handler_amid_the_lock_refreshes_nothing(
-        self, logged_in, auth0, tenant, installed, monkeypatch
-    ):
-        def expire(*_):
-            raise TimeoutError
-
-        def lock(*arguments):
-            signal.raise_signal(signal.SIGINT)
-            true(*arguments)
-
-        installed(signal.SIGINT, expire)
-        module, name = (fcntl, "flock") if POSIX else (importlib.import_module("msvcrt"), "locking")
-        true = getattr(module, name)
-        monkeypatch.setattr(module, name, lock)
-        with pytest.raises(TimeoutError):
-            auth0.get_token(force_refresh=True)
-        assert tenant.count("refresh_token") == 0
-        monkeypatch.undo()
-        assert auth0.get_token(force_refresh=True) in tenant.access_tokens
+    @table("name, value", GOOD_CLAIMS)
+    def test_what_the_specification_allows_is_accepted(self, auth0, tenant, name, value):
+        forge(tenant, lambda claims: jwt(changed(claims, name, value)))
+        assert log_in(auth0, tenant).user["name"] == "Alice Liddell"
 
     @table(
-        "name, number",
+        "azp, accepted",
         {
-            "flush of the file": ("fsync", errno.EIO),
-            "no space for it": ("fsync", errno.ENOSPC),
-            "quota": ("fsync", errno.EDQUOT),
-            "modes": ("fchmod", errno.EPERM),
+            "missing": (MISSING, False),
+            "a stranger": ("practice-other", False),
+            "this client": ("practice-native", True),
         },
     )
-    def test_a_refresh_token_is_not_sent_where_the_next_one_can_not_be_saved(
-        self, logged_in, tenant, call, monkeypatch, name, number
-    ):
-        before = logged_in.session_file.read_bytes()
-        token = call("token").out
+    def test_a_list_with_strangers_needs_the_authorized_party(self, auth0, tenant, azp, accepted):
+        strangers = ["practice-native", "practice-other"]
+        forge(tenant, lambda claims: jwt(changed({**claims, "aud": strangers}, "azp", azp)))
+        if accepted:
+            log_in(auth0, tenant)
+        else:
+            assert refused(auth0, tenant) == "azp"
 
-        def fail(*_, **__):
-            raise OSError(number, os.strerror(number))
+    def test_the_hash_of_the_access_token_is_compared(self, auth0, tenant):
+        def change(reply):
+            half = hashlib.sha256(reply["access_token"].encode()).digest()[:16]
+            claims = {**claims_of(reply["id_token"]), "at_hash": b64url(half)}
+            return {**reply, "id_token": tenant.sign(claims)}
 
-        with monkeypatch.context() as patch:
-            patch.setattr(os, name, fail)
-            result = call("token", "--force-refresh", code=1)
-            assert call("token", "--min-ttl", "999999").out == token  # a valid one is served
-        assert str(logged_in.cache) in result.err
-        assert tenant.count("refresh_token") == 0
-        assert logged_in.session_file.read_bytes() == before
-        assert {path.suffix for path in logged_in.cache.iterdir()} == {".json", ".lock"}
-        assert call("token", "--force-refresh").out.strip() in tenant.access_tokens
-
-    def test_a_write_that_fails_after_the_refresh_costs_no_token(
-        self, logged_in, tenant, call, monkeypatch
-    ):
-        def fail(*_, **__):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-        before = logged_in.session_file.read_bytes()
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "replace", fail)
-            result = call("token", "--force-refresh")
-        assert result.out.strip() in tenant.access_tokens
-        assert "warning: the session was not saved" in result.err
-        assert logged_in.session_file.read_bytes() == before
-        assert {path.suffix for path in logged_in.cache.iterdir()} == {".json", ".lock"}
-
-    @pytest.mark.parametrize("faulty", range(1, 6))
-    def test_a_read_that_fails_amid_a_refresh_loses_no_rotated_token(
-        self, logged_in, auth0, tenant, faulty
-    ):
-        class Cache(FileCache):
-            reads = 0
-
-            def read(self, key):
-                self.reads += 1
-                if self.reads == faulty:
-                    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-                return super().read(key)
-
-        logged_in.expire()
-        program = client(tenant, Cache(logged_in.cache))
-        with contextlib.suppress(CacheError):
-            program.get_token()
-        for _ in range(2):
-            assert program.get_token(force_refresh=True) in tenant.access_tokens
-        assert logged_in.token("--force-refresh") in tenant.access_tokens
-
-    @pytest.mark.parametrize("writes", ["0", "1", "001", "0010", "00010", "01010", "0001010"])
-    def test_a_disk_that_fails_now_and_then_loses_no_rotated_token(
-        self, logged_in, tenant, monkeypatch, writes
-    ):
-        left = [False, False, False, *map(int, writes)]  # those of the first refresh fail
-        real = os.replace
-
-        def replace(source, target):
-            if left and not left.pop(0):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            real(source, target)
-
-        monkeypatch.setattr(os, "replace", replace)
-        program = client(tenant, logged_in.cache)
-        for _ in range(3):
-            assert program.get_token(force_refresh=True) in tenant.access_tokens
-        monkeypatch.undo()
-        assert program.get_token(force_refresh=True) in tenant.access_tokens  # and saves it
-        assert logged_in.token("--force-refresh") in tenant.access_tokens
-
-    def test_a_slow_reader_drops_nothing_that_could_not_be_saved(self, tenant, caplog):
-        reading, go_on = threading.Event(), threading.Event()
-
-        class Cache(DictCache):
-            def read(self, key):
-                data = super().read(key)
-                if threading.current_thread().name == "reader":
-                    reading.set()
-                    go_on.wait(20)
-                return data
-
-        cache = Cache()
-        program = client(tenant, cache, profile="default")
-        log_in(program, tenant)
-        reader = threading.Thread(target=program.session, name="reader")
-        reader.start()
-        reading.wait(20)
-        program.get_token(force_refresh=True)
-        cache.refuse_sessions()
-        program.get_token(force_refresh=True)
-        assert "not saved" in caplog.text
-        go_on.set()
-        reader.join()
-        assert program.get_token(force_refresh=True) in tenant.access_tokens
-
-    def test_what_could_not_be_saved_does_not_stand_beside_what_others_stored(self, tenant, caplog):
-        cache = DictCache()
-        known = client(tenant, cache)
-        log_in(known, tenant)
-        program = Auth0(cache=cache)
-        cache.refuse_sessions()
-        program.get_token(force_refresh=True)
-        assert "not saved" in caplog.text
-        del cache.write
-        known.logout(local=True)
-        log_in(Auth0(tenant.domain, "practice-other", audience=API, cache=cache), tenant)
-        assert program.session().client_id == "practice-other"
-
-    def test_a_program_goes_on_with_what_it_could_not_save(self, tenant, monkeypatch, cli, capsys):
-        def fail(*_):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-        program = client(tenant, cli.cache)
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "replace", fail)
-            with pytest.raises(CacheError):
-                log_in(program, tenant)
-            for command, code in (("token", 0), ("logout", 0), ("token", 3)):
-                assert auth0_cli.main([command], defaults=program) == code
-        assert not any(session.is_alive for session in tenant.sessions)
-
-    def test_what_a_full_disk_did_not_take_is_saved_once_there_is_room(
-        self, logged_in, tenant, monkeypatch, caplog
-    ):
-        def fail(*_):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "replace", fail)
-            client(tenant, logged_in.cache).get_token(force_refresh=True)
-        assert "not saved" in caplog.text
-        other = client(tenant, str(logged_in.cache))  # another object, the same directory
-        assert other.get_token(force_refresh=True) in tenant.access_tokens
-        assert logged_in.token("--force-refresh") in tenant.access_tokens
-
-    @needs_ulimit
-    @pytest.mark.parametrize("limit", ["-f 0", "-f 1"], ids=["full", "nearly full"])
-    def test_a_full_disk_costs_no_session(self, logged_in, tenant, limit):
-        before = logged_in.session_file.read_bytes()
-        done = limited(logged_in, limit, "token", "--force-refresh")
-        assert done.returncode == 1
-        assert re.fullmatch(r"auth0_cli: sessions can't be kept in .+\n", done.stderr)
-        assert tenant.count("refresh_token") == 0
-        assert logged_in.session_file.read_bytes() == before
-        assert {path.suffix for path in logged_in.cache.iterdir()} == {".json", ".lock"}
-
-    @needs_ulimit
-    def test_a_login_on_a_full_disk_is_no_login(self, cli, tenant):
-        arguments = ["login", "--flow", "password", "--username", "alice"]
-        done = limited(cli, "-f 0", *arguments, stdin="wonderland-1\n")
-        assert done.returncode == 1
-        assert "auth0_cli: sessions can't be kept in" in done.stderr
-        assert tenant.requests == []
-        assert cli.status() == []
-        assert {path.suffix for path in cli.cache.iterdir()} == {".lock"}
-
-    @needs_ulimit
-    def test_a_handful_of_file_descriptors_is_enough(self, logged_in, tenant):
-        done = limited(logged_in, "-n 16", "token", "--force-refresh")
-        assert (done.returncode, done.stderr) == (0, "")
-        assert done.stdout.strip() in tenant.access_tokens
-
-    @needs_modes
-    @pytest.mark.parametrize(("flags", "code"), [([], 0), (["--force-refresh"], 1)])
-    def test_a_directory_that_can_not_be_written_costs_no_refresh_token(
-        self, logged_in, tenant, flags, code
-    ):
-        before = logged_in.session_file.read_bytes()
-        prefix = []
-        if os.geteuid() == 0:
-            if not shutil.which("setpriv"):
-                pytest.skip("root may write everywhere, and there is no setpriv to take that away")
-            prefix = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override"]
-        logged_in.session_file.with_suffix(".lock").unlink()
-        logged_in.cache.chmod(0o500)
-        try:
-            done = limited(logged_in, "-n 99", "token", *flags, prefix=prefix)
-        finally:
-            logged_in.cache.chmod(0o700)
-        assert done.returncode == code, done.stderr
-        assert (done.stdout.strip() in tenant.access_tokens) == (code == 0)
-        assert (str(logged_in.cache) in done.stderr) == (code == 1)
-        assert tenant.count("refresh_token") == 0
-        assert logged_in.session_file.read_bytes() == before
-
-    def test_a_process_that_dies_at_any_step_of_a_write_leaves_the_old_or_the_new(self, cli):
-        script = (
-            "import os, sys, auth0_cli\n"
-            "left = int(sys.argv[2])\n"
-            "def dying(function):\n"
-            "    def call(*args, **options):\n"
-            "        global left\n"
-            "        left -= 1\n"
-            "        if left < 0:\n"
-            "            os._exit(9)\n"
-            "        return function(*args, **options)\n"
-            "    return call\n"
-            "cache = auth0_cli.FileCache(sys.argv[1])\n"
-            "for name in {*'open fchmod fsync replace unlink close stat'.split()} & {*dir(os)}:\n"
-            "    setattr(os, name, dying(getattr(os, name)))\n"
-            "cache.write('a~b~c', b'new')\n"
-            "os._exit(0)"
-        )
-        cache, found = FileCache(cli.cache), []
-        for steps in range(50):
-            cache.write("a~b~c", b"old")
-            done = cli.python(script, str(cli.cache), str(steps)).finish(None)
-            found.append(cache.read("a~b~c"))
-            for path in cli.cache.iterdir():
-                assert has_mode(path, 0o600)
-            if done.code == 0:
-                break
-            assert done.code == 9
-        assert len(found) > 5
-        assert found == [b"old"] * found.count(b"old") + [b"new"] * found.count(b"new")
-        assert found[-1] == b"new"
-        cache.write("a~b~c", b"next")
-        assert [path.name for path in cli.cache.iterdir()] == ["a~b~c.json"]
-
-    def test_nothing_is_sent_once_nobody_waits_for_the_answer(self, call, monkeypatch):
-        over, ended = threading.Event(), threading.Event()
-        connect, run = auth0_cli._HttpRequest._connect, auth0_cli._HttpRequest.run
-
-        def late(request):
-            connection = connect(request)
-            assert over.wait(10)
-            return connection
-
-        monkeypatch.setattr(auth0_cli._HttpRequest, "_connect", late)
-        monkeypatch.setattr(auth0_cli._HttpRequest, "abandon", lambda _: None)
-        monkeypatch.setattr(
-            auth0_cli._HttpRequest, "run", lambda *request: (run(*request), ended.set())
-        )
-        monkeypatch.setattr(auth0_cli, "REQUEST_SECONDS", 0.05)
-        with raw_server(lambda _: b"") as server:
-            call("token", code=5, by=machine(f"http://127.0.0.1:{server.port}"))
-            over.set()
-            assert ended.wait(10)
-        assert not any(server.seen)
-
-    @pytest.mark.parametrize("value", [b"\xb2", b"\xb9\xb2", b"1\xb2"])
-    def test_a_digit_of_latin_1_is_no_number_of_seconds(self, call, hurried, value):
-        answer = b"HTTP/1.1 429 x\r\nContent-Length: 0\r\nRetry-After: " + value + b"\r\n\r\n"
-        with raw_server(lambda _: answer) as server:
-            call("token", code=5, by=machine(f"http://127.0.0.1:{server.port}"))
-        assert len(server.seen) == 3
-
-    @table(
-        "headers, least, most",
-        {
-            "a long number": ({"Retry-After": "9" * 400}, 1e9, 1e12),
-            "a time that has passed": ({"x-ratelimit-reset": "1000"}, 0, 0),
-        },
-    )
-    def test_the_seconds_to_wait_can_be_waited_for(self, tenant, hurried, headers, least, most):
-        tenant.break_all("/oauth/token", status=429, headers=headers)
-        with pytest.raises(NetworkError) as caught:
-            machine(tenant.domain).get_token()
-        assert least <= caught.value.retry_after <= most
-
-    def test_a_limit_that_was_not_exceeded_is_not_waited_for(self, tenant, hurried):
-        headers = {"x-ratelimit-remaining": "9", "x-ratelimit-reset": str(int(time.time()) + 600)}
-        tenant.break_next("/oauth/token", status=503, headers=headers)
-        assert machine(tenant.domain).get_token() in tenant.access_tokens
-        assert hurried.sleeps == [0.3]
-        body = {"error": "access_denied"}
-        tenant.break_next("/oauth/token", status=403, headers=headers, body=body)
-        with pytest.raises(OAuthError) as caught:
-            machine(tenant.domain).get_token()
-        assert not caught.value.retry_after
-
-    def test_a_device_login_does_not_wait_for_a_limit(self, auth0, tenant, hurried):
-        headers = {"x-ratelimit-remaining": "9", "x-ratelimit-reset": str(int(time.time()) + 600)}
-        body = {"error": "authorization_pending", "error_description": "wait"}
-        tenant.break_next("/oauth/token", status=403, headers=headers, body=body)
-        auth0.login(flow="device", show=lambda prompt: tenant.approve(prompt["user_code"]))
-        assert sum(hurried.sleeps) < 60
-
-    def test_a_problem_holds_no_frame(self):
-        exchange = auth0_cli._HttpRequest("http://127.0.0.1:1", time.monotonic() + 5)
-        exchange.run("POST", "/oauth/token", b"client_secret=x", {})
-        assert isinstance(exchange.problem, OSError)
-        assert exchange.problem.__traceback__ is None
-
-    def test_a_lock_that_is_denied_is_not_done_without(self, logged_in, tenant, call, monkeypatch):
-        real = os.open
-
-        def denied(path, *args, **more):
-            if str(path).endswith(".lock"):
-                raise PermissionError(errno.EACCES, "Permission denied", path)
-            return real(path, *args, **more)
-
-        monkeypatch.setattr(os, "open", denied)
-        assert "Permission denied" in call("token", "--force-refresh", code=1).err
-        assert tenant.count("refresh_token") == 0
-
-    def test_what_a_cache_of_ones_own_says_is_not_shown(self, tenant, caplog):
-        def write(key, data):
-            raise ValueError(f"can't store {data}")
-
-        cache = DictCache()
-        auth0 = client(tenant, cache)
+        tenant.break_next("/oauth/token", change=change)
         log_in(auth0, tenant)
-        cache.refuse_sessions(write)
-        auth0.get_token(force_refresh=True)
-        err = caplog.text
-        assert "cache failed (write: ValueError)" in err
-        assert not [secret for secret in tenant.secrets if secret in err]
+        auth0.logout()
+        tenant.break_next(
+            "/oauth/token", change=lambda reply: dict(change(reply), access_token="x")
+        )
+        assert refused(auth0, tenant) == "at_hash"
 
-    @pytest.mark.parametrize("content", [None, "", "not a certificate"])
-    def test_certificates_that_are_not_there_are_exit_2(self, call, tmp_path, monkeypatch, content):
-        path = tmp_path / "roots.pem"
-        if content is not None:
-            path.write_text(content)
-        monkeypatch.setenv("SSL_CERT_FILE", str(path) if content is None or content else "")
-        err = call("token", code=2, by=machine("localhost:9")).err
-        assert "SSL_CERT_FILE" in err
+    @table(
+        "max_age, value, accepted",
+        {
+            "now": ("0", in_seconds(0), True),
+            "within the leeway": ("0", in_seconds(-30), True),
+            "as old as allowed": ("3600", in_seconds(-3600), True),
+            "too old": ("3600", in_seconds(-3700), False),
+            "too old for 0": ("0", in_seconds(-90), False),
+            "missing": ("3600", MISSING, False),
+            "missing with 0": ("0", MISSING, False),
+            "null": ("3600", None, False),
+            "string": ("3600", str, False),
+            "boolean": ("3600", True, False),
+        },
+    )
+    def test_max_age_needs_a_recent_login(self, tenant, max_age, value, accepted):
+        auth0 = client(tenant, MemoryCache(), params={"max_age": max_age})
+        forge(tenant, lambda claims: jwt(changed(claims, "auth_time", value)))
+        if accepted:
+            log_in(auth0, tenant)
+        else:
+            assert refused(auth0, tenant) == "auth_time"
 
-    @pytest.mark.parametrize("status", [201, 403, 500])
-    def test_keys_beside_another_status_are_none(self, auth0, tenant, hurried, status):
-        body = {"keys": [KEY]}
-        tenant.break_all("/.well-known/jwks.json", status=status, body=body)
+    @table(
+        "organization, name, value, accepted",
+        {
+            "id": ("org_1", "org_id", "org_1", True),
+            "another id": ("org_1", "org_id", "org_2", False),
+            "id missing": ("org_1", "org_id", MISSING, False),
+            "id null": ("org_1", "org_id", None, False),
+            "id in a list": ("org_1", "org_id", ["org_1"], False),
+            "id in capitals": ("org_1", "org_id", "ORG_1", False),
+            "id with one character more": ("org_1", "org_id", more, False),
+            "name": ("acme", "org_name", "acme", True),
+            "name asked for in capitals": ("Acme", "org_name", "acme", True),
+            "another name": ("acme", "org_name", "evil", False),
+            "name missing": ("acme", "org_name", MISSING, False),
+            "name null": ("acme", "org_name", None, False),
+            "name with one character more": ("acme", "org_name", more, False),
+        },
+    )
+    def test_organization_is_checked(self, tenant, organization, name, value, accepted):
+        tenant.org_names = True
+        tenant.orgs["org_1"] = organization if name == "org_name" else "acme"
+        auth0 = client(tenant, MemoryCache(), organization=organization)
+        forge(tenant, lambda claims: jwt(changed(claims, name, value)))
+        if accepted:
+            assert log_in(auth0, tenant, flow="browser").organization == organization
+        else:
+            assert refused(auth0, tenant, flow="browser") == name
+
+    @table("check, make", FORGERIES)
+    def test_a_forgery_is_no_login(self, auth0, tenant, check, make):
+        forge(tenant, make)
+        assert refused(auth0, tenant) == check
+
+    @pytest.mark.parametrize("name", ["exp", "https://example.test/x"])
+    def test_a_huge_number_stops_nothing(self, auth0, tenant, name):
+        digits = b"1" * 20_000
+        forge(tenant, lambda claims: jws(encoded({**claims, name: "?"}).replace(b'"?"', digits)))
+        if name == "exp" or hasattr(sys, "get_int_max_str_digits"):
+            assert refused(auth0, tenant) in ("exp", "form")
+        else:
+            log_in(auth0, tenant)
+
+    def test_an_access_token_is_no_id_token(self, auth0, tenant):
+        tenant.break_next(
+            "/oauth/token", change=lambda reply: dict(reply, id_token=reply["access_token"])
+        )
+        assert refused(auth0, tenant) == "aud"
+
+    @table("build", BLOCKS)
+    def test_a_signature_that_a_lenient_verifier_takes_is_no_login(self, auth0, tenant, build):
+        forge(tenant, lambda claims: jws(encoded(claims), sign=with_block(build)))
+        assert refused(auth0, tenant) == "signature"
+
+    def test_a_block_of_ones_own_is_accepted_if_it_is_the_one(self, auth0, tenant):
+        forge(tenant, lambda claims: jws(encoded(claims), sign=with_block(true_block)))
+        log_in(auth0, tenant)
+
+    @table(
+        "n, message, signature",
+        {
+            "RFC 7515 A.2": (
+                (
+                    "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPM"
+                    "EzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-"
+                    "bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3"
+                    "qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9g"
+                    "b54h4FRWyuXpoQ"
+                ),
+                (
+                    "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leG"
+                    "FtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ"
+                ),
+                (
+                    "cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5Y"
+                    "Kt_O8W2Fp5jujGbds9uJdbF9CUAr7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6x"
+                    "BArLIARNPvkSjtQBMHlb1L07Qe7K0GarZRmB_eSN9383LcOLn6_dO--xi12jzDwusC-eOkHWEsqtFZESc6"
+                    "BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrBp0igcN_I"
+                    "oypGlUPQGe77Rw"
+                ),
+            ),
+            "RFC 7520 4.1": (
+                (
+                    "n4EPtAOCc9AlkeQHPzHStgAbgs7bTZLwUBZdR8_KuKPEHLd4rHVTeT-O-XV2jRojdNhxJWTDvNd7nqQ0VE"
+                    "iZQHz_AJmSCpMaJMRBSFKrKb2wqVwGU_NsYOYL-QtiWN2lbzcEe6XC0dApr5ydQLrHqkHHig3RBordaZ6A"
+                    "j-oBHqFEHYpPe7Tpe-OfVfHd1E6cS6M1FZcD1NNLYD5lFHpPI9bTwJlsde3uhGqC0ZCuEHg8lhzwOHrtIQ"
+                    "bS0FVbb9k3-tVTU4fg_3L_vniUFAKwuCLqKnS2BYwdq_mzSnbLY7h_qixoR7jig3__kRhuaxwUkRz5iaiQ"
+                    "kqgc5gHdrNP5zw"
+                ),
+                "eyJhbGciOiJSUzI1NiIsImtpZCI6ImJpbGJvLmJhZ2dpbnNAaG9iYml0b24uZXhhbXBsZSJ9."
+                + b64url(
+                    "It\u2019s a dangerous business, Frodo, going out your door. You step onto the "
+                    "road, and if you don't keep your feet, there\u2019s no knowing where you "
+                    "might be swept off to.".encode()
+                ),
+                (
+                    "MRjdkly7_-oTPTS3AXP41iQIGKa80A0ZmTuV5MEaHoxnW2e5CZ5NlKtainoFmKZopdHM1O2U4mwzJdQx99"
+                    "6ivp83xuglII7PNDi84wnB-BDkoBwA78185hX-Es4JIwmDLJK3lfWRa-XtL0RnltuYv746iYTh_qHRD68B"
+                    "Nt1uSNCrUCTJDt5aAE6x8wW1Kt9eRo4QPocSadnHXFxnt8Is9UzpERV0ePPQdLuW3IS_de3xyIrDaLGdjl"
+                    "uPxUAhb6L2aXic1U12podGU0KLUQSE_oI-ZnmKJ3F4uOZDnd6QZWJushZ41Axf_fcIe8u9ipH84ogoree7"
+                    "vjbU5y18kDquDg"
+                ),
+            ),
+        },
+    )
+    def test_published_signatures_verify(self, n, message, signature):
+        # The claims of these vectors are nobody's ID token, so no login can get as far as this.
+        key, bytes_ = {"n": n, "e": "AQAB"}, base64.urlsafe_b64decode(signature + "==")
+        assert auth0_cli._verify_rs256(key, message.encode(), bytes_)
+        assert not auth0_cli._verify_rs256(key, message.encode() + b"A", bytes_)
+
+    @table("keys, header, sign, check", KEY_SETS)
+    def test_only_a_usable_key_of_the_tenant_counts(self, auth0, tenant, keys, header, sign, check):
+        tenant.break_all("/.well-known/jwks.json", body={"keys": keys})
+        header = overridden({"alg": "RS256", "kid": KEY["kid"]}, header)
+        forge(tenant, lambda claims: jws(encoded(claims), encoded(header), sign or KEYS[0].sign))
+        if check is None:
+            log_in(auth0, tenant)
+        else:
+            assert refused(auth0, tenant) == check
+
+    @pytest.mark.parametrize("keys", [None, {}, "x", 7, {"practice-1": KEY}])
+    def test_a_key_set_without_a_list_is_no_login(self, auth0, tenant, hurried, keys):
+        tenant.break_all("/.well-known/jwks.json", body={"keys": keys})
         with pytest.raises(NetworkError):
             log_in(auth0, tenant)
         assert auth0.session() is None
 
-    def test_a_connection_that_is_refused_is_tried_again(self, auth0, tenant, hurried):
-        tenant.close()
-        with pytest.raises(NetworkError):
-            auth0.grant("urn:ietf:params:oauth:grant-type:token-exchange")
-        assert len(hurried.sleeps) == 2
+    @table("fault", {name: NO_OBJECT[name] for name in KEY_FAULTS})
+    def test_keys_that_can_not_be_had_are_no_login(self, auth0, tenant, hurried, fault):
+        tenant.break_all("/.well-known/jwks.json", **fault)
+        with pytest.raises(NetworkError) as caught:
+            log_in(auth0, tenant)
+        assert caught.value.exit_code == 5
+        assert auth0.session() is None
 
-    def test_a_lifetime_of_5000_digits_is_taken_for_a_long_one(self, logged_in, tenant, call):
-        tenant.break_next("/oauth/token", change=lambda r: {**r, "expires_in": "9" * 5000})
-        value = json.loads(call("token", "--force-refresh", "--json").out)
-        assert value["expires_in"] <= 366 * 86400
-
-    def test_a_token_lives_from_before_it_was_asked_for(self, tenant, hurried):
-        def slowly(reply):
-            hurried.sleep(20)  # less than a request may take
-            return reply
-
-        begun = time.time()
-        tenant.break_next("/oauth/token", change=slowly)
-        auth0 = machine(tenant.domain)
-        auth0.get_token()
-        (token,) = auth0.session().tokens
-        assert token["expires_at"] <= begun + tenant.access_ttl + 10
+    def test_an_unknown_key_is_looked_for_once(self, auth0, tenant):
+        log_in(auth0, tenant)
+        for count in (2, 2):
+            forge(tenant, lambda claims: jwt(claims, {}, KEYS[2]))
+            with pytest.raises(InvalidToken):
+                auth0.get_token(force_refresh=True)
+            assert tenant.count("/.well-known/jwks.json") == count
 
     @table(
-        "amid, handler",
+        "check, make",
         {
-            "login": ("login", lambda fail: lambda number, frame: fail()),
-            "logout": ("logout", lambda fail: lambda number, frame: fail()),
-            "token": ("token", lambda fail: lambda number, frame: fail()),
-            "method": ("token", lambda fail: SimpleHandler(fail).handle),
-            "object": ("token", SimpleHandler),
-            "partial": (
-                "token",
-                lambda fail: functools.partial(SimpleHandler.handle, SimpleHandler(fail)),
-            ),
-            "of one call": (
-                "token",
-                lambda fail: lambda number, _: (signal.signal(number, signal.SIG_DFL), fail()),
-            ),
+            "another user": ("sub", lambda claims: jwt({**claims, "sub": "auth0|mallory"})),
+            "no user": ("sub", lambda claims: jwt(changed(claims, "sub", MISSING))),
+            "user with one character more": ("sub", lambda c: jwt(changed(c, "sub", more))),
+            "another issuer": ("iss", lambda claims: jwt(changed(claims, "iss", more))),
+            "another client": ("aud", lambda claims: jwt(changed(claims, "aud", more))),
+            "another organization": ("org_id", lambda c: jwt({**c, "org_id": "org_2"})),
+            "alg none": FORGERIES["alg none, no signature"],
+            "payload changed": FORGERIES["payload changed"],
+            "bit flipped": FORGERIES["bit flipped"],
+            "five parts (encrypted)": FORGERIES["five parts (encrypted)"],
+            "no text": FORGERIES["no text"],
         },
     )
-    def test_what_a_signal_handler_raises_amid_a_save_reaches_the_caller(
-        self, logged_in, auth0, tenant, monkeypatch, handler, amid
-    ):
-        raised = TimeoutError("of the handler")  # an OSError, as a disk's would be
+    def test_a_refresh_that_fails_a_check_brings_nothing(self, cli, tenant, call, check, make):
+        auth0 = client(tenant, cli.cache, organization="org_1", params={"max_age": "3600"})
+        log_in(auth0, tenant, flow="browser")
+        before = json.loads(cli.session_file.read_text())
+        forge(tenant, make)
+        result = call("token", "--force-refresh", code=4, by=auth0)
+        assert check in result.err or check in ("form", "alg")
+        after = json.loads(cli.session_file.read_text())
+        for name in ("user", "tokens", "id_token"):
+            assert after[name] == before[name]
+        assert call("token", by=auth0).out.strip() == before["tokens"][0]["access_token"]
 
-        def fail():
-            raise raised
-
-        def interrupted(*_):
-            signal.raise_signal(signal.SIGINT)
-
-        use = {
-            "login": lambda: auth0.login(flow="password", username="bob", password="builder-1"),
-            "token": machine(tenant.domain, logged_in.cache).get_token,
-            "logout": auth0.logout,
-        }[amid]
-        before = signal.signal(signal.SIGINT, handler(fail))
-        try:
-            with monkeypatch.context() as patch:
-                patch.setattr(os, "unlink" if amid == "logout" else "replace", interrupted)
-                with pytest.raises(TimeoutError) as caught:
-                    use()
-        finally:
-            signal.signal(signal.SIGINT, before)
-        assert caught.value is raised
-        for file in logged_in.cache.glob("*.json"):
-            with FileCache(logged_in.cache).lock(file.stem, 0):
-                pass
-        logged_in.run("token", "--force-refresh", exit=3 if amid == "logout" else 0)
-
-    def test_an_error_of_a_cache_itself_is_no_signal(self, tenant):
-        cache = DictCache()
-        auth0 = client(tenant, cache)
+    def test_a_refresh_token_of_another_user_is_not_kept(self, cli, tenant):
+        auth0 = client(tenant, cli.cache)
         log_in(auth0, tenant)
-        cache.read = lambda _: 1 / 0
-        with pytest.raises(CacheError, match="ZeroDivisionError"):
-            auth0.get_token()
-
-    @needs_signals
-    @pytest.mark.parametrize("first", ["SIGTERM", "SIGCHLD"])
-    def test_each_signal_amid_a_refresh_reaches_its_handler(
-        self, logged_in, auth0, tenant, installed, first
-    ):
-        """SIGCHLD, as of a child that ends, takes no effect away from the one that ends us."""
-        calls = []
-        installed(signal.SIGCHLD, lambda number, frame: calls.append((number, frame.f_lineno > 0)))
-        installed(signal.SIGTERM, lambda number, _: sys.exit(7))
-        numbers = dict.fromkeys((getattr(signal, first), signal.SIGTERM, signal.SIGCHLD))
-
-        def interrupt(reply):
-            for number in numbers:
-                os.kill(os.getpid(), number)
-                time.sleep(0.02)  # so that the main thread handles one after the other
-            return reply
-
-        tenant.break_next("/oauth/token", change=interrupt)
-        with pytest.raises(SystemExit) as caught:
+        before = json.loads(cli.session_file.read_text())["refresh_token"]
+        forge(tenant, lambda claims: jwt({**claims, "sub": "auth0|mallory"}))
+        with pytest.raises(InvalidToken):
             auth0.get_token(force_refresh=True)
-        assert caught.value.code == 7
-        assert calls == [(signal.SIGCHLD, True)]
-        assert tenant.count("refresh_token") == 1
-        assert logged_in.token("--force-refresh") in tenant.access_tokens  # the new one is kept
+        assert json.loads(cli.session_file.read_text())["refresh_token"] == before
 
-    @needs_signals
-    def test_a_timer_that_goes_off_again_and_again_loses_nothing(
-        self, logged_in, auth0, tenant, installed
+    @table(
+        "changes",
+        {
+            "another auth_time": {"auth_time": 1},
+            "auth_time of the future": {"auth_time": 1 << 40},
+            "no auth_time": {"auth_time": MISSING},
+            "expired": {"exp": 1},
+            "no expiry": {"exp": MISSING},
+            "issued long ago": {"iat": 1},
+            "issued in the future": {"iat": in_seconds(9000)},
+            "not valid yet": {"nbf": in_seconds(9000)},
+            "without nonce": {"nonce": MISSING},
+            "a stranger's at_hash": {"at_hash": "x"},
+        },
+    )
+    def test_a_refresh_is_not_refused_for_what_is_the_provider_s_duty(
+        self, tenant, cli, call, changes
     ):
-        ticks, frames = [], []
+        auth0 = client(tenant, cli.cache, params={"max_age": "3600"})
+        log_in(auth0, tenant, flow="browser")
 
-        def tick(number, frame):
-            ticks.append(number)
-            frames.append(frame.f_lineno)
+        def make(claims):
+            for name, value in changes.items():
+                claims = changed(claims, name, value)
+            return jwt(claims)
 
-        installed(signal.SIGALRM, tick)
-        tenant.token_delay = 0.1
-        signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
-        try:
-            for _ in range(3):
-                assert auth0.get_token(force_refresh=True) in tenant.access_tokens
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-        assert len(ticks) > 3
-        assert signal.getsignal(signal.SIGALRM) is tick
+        for _ in range(2):
+            forge(tenant, make)
+            assert call("token", "--force-refresh", by=auth0).out.strip() in tenant.access_tokens
+        assert tenant.count("refresh_token") == 2
+        assert auth0.session().user["sub"] == "auth0|alice"
+
+    def test_a_refresh_with_the_nonce_of_another_login_brings_nothing(self, auth0, tenant):
+        log_in(auth0, tenant, flow="browser")
+        forge(tenant, lambda claims: jwt({**claims, "nonce": "of another login"}))
+        with pytest.raises(InvalidToken) as caught:
+            auth0.get_token(force_refresh=True)
+        assert caught.value.claim == "nonce"
+
+    def test_a_login_with_a_key_that_is_not_shown_yet_requests_the_keys_once_more(
+        self, auth0, tenant
+    ):
+        path = "/.well-known/jwks.json"
+        tenant.break_next(path, status=200, body={"keys": [KEYS[2].jwk()]})
+        assert log_in(auth0, tenant).user["sub"] == "auth0|alice"
+        assert tenant.count(path) == 2
+        auth0.get_token(force_refresh=True)
+        assert tenant.count(path) == 2  # the new ones are kept
+
+    def test_a_login_with_a_key_that_is_never_shown_requests_the_keys_twice(self, auth0, tenant):
+        forge(tenant, lambda claims: jwt(claims, {"kid": "unknown"}, KEYS[2]))
+        assert refused(auth0, tenant) == "kid"
+        assert tenant.count("/.well-known/jwks.json") == 2
+
+
+# ---- The file itself: practice tenant ------------------------------------------------------------
+
+
+class TestPracticeTenant:
+    @pytest.fixture
+    def tokens(self, tenant):
+        """Return what a token request is answered with."""
+
+        def ask(user="alice", **params):
+            if params.setdefault("grant_type", "password") == "password":
+                params.update(username=user, password=tenant.users[user].password)
+            params = {"client_id": "practice-native", "audience": API, **params}
+            return post(tenant.issuer + "oauth/token", params).json
+
+        return ask
+
+    @pytest.fixture
+    def outside(self, tmp_path):
+        """Start a copy that has no neighbour and no pytest, as other programs' tests do."""
+        copy = shutil.copy(__file__, tmp_path / "stand_in.py")
+        command = [sys.executable, "-I", "-S", copy, "tenant", "--json"]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        with subprocess.Popen(command, encoding="utf-8", **pipes) as process:
+            process.out, process.err = Stream(process.stdout), Stream(process.stderr)
+            yield process
+            process.kill()
+
+    def test_lets_a_test_in_another_process_play_the_user(self, outside, cli):
+        line = outside.out.line()
+        ready = json.loads(line)
+        domain = ready["env"]["AUTH0_DOMAIN"]
+        env = {"AUTH0_DOMAIN": domain, "AUTH0_CLIENT_ID": "practice-native", "AUTH0_AUDIENCE": API}
+        machine = {"AUTH0_CLIENT_ID": "practice-machine", "AUTH0_CLIENT_SECRET": MACHINE_SECRET}
+        control = f"{domain}/practice"
+        assert ready == {"event": "ready", "env": env, "machine": machine, "control": control}
+        cli.env.update(env, AUTH0_CALLBACK_PORTS="0")
+        running = cli.start("login", "--flow", "browser", "--no-browser", "--json")
+        answer = post(control + "/login", {"url": running.event()["url"], "user": "bob"})
+        assert (answer.status, answer.json) == (200, {"status": 200})
+        assert event_of(running.finish())["user"]["sub"] == "auth0|bob"
+        running = cli.start("login", "--flow", "device", "--json")
+        answer = post(control + "/approve", {"user_code": running.event()["user_code"]})
+        assert (answer.status, answer.json) == (200, {})
+        assert event_of(running.finish())["user"]["sub"] == "auth0|alice"
+        cli.env.update(machine, AUTH0_CLI_CACHE=str(cli.home / "machine"))
+        assert cli.token()
+        outside.terminate()
+        assert (outside.out.whole(), outside.err.whole()) == (line, "")
+        assert outside.wait(20) == 0 or os.name == "nt"
+
+    def test_the_fixture_of_the_readme_runs(self, cli, tmp_path):
+        (block,) = re.findall(r"```py\n(.*?)```", TestReadme.readme, re.DOTALL)
+        imports = "import json, subprocess, sys, urllib.request, pytest\n"
+        imports += "from auth0_cli import Auth0, MemoryCache, main\n"
+        (tmp_path / "test_program.py").write_text(imports + block)
+        shutil.copy(__file__, tmp_path / "practice_tenant.py")
+        env = {**cli.env, "PYTHONPATH": str(Demo.program.parent)}
+        command = [sys.executable, "-m", "pytest", "-q", "test_program.py"]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout
+        assert "2 passed" in done.stdout
+
+    def test_a_refusal_at_the_device_can_be_played(self, auth0, tenant, hurried):
+        def deny(prompt):
+            post(tenant.issuer + "practice/deny", {"user_code": prompt["user_code"]})
+
+        with pytest.raises(LoginFailed) as caught:
+            auth0.login(flow="device", show=deny)
+        assert caught.value.error == "access_denied"
+
+    def test_expires_access_tokens_for_an_api_and_no_others(self, tenant, tokens):
+        def status(token):
+            headers = {"Authorization": f"Bearer {token}"}
+            request = urllib.request.Request(tenant.issuer + "userinfo", headers=headers)
+            try:
+                response = direct_opener().open(request)
+            except urllib.error.HTTPError as error:
+                response = error
+            with response:
+                return response.status
+
+        before = tokens(scope="openid")["access_token"]
+        assert status(before) == 200
+        post(tenant.issuer + "practice/expire")
+        assert status(before) == 401
+        assert status(tokens(scope="openid")["access_token"]) == 200
+
+    @pytest.mark.parametrize(("body", "ended"), [({}, "alice"), ({"user": "bob"}, "bob")])
+    def test_ends_the_sessions_of_one_user(self, tenant, tokens, body, ended):
+        post(tenant.issuer + "practice/revoke", body)
+        refresh = {user: tokens(user, scope="openid offline_access") for user in ("alice", "bob")}
+        assert all("error" not in answer for answer in refresh.values())
+        post(tenant.issuer + "practice/revoke", body)
+        for user, answer in refresh.items():
+            token = answer["refresh_token"]
+            again = tokens(grant_type="refresh_token", refresh_token=token)
+            assert again.get("error") == ("invalid_grant" if user == ended else None)
+
+    def test_signs_with_another_key_after_a_rotation(self, tenant, tokens):
+        kids = []
+        for _ in range(2):
+            head = tokens()["access_token"].split(".")[0]
+            kids.append(json.loads(base64.urlsafe_b64decode(head + "=="))["kid"])
+            post(tenant.issuer + "practice/rotate-keys")
+        assert kids == ["practice-1", "practice-2"]
+
+    def test_fails_as_often_as_it_is_wanted(self, tenant):
+        wanted = {"path": "/oauth/token", "status": 429, "n": 2, "retry_after": 7}
+        post(tenant.issuer + "practice/fail", wanted)
+        seen = [post(tenant.issuer + "oauth/token") for _ in range(3)]
+        assert [answer.status for answer in seen] == [429, 429, 400]
+        assert [answer.headers["Retry-After"] for answer in seen] == ["7", "7", None]
+        assert seen[0].json == {"error": "too_many_requests"}
+
+    def test_lists_what_it_was_asked_without_secrets(self, tenant, tokens):
+        assert fetch(tenant.issuer + "practice/requests").text == "[]"
+        tokens(scope="openid")
+        (request,) = json.loads(fetch(tenant.issuer + "practice/requests").text)
+        assert (request["method"], request["path"]) == ("POST", "/oauth/token")
+        assert request["status"] == 200
+        assert request["parameters"] == {
+            "grant_type": "password",
+            "client_id": "practice-native",
+            "audience": API,
+            "scope": "openid",
+            "username": "alice",
+            "password": "***",
+        }
+
+    @table(
+        "name, body, status, words",
+        {
+            "no JSON": ("approve", b"user_code=A", 400, "JSON"),
+            "a list": ("approve", b"[]", 400, "object"),
+            "nested": ("approve", b"[" * 100_000, 400, "JSON"),
+            "nothing": ("approve", b"", 400, "user_code"),
+            "another type": ("fail", b'{"path": "/", "n": "2"}', 400, "n has to be"),
+            "another number": ("fail", b'{"path": "/", "status": 200}', 400, "status"),
+            "a misspelt member": ("expire", b'{"user": "alice"}', 400, "'user'"),
+            "an unknown code": ("approve", b'{"user_code": "AAAA"}', 400, "user code"),
+            "an unknown user": ("revoke", b'{"user": "carol"}', 400, "'carol'"),
+            "another site": ("login", b'{"url": "http://127.0.0.1:1/"}', 400, "http://127"),
+            "an unknown path": ("forgive", b"", 404, "/practice/forgive"),
+            "another method": ("requests", b"", 405, "GET"),
+        },
+    )
+    def test_control_says_what_is_wrong_with_a_request(self, tenant, name, body, status, words):
+        answer = post(f"{tenant.issuer}practice/{name}", body=body)
+        assert answer.status == status
+        assert words in answer.json["error"]
 
     @pytest.mark.parametrize(
-        ("at", "other"),
-        [("begin", "SIGINT"), ("end", "SIGCHLD" if POSIX else "SIGBREAK")],
-        ids=["begin", "end"],
+        "headers", [{"Origin": "http://a.example"}, {"Origin": "null"}, {"Host": "a.example:80"}]
     )
-    def test_a_handler_that_raises_while_signals_are_held_or_freed_takes_no_other_away(
-        self, logged_in, auth0, tenant, installed, monkeypatch, at, other
-    ):
-        class Own(Exception):
-            pass
+    def test_control_is_not_for_web_pages(self, tenant, headers):
+        tenant.approve = tenant.rotate_keys = None  # which would be called
+        assert post(tenant.issuer + "practice/rotate-keys", **headers).status == 403
 
-        def fail(*_):
-            raise Own
+    def test_the_played_browser_stays_on_this_machine(self, tenant):
+        callback = "http://192.0.2.1/callback"
+        tenant.clients["practice-native"].callbacks.append(callback)
+        url = f"{tenant.issuer}authorize?redirect_uri={callback}&client_id=practice-native"
+        answer = post(tenant.issuer + "practice/login", {"url": url})
+        assert answer.status == 400
+        assert "another machine: 192.0.2.1" in answer.json["error"]
 
-        calls, replaced, true, other = [], [], signal.signal, getattr(signal, other)
-        installed(other, lambda *_: calls.append(1))
-        installed(signal.SIGTERM, fail)
+    def test_the_played_browser_tells_what_it_could_not_open(self, tenant):
+        tenant.any_loopback_port = True
+        with socket.socket() as silent:  # bound, so that nobody else listens there
+            silent.bind(("127.0.0.1", 0))
+            callback = f"http://127.0.0.1:{silent.getsockname()[1]}/callback"
+            url = f"{tenant.issuer}authorize?redirect_uri={callback}&client_id=practice-native"
+            assert "no page" in post(tenant.issuer + "practice/login", {"url": url}).json["error"]
 
-        def replace(number, handler):
-            """One of these numbers is lower, and so handled before, and the other higher."""
-            if at == "begin" and number == signal.SIGTERM:
-                fail()  # as its handler does, which is not replaced yet
-            result = true(number, handler)
-            replaced.append(number)
-            if at == "end" and replaced.count(number) == 2 and number == signal.SIGTERM:
-                signal.raise_signal(number)
+    @pytest.mark.parametrize(
+        "more",
+        [
+            {"client_secret": "web-secret-~!%:+ &x"},
+            {"client_assertion": "a.b.c", "client_assertion_type": JWT_BEARER},
+        ],
+    )
+    @pytest.mark.parametrize("client_id", ["practice-native", "practice-web"])
+    def test_a_device_code_is_for_clients_that_send_no_secret(self, tenant, client_id, more):
+        url = tenant.issuer + "oauth/device/code"
+        refused = post(url, {"client_id": client_id, **more})
+        assert (refused.status, refused.json["error"]) == (403, "unauthorized_client")
+        assert post(url, {"client_id": client_id}).status == 200
+
+    @table(
+        "user, scope, granted",
+        {
+            "all": (
+                "alice",
+                "openid profile email read:things",
+                "openid profile email read:things",
+            ),
+            "unknown": ("alice", "openid no:such read:other", "openid"),
+            "not permitted": ("alice", "read:reports write:reports", "read:reports"),
+            "bob": ("bob", "read:things write:things read:reports", "read:things"),
+            "without any": ("bob", None, "openid profile email read:things"),
+        },
+    )
+    def test_a_user_is_granted_what_the_permissions_allow(self, tokens, user, scope, granted):
+        wanted = {} if scope is None else {"scope": scope}
+        assert tokens(user, **wanted)["scope"] == granted
+
+    def test_a_refresh_narrows_the_grant_and_never_widens_it(self, tenant, tokens):
+        grant = "openid offline_access read:things write:things"
+        answer = tokens(scope=grant)
+        for wanted, granted in (
+            (None, grant),
+            ("openid read:things", "openid read:things"),
+            ("openid read:things read:reports", "openid read:things"),
+            (None, grant),
+        ):
+            answer = tokens(
+                grant_type="refresh_token",
+                refresh_token=answer["refresh_token"],
+                **({"scope": wanted} if wanted else {}),
+            )
+            assert answer["scope"] == granted
+        tenant.users["alice"].permissions.remove("write:things")
+        answer = tokens(grant_type="refresh_token", refresh_token=answer["refresh_token"])
+        assert answer["scope"] == "openid offline_access read:things"
+
+
+class TestLive:
+    @pytest.fixture
+    def live(self, tenant, monkeypatch, capsys):
+        """Run `live` on the tenant, whose clock goes on in the pauses, with Alice at hand."""
+
+        def person(devices):
+            for device in devices[:2]:
+                tenant.approve(device["user_code"])
+            tenant.deny(devices[2]["user_code"])
+            return True
+
+        def run(environment, person=person):
+            for name, value in environment.items():
+                monkeypatch.setenv(name, value)
+            result = SimpleNamespace(code=run_live(person), text=capsys.readouterr().out)
+            assert not [secret for secret in tenant.secrets if secret in result.text]
+            result.differences = re.findall("^DIFFERS +(.*)", result.text, re.MULTILINE)
             return result
 
-        with monkeypatch.context() as patch:
-            patch.setattr(signal, "signal", replace)
-            with pytest.raises(Own):
-                auth0.get_token(force_refresh=True)
-        for count in (1, 2):
-            signal.raise_signal(other)
-            assert len(calls) == count
-        with pytest.raises(Own):
-            signal.raise_signal(signal.SIGTERM)
-        assert tenant.count("refresh_token") == (0 if at == "begin" else 1)
-        assert logged_in.token("--force-refresh") in tenant.access_tokens
+        monkeypatch.setattr(time, "sleep", tenant.advance)
+        return run
 
-    @needs_signals
-    def test_an_event_loop_s_signal_amid_a_refresh_is_its_own_once(self, logged_in, auth0, tenant):
-        calls = []
+    def test_finds_no_difference_between_two_practice_tenants(self, live, tenant):
+        seen = live(practice_environment(tenant))
+        assert (seen.code, seen.differences) == (0, [])
+        for point in (
+            "poll at once again: 429",
+            "refresh: 200",
+            "refresh after the revocation: 403",
+        ):
+            assert f"same     {point}" in seen.text
+        assert not any(session.is_alive for session in tenant.sessions)
+        seen = live({**practice_environment(tenant), **machine_environment(tenant)})
+        assert (seen.code, seen.differences) == (0, [])
+        assert "same     machine: 200" in seen.text
 
-        async def run():
-            loop = asyncio.get_running_loop()
-            loop.add_signal_handler(signal.SIGHUP, calls.append, 1)
-            hang_up = functools.partial(os.kill, os.getpid(), signal.SIGHUP)
-            tenant.break_next("/oauth/token", change=lambda reply: hang_up() or reply)
-            token = auth0.get_token(force_refresh=True)
-            while not calls:
-                await asyncio.sleep(0)
-            await asyncio.sleep(0.01)
-            loop.remove_signal_handler(signal.SIGHUP)
-            return token
-
-        assert asyncio.run(run()) in tenant.access_tokens
-        assert calls == [1]
-
-    def test_a_daemon_thread_s_refresh_is_kept_when_the_program_ends(self, logged_in, tenant):
-        script = """if True:
-            import sys, threading, auth0_cli
-            threading.Thread(target=auth0_cli.get_token, daemon=True).start()
-            sys.stdin.readline()"""
-        logged_in.expire()
-        tenant.hold()
-        program = logged_in.python(script)
-        tenant.wait_for(lambda: tenant.count("refresh_token"))
-        program.say("end")
-        with pytest.raises(subprocess.TimeoutExpired):  # it waits for the thread
-            program.process.wait(0.3)
-        tenant.release()
-        program.finish()
-        assert logged_in.token("--force-refresh") in tenant.access_tokens
-        assert tenant.count("refresh_token") == 2
-
-    def test_nobody_is_asked_for_a_login_that_can_not_be_kept(
-        self, cli, tenant, call, desk, spoilt
-    ):
-        asked = []
-        auth0 = client(tenant, cli.cache)
-        for flow in ("browser", "device", "password", "auto"):
-            with pytest.raises(CacheError) as caught:
-                auth0.login(flow=flow, username="alice", password="wonderland-1", show=asked.append)
-            assert spoilt in str(caught.value)
-            assert "--cache" in str(caught.value)
-        call("token", "--login", code=1, by=auth0)
-        assert (asked, tenant.requests) == ([], [])
-
-    def test_a_refresh_token_is_not_sent_if_the_next_one_can_not_be_kept(
-        self, kept, tenant, call, spoilt
-    ):
-        for arguments in (["--force-refresh"], ["--id-token", "--force-refresh"]):
-            result = call("token", *arguments, code=1, by=kept)
-            assert spoilt in result.err
-        assert tenant.requests == []
-
-    def test_a_valid_token_is_served_though_the_next_one_can_not_be_kept(
-        self, cli, kept, tenant, call, spoilt
-    ):
-        if spoilt in UNREADABLE:
-            pytest.skip("there is no token that could be read")
-        cli.edit(expire_in(30))
-        assert call("token", by=kept).out.strip() in tenant.access_tokens
-        assert tenant.requests == []
-
-    def test_a_machine_is_served_with_a_warning_where_nothing_can_be_kept(
-        self, cli, tenant, call, spoilt
-    ):
-        by = machine(tenant.domain, cli.cache)
-        for _ in range(2):
-            result = call("token", "--force-refresh", by=by)
-            assert result.out.strip() in tenant.access_tokens
-        assert ("warning: the session was not saved: " in result.err) == (
-            spoilt != "No locks available"
+    def test_names_each_difference(self, live, tenant):
+        tenant.leeway = 60
+        tenant.break_all(
+            "/oauth/revoke", status=400, body={"error": "\x1b[31m", "odd": MACHINE_SECRET}
         )
+        tenant.break_all("/userinfo", status=401, headers={"Retry-After": "7"}, body="Unauthorized")
+        tenant.clients["practice-native"].callbacks.append("http://127.0.0.1:1/callback")
+        seen = live(practice_environment(tenant))
+        assert seen.code == 1
+        assert seen.differences == [
+            "revocation of an unknown token",
+            "authorize, callback mismatch",
+            "userinfo",
+            "refresh, the token before the last",
+            "refresh, the last one after that",
+            "revocation",
+            "revocation of the other session",
+            "refresh after the revocation",
+            "userinfo after the revocation",
+            "header Retry-After, of 45 responses",
+            "header WWW-Authenticate, of 45 responses",
+        ]
+        assert "this one: 400 application/json error=?[31m {error, odd}" in seen.text
 
-    def test_doctor_tells_that_nothing_can_be_kept(self, cli, tenant, spoilt, capsys):
-        assert auth0_cli.main(["doctor", "--json"], defaults=client(tenant, cli.cache)) == 1
-        found = {one["check"]: one for one in json.loads(capsys.readouterr().out)}
-        assert found["directory"]["status"] == "problem"
-        assert spoilt in found["directory"]["message"]
-        assert "--cache" in found["directory"]["message"]
-        assert "chmod" not in found["directory"]["message"]
+    def test_does_without_a_person(self, tenant, cli):
+        command = [sys.executable, __file__, "live"]
+        options = {"input": "y\n", "capture_output": True, "encoding": "utf-8"}
+        tenant.device_interval = 0
+        done = subprocess.run(command, env=cli.env, check=False, **options)
+        assert (done.returncode, done.stderr) == (1, "")
+        assert re.findall("^DIFFERS +(.*)", done.stdout, re.MULTILINE) == ["poll at once again"]
+        assert "skipped" in done.stdout
+        assert tenant.sessions == []
 
-    @pytest.mark.filterwarnings("ignore:unclosed file")  # what closes it is that nobody has it
-    def test_an_exception_at_any_bytecode_of_a_lock_leaves_it_free(self, logged_in, auth0):
-        class Own(Exception):
+    @pytest.mark.parametrize(("answer", "is_done"), [("y\n", True), ("\n", False), ("", False)])
+    def test_a_person_is_asked_once(self, monkeypatch, capsys, answer, is_done):
+        stdin = SimpleNamespace(isatty=lambda: True, readline=iter([answer]).__next__)
+        monkeypatch.setattr(sys, "stdin", stdin)
+        device = {"user_code": "AB\x1bCD", "verification_uri": "https://a.example/activate"}
+        assert ask_person([device] * 3) is is_done
+        text = capsys.readouterr().out
+        assert text.count("https://a.example/activate  code AB?CD: ") == 3
+        assert ("skipped" in text) is not is_done
+
+    @table(
+        "changes, words",
+        {
+            "no domain": ({"AUTH0_DOMAIN": ""}, "AUTH0_DOMAIN"),
+            "no client": ({"AUTH0_CLIENT_ID": " "}, "AUTH0_CLIENT_ID"),
+            "no TLS": ({"AUTH0_DOMAIN": "http://a.example"}, "AUTH0_DOMAIN"),
+            "nobody there": ({"AUTH0_DOMAIN": "http://127.0.0.1:1"}, "does not answer"),
+        },
+    )
+    def test_is_exit_2_where_it_can_not_run(self, tenant, monkeypatch, capsys, changes, words):
+        for name, value in {**practice_environment(tenant), **changes}.items():
+            monkeypatch.setenv(name, value)
+        assert run_live() == 2
+        assert words in capsys.readouterr().err
+        assert tenant.requests == []
+
+
+# ---- The file itself: copies ---------------------------------------------------------------------
+
+
+class TestCopies:
+    """The file as others use it: under other names, in packages and archives."""
+
+    def test_its_head_tells_its_version_and_its_parts(self):
+        text = Demo.program.read_text("utf-8")
+        assert f"\n# auth0_cli.py {auth0_cli.__version__}, " in text.partition('"""')[0]
+        parts = re.findall(r"^# ---- (\w[^-(]*?) [(-]", text, re.MULTILINE)
+        listed = " ".join(auth0_cli.__doc__.split())
+        first, rest = listed.partition("reads these: ")[2], listed.partition("to the user: ")[2]
+        first, rest = first.partition(".")[0], rest.partition(".")[0]
+        assert f"{first}; {rest}".split("; ") == parts
+        assert rest.startswith("Prompts; QR code")  # no review has to read on from there
+
+    def test_a_copy_in_a_package_shares_the_session(self, logged_in):
+        vendor = logged_in.home / "myapp" / "vendor"
+        vendor.mkdir(parents=True)
+        shutil.copy(Demo.program, vendor / "login_of_mine.py")
+
+        def run(script):
+            return logged_in.python(script).finish().out.strip()
+
+        script = "from myapp.vendor.login_of_mine import get_token; print(get_token())"
+        assert run(script) == logged_in.token()
+        logged_in.run("logout")
+        script = (
+            "from myapp.vendor.login_of_mine import get_token, LoginRequired\n"
+            "try: get_token()\n"
+            "except LoginRequired as problem: print(problem)"
+        )
+        hint = f"run {Path(sys.executable).name} -m myapp.vendor.login_of_mine login --domain"
+        assert hint in run(script)
+
+    @pytest.mark.parametrize("flags", [["-OO"], ["-I"], ["-W", "error"], ["-X", "dev"], ["-B"]])
+    def test_python_s_own_flags_change_nothing(self, logged_in, flags):
+        folder = str(Demo.program.parent)
+        script = f"import sys; sys.path.insert(0, {folder!r}); import auth0_cli; "
+        running = logged_in.python(script + "print(auth0_cli.get_token())", flags=flags)
+        assert running.finish().out.strip() == logged_in.token()
+
+    def test_a_copy_in_an_archive_and_without_a_file_works(self, logged_in, tmp_path):
+        archive = tmp_path / "app.pyz"
+        with zipfile.ZipFile(archive, "w") as file:
+            file.write(Demo.program, "auth0_cli.py")
+            file.writestr("__main__.py", "import auth0_cli\nraise SystemExit(auth0_cli.main())\n")
+        command = [sys.executable, str(archive), "token"]
+        done = subprocess.run(command, env=logged_in.env, check=True, capture_output=True)
+        assert done.stdout.decode().strip() == logged_in.token()
+        script = (
+            f"source = open({str(Demo.program)!r}).read()\n"
+            "names = {'__name__': 'frozen'}\n"
+            "exec(source, names)\n"
+            "names['main'](['token', '--min-ttl', '1'])"
+        )
+        assert logged_in.python(script).finish().out.strip() == logged_in.token()
+
+    @pytest.mark.parametrize(
+        ("of_python", "argv", "command"),
+        [
+            ({"frozen": True}, ["./dist/mytool"], "./dist/mytool"),
+            ({"frozen": True}, ["/opt/auth0-cli-1"], "/opt/auth0-cli-1"),
+            ({}, ["/usr/bin/auth0-cli"], "auth0-cli"),
+        ],
+    )
+    def test_its_advice_names_a_command_that_exists(
+        self, call, monkeypatch, of_python, argv, command
+    ):
+        for name, value in of_python.items():
+            monkeypatch.setattr(sys, name, value, raising=False)
+        monkeypatch.setattr(sys, "argv", argv)
+        assert f": run {command} login --domain " in call("token", code=3).err
+
+    @pytest.mark.parametrize("kind", ["__main__ alone", "beside __main__", "directory"])
+    def test_the_advice_of_an_archive_names_the_archive(self, cli, tmp_path, kind):
+        archive = tmp_path / "app.pyz"
+        with zipfile.ZipFile(archive, "w") as file:
+            if kind == "beside __main__":
+                file.writestr("__main__.py", "import auth0_cli; exit(auth0_cli.main())")
+                file.write(Demo.program, "auth0_cli.py")
+            else:
+                file.write(Demo.program, "__main__.py")
+        if kind == "directory":
+            with zipfile.ZipFile(archive) as file:
+                file.extractall(tmp_path / "app")
+            archive = tmp_path / "app"
+        command = [sys.executable, str(archive), "token"]
+        done = subprocess.run(command, env=cli.env, capture_output=True, text=True, check=False)
+        assert f": run {Path(sys.executable).name} {archive} login --domain " in done.stderr
+
+    @pytest.mark.parametrize("how", ["script", "module", "module of a package"])
+    def test_a_user_s_modules_beside_it_are_not_imported(self, cli, tenant, tmp_path, how):
+        folder = tmp_path / "scripts"
+        package = folder / "package"
+        package.mkdir(parents=True)
+        for directory in (folder, package):
+            shutil.copy(Demo.program, directory)
+        for name in (
+            *("secrets", "select", "ssl", "hashlib", "json", "argparse", "http", "socket"),
+            *("queue", "threading", "email", "base64", "shlex", "subprocess", "webbrowser"),
+        ):
+            (folder / f"{name}.py").write_text("raise SystemExit('a module of the user')")
+        command = {
+            "script": ["auth0_cli.py"],
+            "module": ["-m", "auth0_cli"],
+            "module of a package": ["-m", "package.auth0_cli"],
+        }[how]
+        arguments = ["login", "--flow", "browser", "--no-browser", "--json"]
+        with subprocess.Popen(
+            [sys.executable, *command, *arguments],
+            cwd=folder,
+            env=cli.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            first = process.stdout.readline()
+            assert first, process.stderr.read()
+            tenant.login_as(json.loads(first)["url"])
+            assert "logged_in" in process.stdout.readline()
+        assert cli.token() in tenant.access_tokens
+
+    @pytest.mark.parametrize("flags", [[], ["-v"]], ids=str)
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            ("secrets", "API_KEY = 'hunter2'"),
+            pytest.param(
+                *("select", "API_KEY = 'hunter2'"),
+                marks=not_on_windows("Windows needs select in a thread of the listener only"),
+            ),
+            ("http", "API_KEY = 'hunter2'"),
+            ("argparse", "API_KEY = 'hunter2'"),
+            ("hashlib", "print 'hunter2'"),
+        ],
+    )
+    def test_a_module_that_hides_python_s_own_from_a_program_is_named(
+        self, cli, tmp_path, name, text, flags
+    ):
+        (tmp_path / f"{name}.py").write_text(text)
+        script = (
+            f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(Demo.program.parent)!r}]\n"
+            "import auth0_cli; sys.exit(auth0_cli.main())"
+        )
+        arguments = ["login", "--flow", "browser", "--no-browser", "--timeout", "1", *flags]
+        err = cli.python(script, *arguments).finish(1).err
+        assert "hunter2" not in err
+        said = f"auth0_cli: {tmp_path / name}.py hides a module of Python: rename that file\n"
+        _, begin, places = err.rpartition(said)
+        assert begin
+        assert bool(re.fullmatch(r"(  .+:\d+ \(.+\)\n)+", places)) is bool(flags)
+        assert ("auth0_cli.py:" in places) is bool(flags)
+
+    def test_two_copies_of_different_versions_leave_each_other_alone(self, logged_in, tmp_path):
+        newer = tmp_path / "newer.py"
+        source = Demo.program.read_text("utf-8")
+        assert "SESSION_VERSION = 1\n" in source
+        newer.write_text(source.replace("SESSION_VERSION = 1\n", "SESSION_VERSION = 2\n"), "utf-8")
+        script = (
+            f"import sys; sys.path[:0] = [{str(Demo.program.parent)!r}, {str(tmp_path)!r}]\n"
+            "import auth0_cli, newer\n"
+            "old, new = auth0_cli.Auth0(), newer.Auth0()\n"
+            "assert old.session()\n"
+            "print(old.get_token())"
+        )
+        assert logged_in.python(script).finish().out.strip() == logged_in.token()
+        logged_in.edit(lambda record: record.update(version=2))
+        before = logged_in.session_file.read_bytes()
+        assert "newer version" in logged_in.run("token", exit=1).err
+        assert logged_in.session_file.read_bytes() == before
+
+    def test_a_program_mounts_the_commands_in_its_own_argparse(self, auth0, tenant, capsys):
+        log_in(auth0, tenant)
+        parser = argparse.ArgumentParser(prog="mytool")
+        groups = parser.add_subparsers()
+        auth = groups.add_parser("auth").add_subparsers()
+        auth0_cli.add_commands(auth, prog="mytool auth", defaults=auth0)
+        args = parser.parse_args(["auth", "token"])
+        assert args.run(args) == 0
+        assert capsys.readouterr().out.strip() in tenant.access_tokens
+        auth0.logout()
+        assert args.run(args) == 3
+        said = capsys.readouterr().err
+        assert said.startswith("mytool: ")
+        assert "run mytool auth login" in said
+        with pytest.raises(SystemExit):
+            parser.parse_args(["auth", "login", "-h"])
+        assert "  mytool auth login\n" in capsys.readouterr().out
+
+    @pytest.mark.parametrize("command", ["", *auth0_cli._COMMANDS])
+    def test_a_mounted_help_shows_nothing_that_the_program_has_set(self, capsys, command):
+        settings = {"client_secret": "s3cret-s3cret", "ports": 9000, "params": {"prompt": "login"}}
+        auth0 = Auth0("acme.eu.auth0.com", "ID", audience="https://a.example/", **settings)
+        arguments = [*command.split(), "-h"]
+        assert auth0_cli.main(arguments, prog="mytool auth", defaults=auth0) == 0
+        text = capsys.readouterr().out
+        options = set(re.findall("--([a-z-]+)", text))
+        assert not options & {"domain", "client-id", "client-secret-file", "audience", "port"}
+        assert "Allowed Callback" not in text
+        assert "acme" not in text
+        assert "s3cret" not in text
+        if command:
+            assert {"profile", "cache"} <= options
+            assert f"\n  mytool auth {command}" in text
+        if command in ("login", "token"):
+            assert {"param", "scope"} <= options
+
+    def test_a_flag_of_a_setting_that_the_program_has_made_is_no_option_of_the_command(
+        self, auth0, capsys
+    ):
+        token = ["token", "--domain", "other.test"]
+        assert auth0_cli.main(token, prog="mytool auth", defaults=auth0) == 2
+        said = "mytool: token does not take --domain: see mytool auth token -h\n"
+        assert capsys.readouterr().err == said
+
+    @pytest.mark.parametrize("prog", ["mytool auth", None])
+    def test_a_mistake_points_to_the_help_of_the_mounted_command(self, auth0, capsys, prog):
+        name = prog or "python -m auth0_cli"
+        for arguments, words in {
+            "logout --port 1": f"see {name} logout -h\n",
+            "login --timeout x": f"see {name} login -h\n",
+            "x": f"see {name} -h\n",
+            "--json": f"as in {name} login --json\n",
+        }.items():
+            assert auth0_cli.main(arguments.split(), prog=prog, defaults=auth0) == 2
+            err = capsys.readouterr().err
+            assert err.startswith("mytool: " if prog else "auth0_cli: ")
+            assert err.replace(os.path.basename(sys.executable), "python").endswith(words)
+
+    def test_a_mounted_command_gives_no_advice_for_the_dashboard(self, auth0, tenant, capsys):
+        tenant.clients["practice-native"].grants -= {"device_code", "authorization_code"}
+        tenant.clients["practice-native"].callbacks.clear()
+        login = ["login", "--flow", "device"]
+        assert auth0_cli.main(login, prog="mytool auth", defaults=auth0) == 4
+        said = capsys.readouterr().err
+        assert re.fullmatch(r"mytool: .+\): ask the developers of mytool\n", said)
+        assert auth0_cli.main([*login, "--json"], prog="mytool auth", defaults=auth0) == 4
+        event = json.loads(capsys.readouterr().out)
+        assert f"mytool: {event['message']}\n" == said
+        assert event["hint"] == "ask the developers of mytool"
+        assert auth0_cli.main(["doctor", "--json"], prog="mytool auth", defaults=auth0) == 0
+        found = json.loads(capsys.readouterr().out)
+        hints = {one["check"]: one["hint"] for one in found}
+        for check in ("browser_flow", "device_flow", "callbacks"):
+            assert hints[check] == "ask the developers of mytool"
+        assert "Dashboard" not in str(found)
+
+    def test_a_mounted_login_shows_no_advice_for_the_dashboard_while_it_waits_or_in_the_browser(
+        self, auth0, tenant, hurried, monkeypatch, capsys
+    ):
+        login = "login --flow browser --timeout 130".split()
+        tenant.clients["practice-native"].grants -= {"authorization_code"}
+        with ThreadPoolExecutor() as pool:
+            pages = []
+
+            def open_browser(url):
+                pages.append(pool.submit(tenant.login_as, url))
+                return True
+
+            monkeypatch.setattr(auth0_cli, "_open_browser", open_browser)
+            assert auth0_cli.main(login, prog="mytool auth", defaults=auth0) == 4
+            page = pages[0].result(10).text
+        assert "unauthorized_client" in page
+        assert "return to mytool" in page
+        ticks = itertools.count(step=40)
+        monkeypatch.setattr(hurried, "monotonic", lambda: next(ticks))
+        monkeypatch.setattr(auth0_cli, "_open_browser", lambda url: True)
+        assert auth0_cli.main(login, prog="mytool auth", defaults=auth0) == 4
+        said = capsys.readouterr().err
+        assert "No page has come back yet\n" in said
+        assert "Dashboard" not in page + said
+
+    @pytest.mark.parametrize("prog", ["mytool auth", None])
+    def test_a_mounted_command_changes_nothing_of_the_program_s_and_uses_its_cache(
+        self, tenant, capsys, tmp_path, monkeypatch, desk, prog
+    ):
+        monkeypatch.chdir(tmp_path)
+        cache, params = DictCache(), {"ui_locales": "de"}
+        auth0 = Auth0(tenant.domain, "practice-native", audience=API, cache=cache, params=params)
+        before = {name: copy.copy(value) for name, value in vars(auth0).items()}
+        for command in (
+            *("login --param prompt=login --scope openid", "token", "token --json", "status"),
+            *("doctor", "logout --all", "login --no-wait", "logout"),
+        ):
+            assert auth0_cli.main(command.split(), prog=prog, defaults=auth0) == 0, command
+            assert bool(cache.list()) is not command.startswith("logout")
+            assert vars(auth0) == before
+            assert params == {"ui_locales": "de"}
+        assert list(tmp_path.rglob("*")) == [tmp_path / "home"]
+
+    def test_a_program_s_own_options_are_not_those_of_the_mounted_commands(
+        self, auth0, tenant, capsys
+    ):
+        log_in(auth0, tenant)
+        parser = argparse.ArgumentParser(prog="mytool")
+        for name in ("domain", "cache", "scope", "command"):
+            parser.add_argument(f"--{name}", default=f"the program's {name}")
+        parser.add_argument("-v", "--verbose", action="count", default=0)
+        auth = parser.add_subparsers().add_parser("auth").add_subparsers()
+        auth0_cli.add_commands(auth, prog="mytool auth", defaults=auth0)
+        args = parser.parse_args(["-vv", "auth", "token", "--json"])
+        assert args.run(args) == 0
+        out, err = capsys.readouterr()
+        assert json.loads(out)["access_token"] in tenant.access_tokens
+        assert err == ""
+        assert (args.domain, args.verbose) == ("the program's domain", 2)
+
+    @pytest.mark.parametrize("command", ["login --flow password --username alice", "token"])
+    def test_an_error_that_nobody_expects_names_its_place_in_a_public_method(
+        self, cli, auth0, monkeypatch, capsys, command
+    ):
+        def mistaken(*_, **__):
+            hunter2 = "hunter2"
+            raise RuntimeError(hunter2)
+
+        monkeypatch.setattr(sys, "stdin", io.StringIO("wonderland-1\n"))
+        monkeypatch.setattr(Auth0, "_create_session", mistaken)
+        monkeypatch.setattr(auth0_cli._TokenRequest, "obtain", mistaken)
+        place = r"\S+test_auth0_cli\.py:\d+ \(mistaken\)"
+        said = f"auth0_cli: unexpected RuntimeError at {place}: please report it\n"
+        assert auth0_cli.main(command.split(), defaults=auth0) == 1
+        assert re.fullmatch(rf"(warning: .+\n)?{said}", capsys.readouterr().err)
+        monkeypatch.setattr(sys, "stdin", io.StringIO("wonderland-1\n"))
+        assert auth0_cli.main([*command.split(), "-v"], defaults=auth0) == 1
+        err = capsys.readouterr().err
+        assert "hunter2" not in err
+        assert re.search(rf"{said}(  \S+:\d+ \(\w+\)\n)+\Z", err)
+        for function in ("run_command", command.split()[0].replace("token", "_token_entry")):
+            assert re.search(rf"^  \S+auth0_cli\.py:\d+ \({function}\)$", err, re.MULTILINE)
+        assert re.search(rf"  {place}\n\Z", err)
+
+    def test_a_program_s_own_signals_stay_its_own(self, auth0, capsys):
+        def own(*_):
+            """The host program's."""
+
+        before = signal.signal(signal.SIGTERM, own)
+        try:
+            assert auth0_cli.main(["status"], defaults=auth0) == 3
+            assert signal.getsignal(signal.SIGTERM) is own
+            with ThreadPoolExecutor() as pool:
+                assert pool.submit(auth0_cli.main, ["status"], defaults=auth0).result(10) == 3
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    def test_the_head_of_the_tests_lists_their_parts(self):
+        text = Path(__file__).read_text("utf-8")
+        parts = re.findall(r"^# ---- (.+?): (.+?) -+$", text, re.MULTILINE)
+        groups = itertools.groupby(parts, key=lambda part: part[0])
+        contents = " ".join(f"{name}: {'; '.join(b for _, b in of)}." for name, of in groups)
+        assert " ".join(text.partition("Contents.")[2].partition('"""')[0].split()) == contents
+
+
+# ---- The file itself: speed ----------------------------------------------------------------------
+
+
+class TestSpeed:
+    """What costs time, counted: a stopwatch would blame the machine."""
+
+    def loaded_by(self, cli, code):
+        """Return the modules that a bare interpreter has not, after the code."""
+        preamble = "import sys; before = set(sys.modules); sys.path.insert(0, sys.argv[1])"
+        end = "print(*sorted(set(sys.modules) - before), file=sys.stderr)"
+        script = f"{preamble}\n{code}\n{end}"
+        running = cli.python(script, str(Demo.program.parent), flags=["-B", "-I"])
+        return set(running.finish().err.split())
+
+    def test_an_import_loads_nothing_else(self, cli):
+        assert self.loaded_by(cli, "import auth0_cli") <= {"__future__", "auth0_cli"}
+
+    @pytest.mark.parametrize("settings", ["given", "of the one session"])
+    def test_a_warm_token_loads_nothing_but_a_scanner(self, logged_in, settings):
+        if settings != "given":
+            for name in ("AUTH0_DOMAIN", "AUTH0_CLIENT_ID"):
+                del logged_in.env[name]
+        loaded = self.loaded_by(logged_in, "import auth0_cli; auth0_cli.main(['token'])")
+        assert loaded <= {"__future__", "auth0_cli", "_json"}
+
+    @pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="the system may set one")
+    def test_where_no_proxy_is_set_none_is_looked_for(self, cli):
+        code = "import auth0_cli; assert not auth0_cli._find_proxy('a.example')"
+        assert "urllib.request" not in self.loaded_by(cli, code)
+
+    def test_a_renewal_loads_nothing_of_a_login_and_of_help(self, logged_in):
+        logged_in.expire()
+        loaded = self.loaded_by(logged_in, "import auth0_cli; auth0_cli.main(['token'])")
+        assert "http.client" in loaded
+        assert not loaded & {"argparse", "difflib", "http.server", "secrets", "webbrowser"}
+        loaded = self.loaded_by(logged_in, "import auth0_cli; auth0_cli.main(['token', '--json'])")
+        assert "argparse" in loaded
+        assert "shutil" not in loaded
+
+    def test_a_warm_token_does_not_wait_for_the_interpreter_to_clean_up(self, logged_in):
+        command = [sys.executable, "-B", "-I", "-S", "-v", str(Demo.program)]
+        ends = {}
+        for word in ("token", "status"):
+            done = subprocess.run(
+                [*command, word], env=logged_in.env, check=True, capture_output=True, text=True
+            )
+            assert done.stdout
+            ends[word] = "# cleanup" in done.stderr
+        assert ends == {"token": False, "status": True}
+
+    @pytest.mark.parametrize("loaded", ["atexit", "re", "threading"])
+    def test_a_warm_token_leaves_the_end_to_whoever_may_want_to_see_it(self, logged_in, loaded):
+        code = (
+            f"import sys, {loaded}\n"
+            "class End:\n    def __del__(self): print('the end')\n"
+            "end = End()\n"
+            "sys.argv = [sys.argv[1], 'token']\n"
+            "source = compile(open(sys.argv[0], 'rb').read(), sys.argv[0], 'exec')\n"
+            "exec(source, {'__name__': '__main__'})"
+        )
+        running = logged_in.python(code, str(Demo.program), flags=["-B", "-I", "-S"])
+        token, end = running.finish().out.splitlines()
+        assert (auth0_cli._is_token(token), end) == (True, "the end")
+
+    def test_no_login_and_no_renewal_asks_more_than_it_must(self, cli, tenant):
+        cli.login()
+        ours = ["/oauth/token", "/.well-known/jwks.json"]
+        paths = [request.path for request in tenant.requests]
+        assert [path for path in paths if path not in ("/authorize", "/u/login")] == ours
+        cli.expire()
+        before = len(tenant.requests)
+        cli.token()
+        assert [request.path for request in tenant.requests[before:]] == ["/oauth/token"]
+        machine = tenant.clients["practice-machine"]
+        cli.env.update(AUTH0_CLIENT_ID=machine.client_id, AUTH0_CLIENT_SECRET=machine.client_secret)
+        before = len(tenant.requests)
+        cli.token()
+        cli.token()
+        assert [request.path for request in tenant.requests[before:]] == ["/oauth/token"]
+
+
+# ---- The file itself: other platforms ------------------------------------------------------------
+
+
+needs_fcntl = not_on_windows("Windows has not the calls with which macOS is played")
+
+
+class TestOtherPlatforms:
+    """Windows and macOS, their calls replaced where the file makes them."""
+
+    class Module:
+        """A module with some of its names changed."""
+
+        def __init__(self, module, **changes):
+            self.__dict__.update(changes)
+            self._module = module
+
+        def __getattr__(self, name):
+            return getattr(self._module, name)
+
+    class Console:
+        """A Windows console: `text` is what it shows, `keys` what is typed."""
+
+        encoding = "utf-8"
+
+        def __init__(self):
+            self.text, self.keys, self.modes = "", [], []
+            self.changed = threading.Condition()
+
+        def write(self, text):
+            with self.changed:
+                self.text += text
+                self.changed.notify_all()
+
+        def until(self, pattern):
+            with self.changed:
+                return self.changed.wait_for(lambda: re.search(pattern, self.text), 20)
+
+        def flush(self):
             pass
 
-        stored = auth0._find()
-        (lock_file,) = logged_in.cache.glob("*.lock")
-        count = target = 0
+        def isatty(self):
+            return True
 
-        def trace(frame, event, _):
-            nonlocal count
-            if frame.f_code.co_filename != auth0_cli.__file__:
-                return None
-            frame.f_trace_opcodes = True
-            if event == "opcode":
-                count += 1
-                if count == target:
-                    raise Own
-            return trace
+        def fileno(self):
+            return 2
 
-        def use():
-            with stored.lock(5):
-                pass
+        def set_mode(self, handle, mode):
+            self.modes.append(mode)
+            return 1
 
-        before = sys.gettrace()
-        sys._getframe().f_trace_opcodes = True  # else 3.12 traces no bytecode anywhere
-        total = 1
-        while target <= total:
-            sys.settrace(trace)
-            try:
-                use()
-            except Own:
-                pass
-            finally:
-                sys.settrace(before)
-            total, count, target = max(total, count), 0, target + 1
-            with stored.lock(0):  # for the threads of this process
-                pass
-            with open(lock_file) as file:  # and for other processes
-                assert auth0_cli._try_file_lock(file.fileno(), True)
-        assert total > 300
+    @pytest.fixture
+    def windows(self, tenant, monkeypatch):
+        tenant.any_loopback_port = True  # where ports can't be used again at once
+        monkeypatch.setenv("AUTH0_CALLBACK_PORTS", "0")
+        held = set()
 
-    @needs_fork
-    def test_a_fork_amid_a_lock_keeps_it_for_the_parent_alone(self, logged_in, auth0):
-        stored = auth0._find()
-        (path,) = logged_in.cache.glob("*.lock")
-        lock = stored.lock(5)
-        lock.__enter__()
-        told, tell = os.pipe()
-        child = os.fork()
-        if child == 0:
-            try:
-                with contextlib.suppress(NetworkError), stored.lock(0):
-                    os._exit(1)  # taken twice
-                lock.__exit__(None, None, None)  # as a `with` does that was entered by the parent
-                os.write(tell, b"free")
-                time.sleep(20)
-            finally:
-                os._exit(1)
-        os.close(tell)
-        try:
-            assert os.read(told, 9) == b"free"
-            with open(path) as file, pytest.raises(BlockingIOError):
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            lock.__exit__(None, None, None)
-            with open(path) as file:  # though the child lives on
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        finally:
-            os.close(told)
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
+        def locking(fd, mode, count):
+            assert count == 1
+            inode = os.fstat(fd).st_ino
+            if mode == "lock":
+                if inode in held:
+                    raise PermissionError(13, "Permission denied")
+                held.add(inode)
+            elif inode in held:
+                held.remove(inode)
 
-    def test_of_many_threads_one_has_the_lock(self, logged_in):
-        inside, most = [], []
+        msvcrt = SimpleNamespace(LK_NBLCK="lock", LK_UNLCK="unlock", locking=locking)
+        monkeypatch.setitem(sys.modules, "msvcrt", msvcrt)
+        monkeypatch.setattr(auth0_cli, "sys", self.Module(sys, platform="win32"))
+        fake = self.Module(os, name="nt")
+        monkeypatch.setattr(auth0_cli, "os", fake)
+        return fake
 
-        def use(cache):
-            for _ in range(20):
-                with cache.lock("a~b~c", 20):
-                    inside.append(1)
-                    most.append(len(inside))
-                    time.sleep(0)
-                    inside.pop()
+    def test_windows_keeps_sessions_in_local_app_data(self, windows, monkeypatch, tmp_path):
+        monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
+        assert FileCache().directory == str(tmp_path / "auth0_cli")
 
-        for cache in (FileCache(logged_in.cache), MemoryCache()):
-            with ThreadPoolExecutor(8) as pool:
-                list(pool.map(use, [cache] * 8))
-        assert set(most) == {1}
-        assert len(most) == 320
-        assert auth0_cli._held_locks == {}
+    def test_macos_keeps_sessions_in_application_support(self, monkeypatch, tmp_path):
+        monkeypatch.setattr(auth0_cli, "sys", self.Module(sys, platform="darwin"))
+        monkeypatch.setenv("HOME" if POSIX else "USERPROFILE", str(tmp_path))
+        expected = tmp_path / "Library" / "Application Support" / "auth0_cli"
+        assert FileCache().directory == str(expected)
 
-    @needs_fork
-    def test_a_child_does_not_wait_at_its_end_for_a_refresh_of_the_parent(self, logged_in, tenant):
-        script = """if True:
-            import os, sys, threading, auth0_cli
-            thread = threading.Thread(target=auth0_cli.get_token)
-            thread.start()
-            sys.stdin.readline()
-            child = os.fork()
-            if child == 0:
-                sys.exit()
-            os.waitpid(child, 0)
-            print(thread.is_alive(), flush=True)"""
-        logged_in.expire()
-        tenant.hold()
-        program = logged_in.python(script, flags=["-W", "ignore"])
-        tenant.wait_for(lambda: tenant.count("refresh_token"))
-        program.say("now")
-        end = threading.Timer(4, tenant.release)  # a child that waits would do so for 5 s
-        end.start()
-        assert program.out.line() == "True\n"
-        end.cancel()
-        tenant.release()
-        program.finish()
+    def test_windows_locks_one_byte_and_releases_it(self, windows, auth0, tenant):
+        log_in(auth0, tenant)
+        for _ in range(2):
+            auth0.get_token(force_refresh=True)
+        cache = FileCache(auth0._arguments["cache"])
+        (key,) = cache.list()
+        with cache.lock(key, 1), pytest.raises(NetworkError), cache.lock(key, 0.05):
+            pass
+        auth0.logout()
+        assert cache.list() == []
 
+    def test_windows_waits_while_another_process_reads_the_file(self, windows, auth0, tenant):
+        refusals = [PermissionError(13, "sharing violation")] * 3
 
-def limited(cli, limit, *args, stdin="", prefix=()):
-    """Run a command under a limit of the shell."""
-    shell = ["sh", "-c", f'ulimit {limit} && exec "$@"', "sh"]
-    command = [*shell, *prefix, sys.executable, str(Demo.program), *args]
-    options = {"env": cli.env, "cwd": cli.home, "input": stdin, "capture_output": True}
-    return subprocess.run(command, encoding="utf-8", check=False, timeout=30, **options)
+        def replace(source, target):
+            if refusals:
+                raise refusals.pop()
+            os.replace(source, target)
+
+        windows.replace = replace
+        log_in(auth0, tenant)
+        assert auth0.session()
+        assert not refusals
+
+    @pytest.mark.parametrize("name", ["open", "unlink"])
+    def test_windows_waits_while_another_process_replaces_the_file(
+        self, windows, auth0, tenant, name
+    ):
+        log_in(auth0, tenant)
+        refusals = [PermissionError(13, "sharing violation")] * 3
+
+        def call(path, *args, **options):
+            if refusals and path.endswith(".json"):
+                raise refusals.pop()
+            return getattr(os, name)(path, *args, **options)
+
+        setattr(windows, name, call)
+        assert auth0.session()
+        auth0.logout()
+        assert not refusals
+        assert auth0.session() is None
+
+    def test_windows_opens_the_page_itself_and_shows_it_no_secret(self, windows, monkeypatch):
+        for name in ("SSH_CONNECTION", "SSH_CLIENT", "SSH_TTY", "BROWSER"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("DISPLAY", ":0")  # an X server: no reason to look for its browsers
+        monkeypatch.setenv("AUTH0_CLIENT_SECRET", "a-secret")
+        opened = []
+        windows.startfile = lambda url: opened.append((url, os.environ.get("AUTH0_CLIENT_SECRET")))
+        assert auth0_cli._has_local_display()
+        assert auth0_cli._open_browser("https://a.example/")
+        assert opened == [("https://a.example/", None)]
+        assert not auth0_cli._open_browser("C:\\a.exe")
+        assert len(opened) == 1
+        windows.startfile = lambda url: os.stat("/nowhere/at/all")
+        assert not auth0_cli._open_browser("https://a.example/")
+        assert os.environ["AUTH0_CLIENT_SECRET"] == "a-secret"
+
+    def test_macos_opens_the_page_with_its_own_command(self, monkeypatch):
+        monkeypatch.setattr(auth0_cli, "sys", self.Module(sys, platform="darwin"))
+        monkeypatch.setattr("shutil.which", lambda name: name)
+        monkeypatch.setenv("DISPLAY", ":0")
+        monkeypatch.setenv("BROWSER", "")
+        assert auth0_cli._find_browsers() == [["/usr/bin/open", "%s"]]
+
+    @pytest.fixture
+    def console(self, windows, monkeypatch):
+        console = self.Console()
+        kernel32 = SimpleNamespace(GetConsoleMode=lambda *_: 1, SetConsoleMode=console.set_mode)
+        ctypes = SimpleNamespace(
+            windll=SimpleNamespace(kernel32=kernel32),
+            c_ulong=lambda: SimpleNamespace(value=3),
+            c_void_p=int,
+            byref=lambda value: value,
+        )
+        monkeypatch.setitem(sys.modules, "ctypes", ctypes)
+        msvcrt = sys.modules["msvcrt"]
+        msvcrt.get_osfhandle = lambda fd: fd
+        msvcrt.kbhit = lambda: bool(console.keys)
+        msvcrt.getwch = lambda: console.keys.pop(0)
+        msvcrt.putwch = console.write
+        auth0_cli.sys.stderr = auth0_cli.sys.stdin = console
+        monkeypatch.delenv("TERM", raising=False)
+        return console
+
+    def test_windows_reads_a_pasted_address_and_counts_down(self, console, auth0, tenant):
+        with ThreadPoolExecutor() as pool:
+            login = pool.submit(auth0.login, flow="browser", open_browser=False, timeout=30)
+            url = console.until(r"http://\S+/authorize\?\S+\n")[0].strip()
+            assert console.until("paste its address here, or type c")
+            assert console.until("\r\x1b\\[JWaiting  0:[0-9]{2} ")
+            address = callback_of(tenant, url)
+            keys = [*"xx\b\b", *address[:30], "\r", *address[30:], "\xe0", "M", "\r"]
+            console.keys += keys  # an arrow key is two
+            assert login.result(30).user["name"] == "Alice Liddell"
+        assert console.modes == [7]
+
+    def test_windows_takes_a_c_for_a_code(self, console, auth0, tenant, hurried):
+        def approve(reply):
+            tenant.approve(reply["user_code"])
+            return reply
+
+        tenant.break_next("/oauth/device/code", change=approve)
+        with ThreadPoolExecutor() as pool:
+            login = pool.submit(auth0.login, flow="browser", open_browser=False, timeout=30)
+            console.until("Waiting")
+            console.keys += ["c", "\r"]
+            assert login.result(30)
+        assert console.until(r"enter the code  \S*?\w{4}-\w{4}")
+
+    def test_a_windows_console_too_old_for_escape_sequences_gets_plain_lines(self, console, auth0):
+        sys.modules["ctypes"].windll.kernel32.SetConsoleMode = lambda handle, mode: 0
+        with pytest.raises(LoginFailed):
+            auth0.login(flow="browser", open_browser=False, timeout=0.01)
+        assert "\x1b" not in console.text
+        assert "paste its address here, or type c" in console.text
+
+    @needs_fcntl
+    def test_macos_flushes_to_the_platter(self, monkeypatch, auth0, tenant):
+        flushed = []
+        fake = self.Module(fcntl, F_FULLFSYNC=51, fcntl=lambda fd, what: flushed.append(what))
+        monkeypatch.setitem(sys.modules, "fcntl", fake)
+        monkeypatch.setattr(auth0_cli, "sys", self.Module(sys, platform="darwin"))
+        log_in(auth0, tenant)
+        assert flushed == [51, 51]  # of the file that finds out whether there is room, too
+
+    @needs_fcntl
+    def test_macos_flushes_as_it_can(self, monkeypatch, tmp_path):
+        def refuse(*_):
+            raise OSError(errno.ENOTSUP, "Operation not supported")
+
+        flushed = []
+        fake = self.Module(fcntl, F_FULLFSYNC=51, fcntl=refuse)
+        monkeypatch.setitem(sys.modules, "fcntl", fake)
+        monkeypatch.setattr(auth0_cli, "sys", self.Module(sys, platform="darwin"))
+        monkeypatch.setattr(os, "fsync", flushed.append)
+        FileCache(tmp_path / "sessions").write("a~b~c", b"x")
+        assert len(flushed) == 2  # the file and its directory
+
+    def test_windows_waits_two_seconds_for_another_process(self, windows, hurried, tmp_path):
+        tries = []
+
+        def replace(source, target):
+            tries.append(source)
+            assert len(tries) < 999
+            raise PermissionError(13, "sharing violation")
+
+        windows.replace = replace
+        with pytest.raises(PermissionError):
+            FileCache(tmp_path / "sessions").write("a~b~c", b"x")
+        assert 1.9 < sum(hurried.sleeps) < 2.1
+
+    @pytest.mark.parametrize(
+        "command", ["token", "token --json", "token --exec-credential", "status --json"]
+    )
+    def test_windows_prints_lines_that_a_posix_shell_takes_whole(
+        self, windows, auth0, tenant, monkeypatch, command
+    ):
+        log_in(auth0, tenant)
+        out = io.TextIOWrapper(io.BytesIO(), "utf-8", newline="\r\n")
+        monkeypatch.setattr(sys, "stdout", out)
+        assert auth0_cli.main(command.split(), defaults=auth0) == 0
+        lines = out.buffer.getvalue().decode().split("\n")
+        assert [line.isprintable() for line in lines] == [True, True]
+        assert lines[1] == ""
+
+    @pytest.mark.parametrize("command", ["status", "doctor"])
+    def test_windows_names_the_place_to_which_a_file_was_redirected(
+        self, auth0, tenant, call, monkeypatch, command
+    ):
+        log_in(auth0, tenant)
+        monkeypatch.setattr(os.path, "realpath", lambda path: path.replace("sessions", "elsewhere"))
+        place = str(auth0._arguments["cache"]).replace("sessions", "elsewhere")
+        assert place in call(command).out
+
+    def test_windows_shares_no_port(self, windows):
+        with auth0_cli._Listener((0,)) as listener:
+            assert not listener._server.allow_reuse_address
