@@ -7091,16 +7091,20 @@ class TestSignals:
         assert asyncio.run(run()) in tenant.access_tokens
         assert calls == [1]
 
-    def test_a_daemon_thread_s_refresh_is_kept_when_the_program_ends(self, logged_in, tenant):
-        script = """if True:
-            import sys, threading, auth0_cli
+    def test_a_daemon_thread_s_refresh_is_kept_when_the_program_ends(
+        self, logged_in, tenant, tmp_path
+    ):
+        end = tmp_path / "end"
+        script = f"""if True:
+            import os, time, threading, auth0_cli
             threading.Thread(target=auth0_cli.get_token, daemon=True).start()
-            sys.stdin.readline()"""
+            while not os.path.exists({str(end)!r}):
+                time.sleep(0.01)"""
         logged_in.expire()
         tenant.hold()
         program = logged_in.python(script)
         tenant.wait_for(lambda: tenant.count("refresh_token"))
-        program.say("end")
+        end.touch()
         with pytest.raises(subprocess.TimeoutExpired):  # it waits for the thread
             program.process.wait(0.3)
         tenant.release()
