@@ -1523,7 +1523,10 @@ class Demo:
             access_token = process.stdout.read().strip()
         self.finish()
         say(access_token[:20] + "…")
-        say("", "3. See who is logged in, to what, until when. This asks nobody, it reads a file.")
+        say(
+            "",
+            "3. See who is logged in, to what, until when. This makes no request, it reads a file.",
+        )
         self.run_command("status")
         say("", "4. Log out: the refresh token is revoked at the tenant, the file deleted.")
         self.run_command("logout")
@@ -1542,7 +1545,7 @@ class Demo:
                 if event["event"] == "device_code":
                     say(
                         f"   (Alice opens {event['verification_uri']} on her phone, compares the",
-                        f"   code {event['user_code']} and approves. The program is told at its",
+                        f"   code {event['user_code']} and approves. The program learns it at its",
                         "   next poll.)",
                     )
                     self.tenant.approve(event["user_code"], user="alice")
