@@ -826,8 +826,10 @@ class FileCache:
                 _flush(file.fileno())
             if replace:
                 _retry_on_windows(replace, temporary, self.path(key))
+                temporary = ""
         finally:
-            _unlink(temporary)
+            if temporary:
+                _unlink(temporary)
         self._flush_directory()
 
     def delete(self, key: str) -> None:
