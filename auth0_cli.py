@@ -320,16 +320,12 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def _b64(data: bytes) -> str:
-    """Base64 on one line (RFC 4648 section 4)."""
-    from binascii import b2a_base64
-
-    return b2a_base64(data, newline=False).decode("ascii")
-
-
 def _b64url(data: bytes) -> str:
     """Base64url without padding (RFC 7515 section 2)."""
-    return _b64(data).replace("+", "-").replace("/", "_").rstrip("=")
+    from binascii import b2a_base64
+
+    text = b2a_base64(data, newline=False).decode("ascii")
+    return text.replace("+", "-").replace("/", "_").rstrip("=")
 
 
 def _b64url_decode(text: str) -> bytes:
@@ -451,13 +447,6 @@ def _normal_domain(value: str) -> str:
         raise ConfigError(f"plain http to {host} is refused: give the domain without http://")
     netloc = host if digits in ("", usual_port) else f"{host}:{digits}"
     return netloc if scheme == "https" else f"http://{netloc}"
-
-
-def _is_domain(value: str, domain: str) -> bool:
-    try:
-        return _normal_domain(value) == domain
-    except ConfigError:
-        return False
 
 
 def _parse_ports(value: str | int | Iterable[int]) -> tuple[int, ...]:
@@ -628,10 +617,17 @@ class _Lock:
         self._files: list[Any] = []
 
     def __enter__(self) -> None:
+        from _weakref import _remove_dead_weakref, ref  # type: ignore[attr-defined]
+
         begun = time.monotonic()
         hint_shown = False
         try:
-            while not (self._take_name() and self._take_files()):
+            while True:
+                # Both calls are atomic, and an exception between them locks nothing.
+                _remove_dead_weakref(_held_locks, self._name)
+                holder = _held_locks.setdefault(self._name, ref(self))
+                if holder() is self and self._take_files():
+                    return
                 waited = time.monotonic() - begun
                 if waited >= self._timeout:
                     raise NetworkError(
@@ -661,13 +657,6 @@ class _Lock:
         for file in self._files:
             file.close()
         self._files = []
-
-    def _take_name(self) -> bool:
-        """Excludes threads. Both calls are atomic, and an exception between them locks nothing."""
-        from _weakref import _remove_dead_weakref, ref  # type: ignore[attr-defined]
-
-        _remove_dead_weakref(_held_locks, self._name)
-        return _held_locks.setdefault(self._name, ref(self))() is self
 
     def _take_files(self) -> bool:
         """Excludes processes, as far as there are files."""
@@ -1051,17 +1040,16 @@ def _is_machine_session(record: Record) -> bool:
 def _matches(value: object, schema: Record) -> bool:
     """Whether it is an object with each member of the schema, of the same type.
 
-    None in the schema stands for a text or null.
+    In the schema, None stands for a text or null, and a number for any number.
     """
-
-    def has_type_of(example: object, found: object) -> bool:
-        if type(example) is int:
-            return _is_number(found)
-        return type(found) is type(example) or (example is None and type(found) is str)
-
-    return _is_object(value) and all(
-        has_type_of(example, value.get(name, ...)) for name, example in schema.items()
-    )
+    if not _is_object(value):
+        return False
+    for name, example in schema.items():
+        found = value.get(name, ...)
+        same = type(found) is type(example) or (example is None and type(found) is str)
+        if not (_is_number(found) if type(example) is int else same):
+            return False
+    return True
 
 
 class _NewerSession(CacheError):
@@ -1119,20 +1107,28 @@ def _find_token(
     A scope counts if it was granted, or only requested: Auth0 drops scopes silently, and would
     drop them again at each refresh.
     """
-
-    def matches(token: Record) -> bool:
-        if (token["audience"], token["organization"]) != (audience, organization):
-            return False
+    found: list[Record] = []
+    for token in record["tokens"]:
         has = f"{token['scope']} {token['requested'] or ''}".split()
-        return set(scope.split()) <= set(has) if scope else token["default"]
-
-    found = filter(matches, record["tokens"])
+        fits = set(scope.split()).issubset(has) if scope else token["default"]
+        if fits and (token["audience"], token["organization"]) == (audience, organization):
+            found.append(token)
     return max(found, key=lambda token: token["expires_at"], default=None)
 
 
-def _replace_token(record: Record, token: Record, default: bool) -> None:
-    """Adds a token to a session; the one that it renews and the expired ones are removed."""
-    token["default"] = default
+def _add_token(
+    record: Record,
+    response: Mapping[str, Any],
+    audience: str | None,
+    organization: str | None,
+    scope: str | None,
+) -> Record:
+    """Adds the token of a response to a session; the one that it renews and expired ones go.
+
+    It becomes the default, unless its request had another scope than the login.
+    """
+    token = _new_entry(response, audience, organization, scope)
+    token["default"] = scope in (None, record["scope"])
     same = ("audience", "organization", "requested", "default")
     record["tokens"] = [
         old
@@ -1140,6 +1136,7 @@ def _replace_token(record: Record, token: Record, default: bool) -> None:
         if old["expires_at"] > time.time() and any(old[name] != token[name] for name in same)
     ]
     record["tokens"].append(token)
+    return token
 
 
 def _audiences_of(access_token: str) -> list[Any]:
@@ -1392,7 +1389,7 @@ class _StoredSession:
         _unsaved.pop(self._place, None)
         _call_cache(self.cache, "delete", self.key)
         for name in ("failure", "pending", "application"):
-            self.delete_note(name)
+            self.write_note(name, None, required=True)
 
     # Notes are small JSON objects beside the session: a failed request, a pending login.
 
@@ -1403,23 +1400,23 @@ class _StoredSession:
         except (CacheError, ValueError):
             return None
 
-    def write_note(self, name: str, note: Json) -> None:
-        """Writes a note, under a lock of this session."""
+    def write_note(self, name: str, note: Json | None, required: bool = False) -> None:
+        """Writes a note, or removes it if it is None. The caller has a lock of this session.
+
+        Raises:
+            CacheError: that failed, and it is required.
+        """
         import json
 
-        _call_cache(self.cache, "write", f"{self.key}~{name}", json.dumps(note).encode())
-
-    def keep_note(self, name: str, note: Json) -> None:
-        """Writes a note if that is possible."""
+        key = f"{self.key}~{name}"
         try:
-            self.write_note(name, note)
+            if note is not None:
+                _call_cache(self.cache, "write", key, json.dumps(note).encode())
+            elif _call_cache(self.cache, "read", key) is not None:
+                _call_cache(self.cache, "delete", key)
         except CacheError:
-            pass
-
-    def delete_note(self, name: str) -> None:
-        """Removes a note, if there is one."""
-        if _call_cache(self.cache, "read", f"{self.key}~{name}") is not None:
-            _call_cache(self.cache, "delete", f"{self.key}~{name}")
+            if required:
+                raise
 
     def check_failure(self, since: float) -> None:
         """Raises the failure of another process, if it is newer than `since` or asks to wait.
@@ -1450,14 +1447,7 @@ class _StoredSession:
         if not wait and self._failures > 1:
             wait = 2.0 ** min(self._failures - 2, 5)
         times = {"at": now, "until": now + min(wait, MAX_WAIT), "count": self._failures + 1}
-        self.keep_note("failure", {**times, "message": str(problem), "error": problem.error})
-
-    def delete_failure(self) -> None:
-        """Removes the failure after a success."""
-        try:
-            self.delete_note("failure")
-        except CacheError:
-            pass
+        self.write_note("failure", {**times, "message": str(problem), "error": problem.error})
 
 
 # ---- HTTP ----------------------------------------------------------------------------------------
@@ -1477,6 +1467,7 @@ def _find_proxy(netloc: str) -> tuple[str, str, int, str] | None:
     names = [name for name in os.environ if name.lower() in ("https_proxy", "all_proxy")]
     if not names and sys.platform not in ("darwin", "win32"):
         return None  # importing urllib.request costs up to 10 ms
+    from base64 import b64encode
     from urllib import request
     from urllib.parse import unquote_to_bytes
 
@@ -1500,8 +1491,8 @@ def _find_proxy(netloc: str) -> tuple[str, str, int, str] | None:
         hint = f"correct {variable}, or list {netloc} in NO_PROXY"
         raise ConfigError(f"the proxy is not of the form http://HOST:PORT: {hint}")
     if login:
-        login = _b64(unquote_to_bytes(os.fsencode(login if ":" in login else f"{login}:")))
-        login = f"Proxy-Authorization: Basic {login}\r\n"
+        pair = unquote_to_bytes(os.fsencode(login if ":" in login else f"{login}:"))
+        login = f"Proxy-Authorization: Basic {b64encode(pair).decode('ascii')}\r\n"
     return variable, host, int(port or 80), login
 
 
@@ -1565,7 +1556,8 @@ class _HttpRequest:
         except Exception as problem:  # noqa: BLE001 - http.client raises many kinds
             self.problem = problem.with_traceback(None)  # its frames hold sockets, and the form
         finally:
-            self._close()
+            if self._socket:
+                self._socket.close()
 
     def abandon(self) -> None:
         """Shuts the connection down if it is still open, which ends the thread."""
@@ -1622,9 +1614,10 @@ class _HttpRequest:
                 self._socket.connect(address)
                 break
             except OSError:
+                if self._socket:
+                    self._socket.close()
                 if not order:
                     raise
-                self._close()
         self._socket.settimeout(self._left())
 
     def _open_tunnel(self, target: str, variable: str, host: str, port: int, login: str) -> None:
@@ -1665,10 +1658,6 @@ class _HttpRequest:
         if left <= 0:
             raise TimeoutError("no time left")
         return left
-
-    def _close(self) -> None:
-        if self._socket:
-            self._socket.close()
 
 
 def _form_encode(form: Mapping[str, str]) -> bytes:
@@ -1838,7 +1827,7 @@ class _Tenant:
             ConfigError: a proxy, a certificate or a setting that has to be corrected first.
         """
         sent = {name: value for name, value in form.items() if value is not None}
-        response = self._send_with_retries(path, sent, retry, seconds)
+        response = self.send(path, sent, retry, seconds)
         if path == "/oauth/revoke" and 200 <= response.status < 300:
             return {}  # the body means nothing (RFC 7009 section 2.2)
         error = _error_response(response, self._host, sent)
@@ -1848,8 +1837,8 @@ class _Tenant:
         return response.json or {}
 
     def get(self, path: str) -> _HttpRequest:
-        """GETs a JSON object, with retries; NetworkError for any other response."""
-        response = self._send_with_retries(path, None, "always")
+        """GETs a JSON object; NetworkError for any other response."""
+        response = self.send(path)
         if response.status != 200 or response.json is None:
             raise NetworkError(
                 f"{self._host} sent no {path} (HTTP {response.status}): {_DOMAIN_HINT}"
@@ -1863,10 +1852,14 @@ class _Tenant:
             raise NetworkError(f"{self._host} did not return its signing keys: try again later")
         return _usable_keys(keys)
 
-    def _send_with_retries(
-        self, path: str, form: dict[str, str] | None, retry: str, seconds: float | None = None
+    def send(
+        self,
+        path: str,
+        form: dict[str, str] | None = None,
+        retry: str = "always",
+        seconds: float | None = None,
     ) -> _HttpRequest:
-        """Sends a request, and repeats it as `post` describes."""
+        """GETs, or POSTs a form; returns any response. Repeats a request as `post` describes."""
         from http.client import IncompleteRead
         from ssl import SSLCertVerificationError
 
@@ -1901,8 +1894,14 @@ class _Tenant:
         headers["Accept"] = "application/json"
         if form is not None:
             form["client_id"] = self.client_id
-            if path != "/oauth/device/code":  # Auth0 answers 403 there if there is a secret
-                self._authenticate(form)
+            if path == "/oauth/device/code":
+                pass  # Auth0 answers 403 there if there is a secret
+            elif self._assertion:
+                form.update(client_assertion_type=JWT_BEARER, client_assertion=self._assertion())
+                if not _is_token(form["client_assertion"]):
+                    raise ConfigError("client_assertion has to return a JWT, as a str")
+            elif self._secret:
+                form["client_secret"] = self._secret
             headers["Content-Type"] = "application/x-www-form-urlencoded"
             method, body = "POST", _form_encode(form)
         request = _HttpRequest(self.origin, deadline)
@@ -1928,18 +1927,6 @@ class _Tenant:
         except Exception:  # noqa: BLE001 - the response, with a rotated token, must not be lost
             pass
         return request
-
-    def probe(self, path: str) -> _HttpRequest:
-        """GETs any response: a page, or a redirect, which is not followed."""
-        return self._send_with_retries(path, None, "always")
-
-    def _authenticate(self, form: dict[str, str]) -> None:
-        if self._assertion:
-            form.update(client_assertion_type=JWT_BEARER, client_assertion=self._assertion())
-            if not _is_token(form["client_assertion"]):
-                raise ConfigError("client_assertion has to return a JWT, as a str")
-        elif self._secret:
-            form["client_secret"] = self._secret
 
 
 # ---- ID token ------------------------------------------------------------------------------------
@@ -2093,17 +2080,15 @@ class _IdToken:
             keys: the known keys of the tenant; the result of `fetch` replaces them in this list.
             fetch: requests the tenant's keys. It is called once, if no known key has its `kid`.
         """
-        if fetch and not self._candidates(keys):
-            keys[:] = fetch()
-        candidates = self._candidates(keys)
-        _require(bool(candidates), "kid", "the tenant has no such key")
-        is_valid = any(_verify_rs256(key, *self._signed) for key in candidates)
-        _require(is_valid, "signature", "it is wrong")
-
-    def _candidates(self, keys: list[Json]) -> list[Json]:
-        """The keys that may have signed it: those of its `kid`, or the only one if it has none."""
         kid = self.header.get("kid")
-        return [key for key in keys if key["kid"] == kid or (kid is None and len(keys) == 1)]
+        while True:  # without a `kid` the only key counts
+            named = [key for key in keys if key["kid"] == kid or (kid is None and len(keys) == 1)]
+            if named or not fetch:
+                break
+            keys[:], fetch = fetch(), None
+        _require(bool(named), "kid", "the tenant has no such key")
+        is_valid = any(_verify_rs256(key, *self._signed) for key in named)
+        _require(is_valid, "signature", "it is wrong")
 
     def _seconds(self, claim: str, default: float | None = None) -> float:
         value: Any = self.claims.get(claim, default)
@@ -2274,6 +2259,7 @@ def _open_browser(url: str) -> bool:
     If a command fails within a second, the next one is tried.
     """
     from subprocess import DEVNULL, Popen, TimeoutExpired
+    from threading import Thread
 
     if not url.startswith(("https://", "http://")):  # Windows would run a program
         return False
@@ -2302,7 +2288,7 @@ def _open_browser(url: str) -> bool:
             if process.wait(1) == 0:
                 return True
         except TimeoutExpired:  # it is the browser itself
-            _in_background(process.wait)
+            Thread(target=process.wait, daemon=True).start()
             return True
     return False
 
@@ -2374,13 +2360,6 @@ def _is_of_other_account(connection: Any, peer: tuple[str, int]) -> bool:
     established = connection.getsockopt(IPPROTO_TCP, TCP_INFO, 1) == b"\1"
     # Not listed: refused if it was closed, else it comes from outside this Linux (WSL).
     return bool(tables) and not established
-
-
-def _in_background(work: Callable[..., object], *args: object) -> None:
-    """Calls it in a thread that does not keep the process alive."""
-    from threading import Thread
-
-    Thread(target=work, args=args, daemon=True).start()
 
 
 def _make_server(listener: _Listener, port: int) -> ThreadingTCPServer:
@@ -2499,8 +2478,10 @@ class _Listener:
         self.redirect_uri = f"http://{host}/callback"
 
     def __enter__(self) -> _Listener:
+        from threading import Thread
+
         try:
-            _in_background(self._server.serve_forever, 0.01)
+            Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
         except RuntimeError:
             self._server.server_close()
             raise ConfigError("this process can start no thread: use --flow device") from None
@@ -2909,8 +2890,11 @@ class _Settings:
         domain, client_id = _from_environment("domain"), _from_environment("client_id")
         if name == "client_secret" and not (client_id or self._arguments["client_id"]):
             return False
-        same = client_id in (None, stored.client_id)
-        return same and (domain is None or _is_domain(domain, stored.domain))
+        try:
+            same_domain = domain is None or _normal_domain(domain) == stored.domain
+        except ConfigError:
+            return False
+        return same_domain and client_id in (None, stored.client_id)
 
     def _setting(self, name: str, stored: _StoredSession | None = None) -> Any:
         """An argument, else the environment variable, without white space around it.
@@ -3197,7 +3181,7 @@ class _TokenRequest:
         except NetworkError as problem:
             stored.keep_failure(problem)
             raise
-        stored.delete_failure()
+        stored.write_note("failure", None)
         return token
 
     def _request_client_credentials(self) -> Record:
@@ -3209,7 +3193,7 @@ class _TokenRequest:
         response = _request_token(self._tenant, form, "always", self._seconds)
         if not record["tokens"]:
             record.update(target, scope=self._auth0._setting("scope", self._stored))
-        token = self._store_token(record, response, scope)
+        token = _add_token(record, response, **target)
         self._save(record)
         return token
 
@@ -3246,7 +3230,7 @@ class _TokenRequest:
                     "the refresh token of this session does not work for the API "
                     f"{_printable(self.audience)} (multi-resource refresh tokens are not set up)"
                 )
-            return self._store_token(renewed, response, scope)
+            return _add_token(renewed, response, self.audience, self.organization, scope)
         finally:  # even if the response is wrong: the old refresh token is invalid by now
             self._save(renewed, self.record)
 
@@ -3285,12 +3269,6 @@ class _TokenRequest:
         recent = 0 <= time.time() - renewed["jwks_refetched_at"] <= LEEWAY
         id_token.check_signature(_usable_keys(renewed["jwks"]), None if recent else fetch)
         renewed["id_token"] = text
-
-    def _store_token(self, record: Record, response: Json, scope: str | None) -> Record:
-        """Adds a new token to the session: as the default, unless a special scope was requested."""
-        token = _new_entry(response, self.audience, self.organization, scope)
-        _replace_token(record, token, scope in (None, record["scope"]))
-        return token
 
     def _save(self, record: Record, old: Record | None = None) -> None:
         """Saves as `_StoredSession.save` does, but a failure only warns: the token is valid."""
@@ -3371,12 +3349,12 @@ class _Logins(_Settings):
                 use = 'leave openid out, as in login --scope "offline_access read:reports"'
                 reason = f"a third-party application (tpc_...) gets no ID token: {use}"
             raise InvalidToken(reason, "form")
-        _replace_token(record, _new_entry(response, **target), True)
+        _add_token(record, response, **target)
         with stored.lock():
             stored.load(True)  # refuses a newer version, sets a damaged file aside
             stored.save(record)
-            stored.delete_failure()
-            stored.delete_note("pending")
+            stored.write_note("failure", None)
+            stored.write_note("pending", None, required=True)
             # This login names the application in use, so the notes of older logouts go.
             for key in _call_cache(stored.cache, "list"):
                 if str(key).endswith("~application"):
@@ -3448,12 +3426,12 @@ class _Logins(_Settings):
                 try:
                     response = _poll_device_code(self._tenant(stored), pending)
                 finally:
-                    stored.keep_note("pending", pending)
+                    stored.write_note("pending", pending)
                 if response:
-                    stored.delete_note("pending")  # the code can't be used again
+                    stored.write_note("pending", None, required=True)  # the code was used
                     return response
         except (LoginFailed, OAuthError):
-            stored.delete_note("pending")
+            stored.write_note("pending", None, required=True)
             raise
         resume = self._login_command(stored, " --resume")
         reason = "nobody has approved the login yet"
@@ -3479,7 +3457,7 @@ class _Logins(_Settings):
             try:
                 stored.delete()
                 if remember and note:
-                    stored.keep_note("application", {n: note.get(n) for n in _TOKEN_PARAMETERS})
+                    stored.write_note("application", {n: note.get(n) for n in _TOKEN_PARAMETERS})
             except CacheError as undeleted:  # the session is still there, revoked or not
                 problem = undeleted
         for auth0 in (self, *_instances.values()):
@@ -3733,7 +3711,7 @@ class Auth0(_Logins):
             with stored.lock():  # the check removes what a killed writer has left
                 stored.check_writable()
             pending = _request_device_code(self._tenant(stored), parameters)
-            stored.write_note("pending", {**pending, "wanted": parameters})
+            stored.write_note("pending", {**pending, "wanted": parameters}, required=True)
         prompt = pending["prompt"]
         return {
             **prompt,
@@ -4359,7 +4337,7 @@ class _Doctor:
         query["client_id"] = self._stored.client_id
         for port in ports:
             query["redirect_uri"] = _callback_urls([port or 65535])
-            response = self._server.probe(f"/authorize?{_form_encode(query).decode('ascii')}")
+            response = self._server.send(f"/authorize?{_form_encode(query).decode('ascii')}")
             url, _, rest = response.headers.get("location", "/").partition("?")
             error = dict(parse_qsl(rest))
             here = url.startswith(("/", self._server.issuer)) and not url.startswith("//")
