@@ -4860,23 +4860,24 @@ def _error_event(error: Auth0Error) -> Json:
     return {**event, "hint": error.hint, **retry}
 
 
-def _run(command: str, prog: str | None, defaults: Auth0 | None, args: Namespace) -> int:
-    """Runs a command for `args.run(args)`, in our own argparse or in a host program's."""
+def _run(command: str, prog: str | None, defaults: Auth0 | None, args: Namespace) -> int | None:
+    """Runs a command with the arguments that a parser has found."""
     from argparse import Namespace
 
     given = {name[6:]: value for name, value in vars(args).items() if name[:6] == "auth0_"}
     args = Namespace(command=command, prog=prog, **{**dict.fromkeys(_COMMON_OPTIONS), **given})
+    try:
+        return _COMMANDS[command][0](_auth0_from(args, prog, defaults), args)
+    except Auth0Error as error:
+        _hide_dashboard(error, prog)
+        if command == "login" and (args.json or args.no_wait):  # its caller reads stdout only
+            _print_json(_error_event(error))
+        raise
 
-    def run_command() -> int | None:
-        try:
-            return _COMMANDS[command][0](_auth0_from(args, prog, defaults), args)
-        except Auth0Error as error:
-            _hide_dashboard(error, prog)
-            if command == "login" and (args.json or args.no_wait):  # its caller reads stdout only
-                _print_json(_error_event(error))
-            raise
 
-    return _guarded(prog, run_command, args.verbose)
+def _run_mounted(command: str, prog: str | None, defaults: Auth0 | None, args: Namespace) -> int:
+    """Runs a command for `args.run(args)` of a host program, and returns the exit code."""
+    return _guarded(prog, lambda: _run(command, prog, defaults, args), args.auth0_verbose)
 
 
 def _options_of(command: str) -> list[str]:
@@ -4938,7 +4939,7 @@ def add_commands(
             options = {"dest": setting, **kind, **_FLAG_OPTIONS.get(words[0], {})}
             options["dest"] = f"auth0_{options['dest']}"
             command.add_argument(*words, help=explanation.strip(), **options)
-        command.set_defaults(run=partial(_run, name, prog, defaults))
+        command.set_defaults(run=partial(_run_mounted, name, prog, defaults))
 
 
 def _parser(prog: str | None, defaults: Auth0 | None) -> ArgumentParser:
@@ -4986,7 +4987,7 @@ def main(
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
 
-    def run() -> int:
+    def run() -> int | None:
         if arguments == ["token"] and not prog:  # scripts run it often: skip argparse
             auth0 = Auth0(**(defaults._arguments if defaults else {}))
             auth0._command = f"{_program_name()} token"
@@ -5013,7 +5014,7 @@ def main(
             return 0
         if unknown:
             raise ConfigError(f"{_explain_unknown(word, unknown)}: see {parser.prog} {word} -h")
-        return int(args.run(args))
+        return _run(word, prog, defaults, args)
 
     return _guarded(prog, run, not {"-v", "--verbose"}.isdisjoint(arguments))
 

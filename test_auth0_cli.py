@@ -5498,9 +5498,7 @@ class TestMessages:
         assert auth0_cli.main(["status", "-v"], defaults=auth0) == 1
         err = capsys.readouterr().err
         assert re.fullmatch(rf"{said}(  \S+:\d+ \(\w+\)\n)+", err)
-        assert re.search(
-            rf"^  \S+auth0_cli\.py:\d+ \(run_command\)\n  {place}\n", err, re.MULTILINE
-        )
+        assert re.search(rf"^  \S+auth0_cli\.py:\d+ \(_run\)\n  {place}\n", err, re.MULTILINE)
 
 
 # ---- Stories: Prompts ----------------------------------------------------------------------------
@@ -11621,7 +11619,7 @@ class TestCopies:
         err = capsys.readouterr().err
         assert "hunter2" not in err
         assert re.search(rf"{said}(  \S+:\d+ \(\w+\)\n)+\Z", err)
-        for function in ("run_command", command.split()[0].replace("token", "_token_entry")):
+        for function in ("_run", command.split()[0].replace("token", "_token_entry")):
             assert re.search(rf"^  \S+auth0_cli\.py:\d+ \({function}\)$", err, re.MULTILINE)
         assert re.search(rf"  {place}\n\Z", err)
 
