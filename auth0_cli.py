@@ -26,7 +26,8 @@ Contents. Most calls go to a part above. A security review reads these:
     Constants; Errors; Text; Configuration; Locks; Session files; Session records; Stored
     sessions; HTTP; Errors of Auth0; Tenant; ID token; Token requests; Browsers; Loopback
     listener; Browser flow; Device flow; Signals during a refresh; Errors that leave public
-    methods; Settings; Tokens of a session; Login and logout; Auth0.
+    methods; Settings; Tokens of a session; Login and logout; Login in two steps; Auth0; The
+    function get_token.
 
 It can skip the others, which talk to the user:
     Prompts; QR code; Doctor; Input and output of a command; Commands; Options; Command line.
@@ -491,9 +492,10 @@ def _check_text(name: str, value: object) -> str | None:
     return text or None
 
 
-def _check_min_ttl(min_ttl: object) -> None:
-    if not _is_number(min_ttl) or min_ttl < 0:  # type: ignore[operator]
-        raise ConfigError("min_ttl is a number of seconds, 0 or more")
+def _check_seconds(name: str, value: Any, or_zero: bool = False) -> None:
+    """ConfigError unless it is a number of seconds greater than 0, or 0 where that counts."""
+    if not _is_number(value) or value < 0 or (value == 0 and not or_zero):
+        raise ConfigError(f"{name} takes a number of seconds{', 0 or more' * or_zero}: correct it")
 
 
 def _from_environment(name: str) -> str | None:
@@ -3409,36 +3411,6 @@ class _Logins(_Settings):
             response = _device_login(tenant, parameters, timeout, prompt)
             return self._create_session(stored, parameters, response)
 
-    def _poll_pending(self, stored: _StoredSession, pending: Json) -> Json:
-        """Polls for a pending login, with its lock held: returns the token response.
-
-        Raises:
-            NetworkError: not approved yet, or it is too early for a poll.
-            LoginFailed, OAuthError: denied or expired; it is not pending any more.
-        """
-        now, due = time.time(), pending["polled_at"] + CLOCK_MARGIN * pending["wait"]
-        try:
-            if now > pending["expires_at"]:
-                raise LoginFailed("the code has expired: log in again", "expired_token")
-            if not pending["polled_at"] <= now < due:  # due, or the clock was set back
-                with stored.lock():  # no approval is used up for a session that can't be saved
-                    stored.check_writable()
-                try:
-                    response = _poll_device_code(self._tenant(stored), pending)
-                finally:
-                    stored.write_note("pending", pending)
-                if response:
-                    stored.write_note("pending", None, required=True)  # the code was used
-                    return response
-        except (LoginFailed, OAuthError):
-            stored.write_note("pending", None, required=True)
-            raise
-        resume = self._login_command(stored, " --resume")
-        reason = "nobody has approved the login yet"
-        not_yet = NetworkError(f"{reason}: approve it, then run {resume}", "authorization_pending")
-        not_yet.retry_after = float(pending["interval"])
-        raise not_yet
-
     def _log_out(
         self, stored: _StoredSession, local: bool, browser: bool, remember: bool = False
     ) -> bool:
@@ -3473,10 +3445,115 @@ class _Logins(_Settings):
         return record is not None
 
 
+# ---- Login in two steps --------------------------------------------------------------------------
+
+
+class _LoginsInTwoSteps(_Logins):
+    """A login with a device code that one call starts and another one finishes."""
+
+    @_public
+    def start_login(self, *, audience: str | None = None, scope: str | None = None) -> Json:
+        """Starts a login with a device code, which `finish_login` completes, in any process.
+
+        It is kept beside the session until it expires, or until the next one is started.
+
+        Args:
+            audience: the API, if not that of this object or of the last login.
+            scope: to request in addition to that of this object or of the last login.
+
+        Returns:
+            `event`, `user_code`, `verification_uri`, `verification_uri_complete` and `expires_in`
+            (seconds) as `login --json` prints them; `expires_at` (epoch seconds); `interval`
+            (seconds between two polls); `message` for the user; `next`, the command to run next.
+        """
+        stored = self._find(new=True)
+        parameters = self._authorization_parameters(stored, self._load(stored), audience, scope)
+        self._check_organization("device", parameters)
+        with stored.lock(of="~pending"):
+            with stored.lock():  # the check removes what a killed writer has left
+                stored.check_writable()
+            pending = _request_device_code(self._tenant(stored), parameters)
+            stored.write_note("pending", {**pending, "wanted": parameters}, required=True)
+        prompt = pending["prompt"]
+        return {
+            **prompt,
+            "expires_at": int(pending["expires_at"]),
+            "interval": pending["interval"],
+            "message": f"Open {prompt['verification_uri_complete']} in a browser, check that it "
+            f"shows the code {prompt['user_code']}, and approve the login.",
+            "next": self._login_command(stored, " --resume"),
+        }
+
+    def _poll_pending(self, stored: _StoredSession, pending: Json) -> Json:
+        """Polls for a pending login, with its lock held: returns the token response.
+
+        Raises:
+            NetworkError: not approved yet, or it is too early for a poll.
+            LoginFailed, OAuthError: denied or expired; it is not pending any more.
+        """
+        now, due = time.time(), pending["polled_at"] + CLOCK_MARGIN * pending["wait"]
+        try:
+            if now > pending["expires_at"]:
+                raise LoginFailed("the code has expired: log in again", "expired_token")
+            if not pending["polled_at"] <= now < due:  # due, or the clock was set back
+                with stored.lock():  # no approval is used up for a session that can't be saved
+                    stored.check_writable()
+                try:
+                    response = _poll_device_code(self._tenant(stored), pending)
+                finally:
+                    stored.write_note("pending", pending)
+                if response:
+                    stored.write_note("pending", None, required=True)  # the code was used
+                    return response
+        except (LoginFailed, OAuthError):
+            stored.write_note("pending", None, required=True)
+            raise
+        resume = self._login_command(stored, " --resume")
+        reason = "nobody has approved the login yet"
+        not_yet = NetworkError(f"{reason}: approve it, then run {resume}", "authorization_pending")
+        not_yet.retry_after = float(pending["interval"])
+        raise not_yet
+
+    @_public
+    def finish_login(self, *, timeout: float = 300) -> Session:
+        """Waits until the user has approved the login that `start_login` began.
+
+        Args:
+            timeout: seconds to wait.
+
+        Raises:
+            LoginRequired: no login is pending.
+            LoginFailed: denied or expired.
+            NetworkError: not approved yet (`authorization_pending`), or Auth0 was not reached:
+                call it again.
+        """
+        _check_seconds("timeout", timeout)
+        stored = self._find(new=True, first="pending")
+        deadline, before = time.monotonic() + timeout, stored.load()
+        while True:
+            with stored.lock(of="~pending"):
+                pending = stored.read_note("pending") or {}
+                sound = _matches(pending.get("wanted"), dict.fromkeys(_TOKEN_PARAMETERS))
+                if not sound or not _matches(pending, _PENDING):
+                    record = stored.load()
+                    if record and record != before:  # another process has finished it
+                        return Session(record)
+                    again = f"run {self._login_command(stored, ' --no-wait')}"
+                    raise LoginRequired(f"no login is pending: {again}")
+                try:
+                    response = self._poll_pending(stored, pending)
+                except NetworkError:
+                    if time.monotonic() + 0.5 > deadline:
+                        raise
+                else:
+                    return self._create_session(stored, pending["wanted"], response)
+            time.sleep(0.5)
+
+
 # ---- Auth0 ---------------------------------------------------------------------------------------
 
 
-class Auth0(_Logins):
+class Auth0(_LoginsInTwoSteps):
     """One session of one application at one tenant: log in, get tokens, log out.
 
     Missing arguments come from the environment, then from the stored session that matches.
@@ -3587,7 +3664,7 @@ class Auth0(_Logins):
         force: bool,
     ) -> Record:
         """The record of the token that get_token returns."""
-        _check_min_ttl(min_ttl)
+        _check_seconds("min_ttl", min_ttl, or_zero=True)
         stored = self._find()
         before: Record | None = None
         try:
@@ -3624,7 +3701,7 @@ class Auth0(_Logins):
         Raises:
             LoginRequired: nobody is logged in, or the login did not ask for `openid`.
         """
-        _check_min_ttl(min_ttl)
+        _check_seconds("min_ttl", min_ttl, or_zero=True)
         request = _TokenRequest(self, self._find(), None, None)
         is_stored = request.record["id_token"] is not None
         if is_stored and (force_refresh or not request.valid_id_token(min_ttl)):
@@ -3683,80 +3760,10 @@ class Auth0(_Logins):
             InvalidToken: the ID token fails a check.
             OAuthError, NetworkError, ConfigError, CacheError: see these classes.
         """
-        if not _is_number(timeout) or timeout <= 0:
-            raise ConfigError("the timeout is a number of seconds greater than 0")
+        _check_seconds("timeout", timeout)
         stored = self._find(new=True)
         prompt, credentials = _Prompt(show, open_browser, qr, cancel), (username, password, realm)
         return self._log_in(stored, flow, audience, scope, prompt, timeout, credentials)
-
-    @_public
-    def start_login(self, *, audience: str | None = None, scope: str | None = None) -> Json:
-        """Starts a login with a device code, which `finish_login` completes, in any process.
-
-        It is kept beside the session until it expires, or until the next one is started.
-
-        Args:
-            audience: the API, if not that of this object or of the last login.
-            scope: to request in addition to that of this object or of the last login.
-
-        Returns:
-            `event`, `user_code`, `verification_uri`, `verification_uri_complete` and `expires_in`
-            (seconds) as `login --json` prints them; `expires_at` (epoch seconds); `interval`
-            (seconds between two polls); `message` for the user; `next`, the command to run next.
-        """
-        stored = self._find(new=True)
-        parameters = self._authorization_parameters(stored, self._load(stored), audience, scope)
-        self._check_organization("device", parameters)
-        with stored.lock(of="~pending"):
-            with stored.lock():  # the check removes what a killed writer has left
-                stored.check_writable()
-            pending = _request_device_code(self._tenant(stored), parameters)
-            stored.write_note("pending", {**pending, "wanted": parameters}, required=True)
-        prompt = pending["prompt"]
-        return {
-            **prompt,
-            "expires_at": int(pending["expires_at"]),
-            "interval": pending["interval"],
-            "message": f"Open {prompt['verification_uri_complete']} in a browser, check that it "
-            f"shows the code {prompt['user_code']}, and approve the login.",
-            "next": self._login_command(stored, " --resume"),
-        }
-
-    @_public
-    def finish_login(self, *, timeout: float = 300) -> Session:
-        """Waits until the user has approved the login that `start_login` began.
-
-        Args:
-            timeout: seconds to wait.
-
-        Raises:
-            LoginRequired: no login is pending.
-            LoginFailed: denied or expired.
-            NetworkError: not approved yet (`authorization_pending`), or Auth0 was not reached:
-                call it again.
-        """
-        if not _is_number(timeout) or timeout <= 0:
-            raise ConfigError("the timeout is a number of seconds greater than 0")
-        stored = self._find(new=True, first="pending")
-        deadline, before = time.monotonic() + timeout, stored.load()
-        while True:
-            with stored.lock(of="~pending"):
-                pending = stored.read_note("pending") or {}
-                sound = _matches(pending.get("wanted"), dict.fromkeys(_TOKEN_PARAMETERS))
-                if not sound or not _matches(pending, _PENDING):
-                    record = stored.load()
-                    if record and record != before:  # another process has finished it
-                        return Session(record)
-                    again = f"run {self._login_command(stored, ' --no-wait')}"
-                    raise LoginRequired(f"no login is pending: {again}")
-                try:
-                    response = self._poll_pending(stored, pending)
-                except NetworkError:
-                    if time.monotonic() + 0.5 > deadline:
-                        raise
-                else:
-                    return self._create_session(stored, pending["wanted"], response)
-            time.sleep(0.5)
 
     @_public
     def grant(self, grant_type: str, *, store: bool = False, **parameters: object) -> str:
@@ -3809,6 +3816,8 @@ class Auth0(_Logins):
         if stored is not None:
             self._log_out(stored, local, browser)
 
+
+# ---- The function get_token ----------------------------------------------------------------------
 
 _instances: dict[object, Auth0] = {}
 
