@@ -1574,11 +1574,17 @@ class _HttpRequest:
         Auth0 adds `x-ratelimit-reset`, in epoch seconds, to responses of all kinds. It matters
         only where the limit was exceeded.
         """
+        from email.utils import parsedate_to_datetime
+
+        asked = self.headers.get("retry-after", "")
         reset = self.headers.get("x-ratelimit-reset", "") if self.status == 429 else ""
-        for value, base in ((self.headers.get("retry-after", ""), 0.0), (reset, time.time())):
+        for value, base in ((asked, 0.0), (reset, time.time())):
             if value.isascii() and value.isdigit():
                 return max(0.0, float(value[:12]) - base)
-        return 0.0
+        try:  # a date is allowed, too
+            return max(0.0, parsedate_to_datetime(asked).timestamp() - time.time())
+        except (ValueError, TypeError, OverflowError):
+            return 0.0
 
     def _connect(self) -> Any:
         """Connects to the server or through a proxy; plain http stays on this machine."""
@@ -1686,7 +1692,7 @@ _REMEDIES = {  # parts of an error, in lower case -> what to do; the first match
     "|".join(_OVERLOADED): "try again later",
     "no audience": "name the API with --audience, or set a Default Audience for the tenant",
     "client-grant|not authorized to access": _CLIENT_GRANT_HINT,
-    "service not enabled|audience": "correct --audience, or create an API with that Identifier",
+    "service not |audience": "correct --audience, or create an API with that Identifier",
     "organization": "give one of its organizations with --organization, and --flow browser",
     "blocked|too_many_attempts": "wait, or ask an administrator (Dashboard > User Management)",
     "mfa_required": "a second factor is needed, so log in with --flow browser or --flow device",
@@ -3015,7 +3021,8 @@ class _Settings:
             raise ConfigError(f"several sessions match: choose one, as in {listed}")
         if exact:
             return exact
-        others = {(stored.domain, stored.client_id) for stored in self._matching(any_profile=True)}
+        found = self._matching(any_profile=True) or self._matching("application", any_profile=True)
+        others = {(stored.domain, stored.client_id) for stored in found}
         if new and len(others) == 1:
             return _StoredSession(self._cache(), *others.pop(), profile or "default")
         if others:
@@ -3114,7 +3121,7 @@ class _TokenRequest:
             "insufficient_scope",
         )
 
-    def _is_machine(self) -> bool:
+    def _uses_client_credentials(self) -> bool:
         """Whether client credentials apply: there is a secret, and no user is logged in."""
         return _is_machine_session(self.record) and self._auth0._has_secret(self._stored)
 
@@ -3144,7 +3151,8 @@ class _TokenRequest:
                 lock_seconds = FALLBACK_SECONDS
                 self._seconds = min(FALLBACK_SECONDS, left - 1)
         try:
-            with self._stored.lock(lock_seconds, required=not self._is_machine()):
+            required = not self._uses_client_credentials()
+            with self._stored.lock(lock_seconds, required):
                 self.load(True)
                 # Another process or thread may have requested a new one.
                 new = self._valid_token(0) if self.token != before else None
@@ -3166,7 +3174,7 @@ class _TokenRequest:
         authenticates the application; a machine's token would have another identity.
         """
         stored, refresh_token = self._stored, self.record["refresh_token"]
-        if not refresh_token and not self._is_machine():
+        if not refresh_token and not self._uses_client_credentials():
             nobody = _is_machine_session(self.record)
             reason = "nobody is logged in" if nobody else "the session has no refresh token"
             raise self.login_required(reason)
@@ -3317,7 +3325,8 @@ class _Logins(_Settings):
             return "client-credentials"
         return "browser" if _has_local_display() and _find_browsers() else "device"
 
-    def _check_organization(self, flow: str, parameters: Form) -> None:
+    def _check_flow(self, flow: str, parameters: Form) -> None:
+        """ConfigError if the parameters ask for an organization that this flow can't check."""
         if flow != "browser" and parameters["organization"]:
             raise ConfigError(
                 f"Auth0 has no organizations in the {flow} flow: use --flow browser, or leave the "
@@ -3387,7 +3396,7 @@ class _Logins(_Settings):
             response = _request_token(tenant, form, "always")
             return self._create_session(stored, parameters, response, machine=True)
 
-        self._check_organization(flow, parameters)
+        self._check_flow(flow, parameters)
         with stored.lock():  # before a person logs in: can the session be saved?
             stored.check_writable()
         if flow == "password":
@@ -3468,7 +3477,7 @@ class _LoginsInTwoSteps(_Logins):
         """
         stored = self._find(new=True)
         parameters = self._authorization_parameters(stored, self._load(stored), audience, scope)
-        self._check_organization("device", parameters)
+        self._check_flow("device", parameters)
         with stored.lock(of="~pending"):
             with stored.lock():  # the check removes what a killed writer has left
                 stored.check_writable()

@@ -4410,6 +4410,9 @@ class TestStatusAndLogout:
         (session,) = logged_in.status()
         assert session["tokens"][0]["audience"] == API
         assert "read:things" in session["tokens"][0]["scope"]
+        logged_in.run("logout")
+        logged_in.run(*arguments, "--profile", "work", env=nameless, stdin="wonderland-1\n")
+        assert [session["profile"] for session in logged_in.status()] == ["work"]
 
     def test_logout_of_all_forgets_the_application(self, logged_in):
         nameless = {"AUTH0_DOMAIN": None, "AUTH0_CLIENT_ID": None}
@@ -9126,12 +9129,18 @@ class TestHttp:
             "huge": ({"Retry-After": "9" * 400}, 1, 0),
             "a time": ({"x-ratelimit-reset": "{now:.0f}"}, 3, 0),
             "a time far off": ({"x-ratelimit-reset": "99999999999"}, 1, 0),
+            "a date": ({"Retry-After": "{date}"}, 3, 1),
+            "a date in the past": ({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, 3, 0),
+            "a date far off": ({"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"}, 1, 0),
+            "no date": ({"Retry-After": "Wed, 41 Oct 2015 07:28:00 GMT"}, 3, 0),
         },
     )
     def test_a_rate_limit_is_waited_for_within_reason(
         self, logged_in, tenant, call, hurried, headers, requests, least
     ):
-        headers = {name: value.format(now=time.time() + 2) for name, value in headers.items()}
+        later = time.time() + 2
+        values = {"now": later, "date": email.utils.formatdate(later + 3, usegmt=True)}
+        headers = {name: value.format(**values) for name, value in headers.items()}
         tenant.break_all("/oauth/token", status=429, headers=headers, body={"error": "too_many"})
         assert "429" in call("token", "--force-refresh", code=5).err
         assert tenant.count("refresh_token") == requests
