@@ -168,7 +168,7 @@ code_challenge code_challenge_method client_secret request request_uri""".split(
 SECRET_PARAMETERS = """\
 client_secret client_assertion code code_verifier device_code refresh_token token password
 subject_token actor_token assertion mfa_token otp oob_code binding_code recovery_code""".split()
-_SESSION_NAME = ("domain", "client_id", "profile")  # the parts of a session's name, in order
+_NAME_FIELDS = ("domain", "client_id", "profile")  # the parts of a session's name, in order
 _TOKEN_PARAMETERS = ("audience", "organization", "scope")
 # The environment variables of these settings are for one application, see `_environment_applies`.
 _APP_SETTINGS = ("client_secret", *_TOKEN_PARAMETERS)
@@ -540,7 +540,7 @@ def _program_name() -> str:
 
 _posix: Any = os  # for what the os module lacks on Windows
 _held_locks: dict[str, Any] = {}  # name -> weak reference to the `_Lock` that has it
-_refreshing: set[object] = set()  # refreshes of threads other than the main one
+_refreshing: set[Any] = set()  # the `_DelayedSignals` of all threads
 
 
 def _open(path: str, flags: int) -> int:
@@ -691,6 +691,8 @@ def _after_fork() -> None:
         if lock:
             lock.close_files()
     _held_locks.clear()
+    for refresh in _refreshing:
+        refresh.active = False  # the child's signals are not delayed
     _refreshing.clear()
 
 
@@ -700,12 +702,12 @@ if hasattr(os, "register_at_fork"):
 # ---- Session files -------------------------------------------------------------------------------
 
 
-def _make_private(path: str) -> None:
+def _make_private_directory(path: str) -> None:
     """Makes a directory and the missing ones above it, for the owner alone, whatever the umask."""
     if not os.path.isdir(path):
         above = os.path.dirname(path)
         if above != path:
-            _make_private(above)
+            _make_private_directory(above)
         try:
             os.mkdir(path, 0o700)
             if os.name == "posix" and ~os.stat(path).st_mode & 0o700:
@@ -864,12 +866,13 @@ class FileCache:
         """Removes the files of a session whose names go on with one of these."""
         starts = tuple(key + suffix for suffix in suffixes)
         for name in self._names():
-            if name.startswith(starts):
+            # A profile can have such a name, too: its own files are left alone.
+            if name.startswith(starts) and not name.endswith((".json", ".state", ".lock")):
                 _unlink(os.path.join(self.directory, name))
 
     def _make_directory(self) -> None:
         self.path("x")  # raises where there is no directory
-        _make_private(self.directory)
+        _make_private_directory(self.directory)
         self._check(self.directory)
 
     def _flush_directory(self) -> None:
@@ -991,7 +994,7 @@ def _new_record(domain: str = "", client_id: str = "", profile: str = "") -> Rec
     jwks: the tenant's signing keys (RFC 7517), as far as this program can use them.
     jwks_refetched_at: epoch seconds of the last request for them because of an unknown key.
     user: `sub`, `name`, `email` of the user; `sub` is "" if the login did not request `openid`;
-        the whole object is empty for a machine (see `_is_machine_session`).
+        the whole object is empty for a machine (see `_has_no_user`).
     """
     return {
         "version": SESSION_VERSION,
@@ -1034,12 +1037,12 @@ def _new_entry(
     }
 
 
-def _is_machine_session(record: Record) -> bool:
+def _has_no_user(record: Record) -> bool:
     """Whether client credentials made it; a user's session has at least an empty `sub`."""
     return not record["user"]
 
 
-def _matches(value: object, schema: Record) -> bool:
+def _fits_schema(value: object, schema: Record) -> bool:
     """Whether it is an object with each member of the schema, of the same type.
 
     In the schema, None stands for a text or null, and a number for any number.
@@ -1077,11 +1080,11 @@ def _parse_record(data: bytes, key: str) -> Record:
     schema = _new_entry({"access_token": ""})
     sound = (
         version == SESSION_VERSION
-        and _matches(record, _new_record())
-        and all(_matches(t, schema) and _is_token(t["access_token"]) for t in record["tokens"])
+        and _fits_schema(record, _new_record())
+        and all(_fits_schema(t, schema) and _is_token(t["access_token"]) for t in record["tokens"])
         and (record["refresh_token"] is None or _is_token(record["refresh_token"]))
         and (not record["user"] or type(record["user"].get("sub")) is str)
-        and key == _session_key(*(record[name] for name in _SESSION_NAME))
+        and key == _session_key(*(record[name] for name in _NAME_FIELDS))
     )
     if not sound:
         raise ValueError("not this session")
@@ -1185,7 +1188,7 @@ class Session:
         self.client_id: str = record["client_id"]
         self.profile: str = record["profile"]
         user: dict[str, str | None] = record["user"]
-        self._is_machine = _is_machine_session(record)
+        self._is_machine = _has_no_user(record)
         self.user = dict(user) if user.get("sub") else None
         self.refreshable = record["refresh_token"] is not None
         self.organization: str | None = record["organization"]
@@ -1204,7 +1207,7 @@ class Session:
 
     def to_dict(self) -> Json:
         """The object that `status --json` prints."""
-        names = (*_SESSION_NAME, "user", "refreshable", "tokens")
+        names = (*_NAME_FIELDS, "user", "refreshable", "tokens")
         return {name: getattr(self, name) for name in names}
 
 
@@ -1247,6 +1250,7 @@ class _SessionLock:
 
     def __init__(self, cache: Cache, key: str, timeout: float, required: bool) -> None:
         self._cache, self._key, self._timeout, self._required = cache, key, timeout, required
+        self._place = cache.directory if isinstance(cache, FileCache) else id(cache)
 
     def __enter__(self) -> None:
         begun = time.monotonic()
@@ -1261,7 +1265,7 @@ class _SessionLock:
                 ) from problem
             if self._required:
                 raise
-            self._lock = _Lock(f"{id(self._cache)} {self._key}", self._timeout)
+            self._lock = _Lock(f"{self._place} {self._key}", self._timeout)
             self._lock.__enter__()
 
     def __exit__(self, *exc: object) -> None:
@@ -1293,7 +1297,7 @@ class _StoredSession:
 
         flags = [
             f"--{name.replace('_', '-')} {quote(getattr(self, name))}"
-            for name in _SESSION_NAME
+            for name in _NAME_FIELDS
             if name not in preset and (name, self.profile) != ("profile", "default")
         ]
         return _printable(" ".join(flags))
@@ -1302,17 +1306,24 @@ class _StoredSession:
         """The path of its file, if the cache has files."""
         return self.cache.path(self.key) if isinstance(self.cache, FileCache) else None
 
+    def has_file(self) -> bool:
+        """Whether it has a file, of whatever kind."""
+        try:
+            return os.path.lexists(self.file() or "")
+        except CacheError:  # no home directory
+            return False
+
     def lock(
-        self, timeout: float = LOCK_SECONDS, required: bool = True, of: str = ""
+        self, timeout: float = LOCK_SECONDS, required: bool = True, suffix: str = ""
     ) -> _SessionLock:
-        """Excludes others that write or refresh this session; with `of`, others that log in to it.
+        """Excludes others that write or refresh this session or, with a suffix, that log in to it.
 
         Args:
             timeout: seconds; then entering raises NetworkError.
             required: as in `_SessionLock`.
-            of: `~login` or `~pending`, to lock a login; it is taken before the session's own lock.
+            suffix: `~login` or `~pending`. That lock is taken before the session's own.
         """
-        return _SessionLock(self.cache, self.key + of, timeout, required)
+        return _SessionLock(self.cache, self.key + suffix, timeout, required)
 
     def read(self) -> bytes | None:
         """The stored bytes, or None."""
@@ -1380,7 +1391,7 @@ class _StoredSession:
             _call_cache(self.cache, "write", self.key, data)
         except BaseException:
             if len(_unsaved) > 63:  # a program with many users, and a disk that stays full
-                _unsaved.clear()
+                _unsaved.pop(next(iter([*_unsaved])), None)  # the oldest
             _unsaved[self._place] = (record, self._data, self.cache)
             raise
         self._data = data
@@ -1427,7 +1438,9 @@ class _StoredSession:
             since: epoch seconds at which the caller began to wait for the lock.
         """
         failure = self.read_note("failure") or {}
-        if not _matches(failure, {"at": 0, "until": 0, "count": 0, "message": "", "error": None}):
+        if not _fits_schema(
+            failure, {"at": 0, "until": 0, "count": 0, "message": "", "error": None}
+        ):
             return
         now = time.time()
         at = failure["at"]
@@ -2785,21 +2798,24 @@ def _wait_for_refreshes() -> None:
 class _DelayedSignals:
     """Delays signals while a rotated refresh token could be lost.
 
-    A second signal of the same number takes effect at once. Only the main thread gets signals; for
-    another thread, the end of the process waits (`_wait_for_refreshes`).
+    These are SIGTERM, SIGHUP and all that have a handler in Python, such as SIGINT. A second
+    signal of the same number takes effect at once. Only the main thread gets signals; for another
+    thread, the end of the process waits (`_wait_for_refreshes`).
     """
 
     def __enter__(self) -> None:
         import atexit
         import signal
 
-        self._active = True
+        self.active = True
         self._held: dict[int, bool] = {}  # number -> whether its handler is still to be called
         self._handlers: dict[int, Any] = {}
+        ending = [getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")]
         try:
+            _refreshing.add(self)
             for number in signal.valid_signals():
                 handler = signal.getsignal(number)
-                if callable(handler):  # others end the process, do nothing, or are not Python's
+                if callable(handler) or (handler == signal.SIG_DFL and number in ending):
                     self._handlers[number] = handler
                     signal.signal(number, self._hold)
         except BaseException as problem:
@@ -2810,19 +2826,29 @@ class _DelayedSignals:
         if not self._handlers:
             atexit.unregister(_wait_for_refreshes)
             atexit.register(_wait_for_refreshes)
-            _refreshing.add(self)
 
     def _hold(self, number: int, frame: Any) -> None:
-        if self._active:
+        if self.active:
             self._held[number] = number not in self._held  # False for the second signal
             if self._held[number]:
                 return
-        self._handlers[number](number, frame)
+        self._pass_on(number, frame)
+
+    def _pass_on(self, number: int, frame: Any) -> None:
+        """Does what the signal would have done."""
+        import signal
+
+        handler = self._handlers[number]
+        if callable(handler):
+            handler(number, frame)
+        else:  # SIG_DFL, which ends the process
+            signal.signal(number, handler)
+            signal.raise_signal(number)
 
     def __exit__(self, *exc: object) -> None:
         import signal
 
-        self._active = False  # from here on a signal is passed on at once
+        self.active = False  # from here on a signal is passed on at once
         _refreshing.discard(self)
         try:
             for number, handler in self._handlers.items():
@@ -2831,7 +2857,7 @@ class _DelayedSignals:
             for number, waits in self._held.items():
                 if waits:
                     self._held[number] = False
-                    self._handlers[number](number, sys._getframe())
+                    self._pass_on(number, sys._getframe())
         except BaseException:  # a handler raised it: call the other handlers, too
             self.__exit__()
             raise
@@ -2916,7 +2942,7 @@ class _Settings:
         counts = name not in _APP_SETTINGS or (stored and self._environment_applies(stored, name))
         if value is None and name in ENVIRONMENT and counts:
             value = _from_environment(name)
-        if name in _SESSION_NAME + _TOKEN_PARAMETERS:
+        if name in _NAME_FIELDS + _TOKEN_PARAMETERS:
             return _check_text(name, value)
         return value.strip() if isinstance(value, str) and name != "cache" else value
 
@@ -2942,16 +2968,18 @@ class _Settings:
         """The session's tenant, with the authentication of its client."""
         return _Tenant(stored.domain, stored.client_id, lambda name: self._setting(name, stored))
 
-    def _has_secret(self, stored: _StoredSession) -> bool:
+    def _is_confidential(self, stored: _StoredSession) -> bool:
         """Whether client credentials can be requested for its application."""
         return bool(self._setting("client_secret", stored) or self._setting("client_assertion"))
 
     def _load(self, stored: _StoredSession, locked: bool = False) -> Record:
-        """The stored session, or a new one. A machine gets a new one also if the cache fails."""
+        """The stored session, or a new one. With a client secret, also if the cache fails."""
         try:
             record = stored.load(locked)
         except CacheError as problem:
-            if isinstance(problem, _NewerSession) or not self._has_secret(stored):
+            if isinstance(problem, _NewerSession) or not self._is_confidential(stored):
+                raise
+            if stored.has_file():  # perhaps of a user, whose place no machine takes
                 raise
             record = None
         return record or _new_record(stored.domain, stored.client_id, stored.profile)
@@ -2977,13 +3005,14 @@ class _Settings:
 
     def _matching(self, note: str = "", any_profile: bool = False) -> list[_StoredSession]:
         """The sessions that match the settings: the stored ones, or those with such a note."""
-        domain, client_id, profile = map(self._setting, _SESSION_NAME)
+        domain, client_id, profile = map(self._setting, _NAME_FIELDS)
         name = (domain and _normal_domain(domain), client_id, None if any_profile else profile)
         cache = self._cache()
         keys: Any = _call_cache(cache, "list")
         if not _is_array(keys) or not all(type(key) is str for key in keys):
             raise CacheError("the cache's list is not one of texts: correct it")
-        found = [_split_key(k.removesuffix(f"~{note}")) for k in sorted(keys) if k.endswith(note)]
+        end = note and f"~{note}"
+        found = [_split_key(key.removesuffix(end)) for key in sorted(keys) if key.endswith(end)]
         return [
             _StoredSession(cache, *parts)
             for parts in found
@@ -2998,7 +3027,7 @@ class _Settings:
         Raises:
             ConfigError: several match, or nothing names the tenant and the client.
         """
-        domain, client_id, profile = map(self._setting, _SESSION_NAME)
+        domain, client_id, profile = map(self._setting, _NAME_FIELDS)
         exact = None
         if domain and client_id:
             domain = _normal_domain(domain)
@@ -3075,7 +3104,7 @@ class _TokenRequest:
         record = self.record = self._auth0._load(self._stored, locked)
         given = self._auth0._token_parameters(self._stored, self._call_audience, self._call_scope)
         self.organization = given["organization"] or record["organization"]
-        if not _is_machine_session(record) and self.organization != record["organization"]:
+        if not _has_no_user(record) and self.organization != record["organization"]:
             name = _printable(self.organization, 60)
             raise self.login_required(f"the session is not for the organization {name}")
         self.audience, self.scope = given["audience"] or record["audience"], given["scope"]
@@ -3110,7 +3139,7 @@ class _TokenRequest:
         missing = set((self._call_scope or "").split()) - set(token["scope"].split())
         if not missing:
             return token
-        is_machine = _is_machine_session(self.record)
+        is_machine = _has_no_user(self.record)
         if not is_machine and self._not_requested():
             raise self._scope_required(self._not_requested())
         names, api = _printable(" ".join(sorted(missing))), _printable(self.audience or "the API")
@@ -3123,7 +3152,7 @@ class _TokenRequest:
 
     def _uses_client_credentials(self) -> bool:
         """Whether client credentials apply: there is a secret, and no user is logged in."""
-        return _is_machine_session(self.record) and self._auth0._has_secret(self._stored)
+        return _has_no_user(self.record) and self._auth0._is_confidential(self._stored)
 
     def valid_id_token(self, min_ttl: float) -> str | None:
         """The stored ID token, if `_is_usable`."""
@@ -3175,7 +3204,7 @@ class _TokenRequest:
         """
         stored, refresh_token = self._stored, self.record["refresh_token"]
         if not refresh_token and not self._uses_client_credentials():
-            nobody = _is_machine_session(self.record)
+            nobody = _has_no_user(self.record)
             reason = "nobody is logged in" if nobody else "the session has no refresh token"
             raise self.login_required(reason)
         if refresh_token and self.audience == self.record["audience"] and self._not_requested():
@@ -3286,7 +3315,7 @@ class _TokenRequest:
         try:
             self._stored.save(record, old)
         except CacheError as problem:
-            then = "" if _is_machine_session(record) else ", so the next run may need a login"
+            then = "" if _has_no_user(record) else ", so the next run may need a login"
             _warn(f"the session was not saved{then}: {problem}")
 
 
@@ -3301,9 +3330,9 @@ class _Logins(_Settings):
     ) -> dict[str, str | None]:
         """The parameters of a user's login. Missing values come from the last login."""
         last: Json = record
-        if _is_machine_session(record):
+        if _has_no_user(record):
             last = stored.read_note("application") or {}
-            last = last if _matches(last, dict.fromkeys(_TOKEN_PARAMETERS)) else {}
+            last = last if _fits_schema(last, dict.fromkeys(_TOKEN_PARAMETERS)) else {}
         parameters = self._token_parameters(stored, audience)
         parameters = {name: value or last.get(name) for name, value in parameters.items()}
         scopes = f"{parameters['scope'] or DEFAULT_SCOPE} {_check_text('scope', scope) or ''}"
@@ -3314,14 +3343,14 @@ class _Logins(_Settings):
         if flow not in FLOWS:
             flows = ", ".join(FLOWS)
             raise ConfigError(f"unknown flow {_printable(flow, 40)!r}: choose one of {flows}")
-        has_secret = self._has_secret(stored)
+        has_secret = self._is_confidential(stored)
         if flow == "client-credentials" and not has_secret:
             is_set = os.environ.get(ENVIRONMENT["client_secret"]) is not None
             why = " (AUTH0_CLIENT_SECRET is set, but empty or for another application)" * is_set
             raise ConfigError(f"this flow needs AUTH0_CLIENT_SECRET or --client-secret-file{why}")
         if flow != "auto":
             return flow
-        if has_secret and _is_machine_session(record):  # no machine replaces a user
+        if has_secret and _has_no_user(record):  # no machine replaces a user
             return "client-credentials"
         return "browser" if _has_local_display() and _find_browsers() else "device"
 
@@ -3368,7 +3397,7 @@ class _Logins(_Settings):
             stored.write_note("pending", None, required=True)
             # This login names the application in use, so the notes of older logouts go.
             for key in _call_cache(stored.cache, "list"):
-                if str(key).endswith("~application"):
+                if str(key).count("~") == 3 and str(key).endswith("~application"):
                     _call_cache(stored.cache, "delete", key)
         self._recent.clear()
         return Session(record)
@@ -3430,7 +3459,7 @@ class _Logins(_Settings):
         tenant = self._tenant(stored)
         problem: Auth0Error | None = None
         # First the lock of a pending login: if that creates a session, it is logged out, too.
-        with stored.lock(required=False, of="~pending"), stored.lock(required=False):
+        with stored.lock(required=False, suffix="~pending"), stored.lock(required=False):
             record = stored.load(True)  # a file that is refused is left alone
             if record and record["refresh_token"] and not local:
                 problem = _revoke(tenant, record["refresh_token"])
@@ -3478,7 +3507,7 @@ class _LoginsInTwoSteps(_Logins):
         stored = self._find(new=True)
         parameters = self._authorization_parameters(stored, self._load(stored), audience, scope)
         self._check_flow("device", parameters)
-        with stored.lock(of="~pending"):
+        with stored.lock(suffix="~pending"):
             with stored.lock():  # the check removes what a killed writer has left
                 stored.check_writable()
             pending = _request_device_code(self._tenant(stored), parameters)
@@ -3540,10 +3569,10 @@ class _LoginsInTwoSteps(_Logins):
         stored = self._find(new=True, first="pending")
         deadline, before = time.monotonic() + timeout, stored.load()
         while True:
-            with stored.lock(of="~pending"):
+            with stored.lock(suffix="~pending"):
                 pending = stored.read_note("pending") or {}
-                sound = _matches(pending.get("wanted"), dict.fromkeys(_TOKEN_PARAMETERS))
-                if not sound or not _matches(pending, _PENDING):
+                sound = _fits_schema(pending.get("wanted"), dict.fromkeys(_TOKEN_PARAMETERS))
+                if not sound or not _fits_schema(pending, _PENDING):
                     record = stored.load()
                     if record and record != before:  # another process has finished it
                         return Session(record)
@@ -3614,7 +3643,7 @@ class Auth0(_LoginsInTwoSteps):
         self._recent: dict[object, tuple[str, float, float]] = {}
 
     def __repr__(self) -> str:
-        given = {n: v for n, v in self._arguments.items() if n in _SESSION_NAME and v is not None}
+        given = {n: v for n, v in self._arguments.items() if n in _NAME_FIELDS and v is not None}
         return f"Auth0({', '.join(f'{name}={value!r}' for name, value in given.items())})"
 
     def __getstate__(self) -> Json:
@@ -3685,7 +3714,7 @@ class Auth0(_LoginsInTwoSteps):
             if not interactive:
                 raise
         # One login at a time per session: the others wait, and share its result.
-        with stored.lock(600, of="~login"):
+        with stored.lock(600, suffix="~login"):
             try:
                 request = _TokenRequest(self, stored, audience, scope)
                 return request.obtain(min_ttl, force and request.token == before)
@@ -4264,7 +4293,7 @@ class _Doctor:
             record = self._record(auth0._find_stored())
         except Auth0Error:  # `session` reports it
             record = None
-        machine = _is_machine_session(record) if record else auth0._has_secret(stored)
+        machine = _has_no_user(record) if record else auth0._is_confidential(stored)
         self.passed.add("machine" if machine else "user")
         record = record or _new_record()
         self._parameters = auth0._authorization_parameters(stored, record, None, None)
@@ -4598,7 +4627,7 @@ def _command_token(auth0: Auth0, args: Namespace) -> None:
     wants_id_token = args.id_token
     if api_version and not wants_id_token:  # for kubectl a user's ID token
         session = auth0.session()
-        machine = session._is_machine if session else auth0._has_secret(auth0._find(new=True))
+        machine = session._is_machine if session else auth0._is_confidential(auth0._find(new=True))
         wants_id_token = not machine
     if wants_id_token:
         if args.login:

@@ -3651,6 +3651,13 @@ class TestDeviceFlowInTwoSteps:
         cli.run("login", "--resume", env=nameless)
         assert [session["client_id"] for session in cli.status()] == ["practice-native"]
 
+    def test_it_is_found_beside_a_profile_whose_name_ends_alike(self, cli, tenant):
+        log_in(client(tenant, cli.cache, profile="spending"), tenant)
+        cli.run("login", "--no-wait", "--profile", "work")
+        nameless = {"AUTH0_DOMAIN": None, "AUTH0_CLIENT_ID": None}
+        result = cli.run("login", "--resume", "--timeout", "0.1", env=nameless, exit=5)
+        assert "--profile work" in result.err
+
     def test_a_flow_that_can_not_be_split_is_exit_2(self, cli, tenant):
         assert "--no-wait" in cli.run("login", "--no-wait", "--flow", "browser", exit=2).err
         assert tenant.requests == []
@@ -7116,6 +7123,57 @@ class TestSignals:
         assert logged_in.token("--force-refresh") in tenant.access_tokens
         assert tenant.count("refresh_token") == 2
 
+    @needs_signals
+    @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+    def test_a_program_that_handles_no_signal_ends_once_its_refresh_is_kept(
+        self, logged_in, tenant, name
+    ):
+        number = getattr(signal, name)
+        logged_in.expire()
+        tenant.hold()
+        program = logged_in.python("import auth0_cli; auth0_cli.get_token()")
+        tenant.wait_for(lambda: tenant.count("refresh_token"))
+        send_signal(program.process, number)
+        with pytest.raises(subprocess.TimeoutExpired):  # it waits for the answer
+            program.process.wait(0.3)
+        tenant.release()
+        program.finish(-number)
+        assert logged_in.token("--force-refresh") in tenant.access_tokens
+        assert tenant.count("refresh_token") == 2
+
+    @needs_signals
+    def test_a_second_signal_ends_a_program_that_handles_none(self, logged_in, tenant):
+        logged_in.expire()
+        tenant.hold()
+        program = logged_in.python("import auth0_cli; auth0_cli.get_token()")
+        tenant.wait_for(lambda: tenant.count("refresh_token"))
+        while program.process.poll() is None:  # two that wait count as one
+            send_signal(program.process, signal.SIGTERM)
+        program.finish(-signal.SIGTERM)
+        tenant.release()
+
+    @needs_fork
+    @needs_signals
+    def test_a_child_that_is_forked_amid_a_refresh_gets_its_signals(self, logged_in, tenant):
+        script = """if True:
+            import os, signal, sys, threading, auth0_cli
+            def fork():
+                sys.stdin.readline()
+                if os.fork() == 0:
+                    signal.raise_signal(signal.SIGTERM)
+                    os._exit(7)
+            threading.Thread(target=fork).start()
+            auth0_cli.get_token()
+            print(os.waitstatus_to_exitcode(os.wait()[1]), flush=True)"""
+        logged_in.expire()
+        tenant.hold()
+        program = logged_in.python(script, flags=["-W", "ignore"])
+        tenant.wait_for(lambda: tenant.count("refresh_token"))
+        program.say("now")
+        tenant.release()
+        assert program.out.line() == f"{-signal.SIGTERM}\n"
+        program.finish()
+
 
 # ---- Properties: Locks ---------------------------------------------------------------------------
 
@@ -7901,6 +7959,39 @@ class TestStoredSessions:
         assert first.session() is None
         assert cache.list() == []
         assert list(tmp_path.rglob("*.json")) == []
+
+    @needs_modes
+    def test_no_machine_takes_the_place_of_a_user_whose_session_is_refused(self, logged_in, tenant):
+        logged_in.session_file.chmod(0o620)
+        before = logged_in.session_file.read_bytes()
+        env = {"AUTH0_CLIENT_SECRET": "a secret"}
+        assert "written by other users" in logged_in.run("token", env=env, exit=1).err
+        assert "written by other users" in logged_in.run("login", env=env, exit=1).err
+        assert tenant.count("client_credentials") == 0
+        assert logged_in.session_file.read_bytes() == before
+
+    @pytest.mark.parametrize(
+        "profile", ["application", "pending", "failure", "default.tmp-1", "default.damaged-1"]
+    )
+    def test_a_profile_may_have_any_name(self, logged_in, tenant, profile):
+        program = client(tenant, logged_in.cache, profile=profile)
+        log_in(program, tenant, "bob")
+        log_in(Auth0(tenant.domain, "practice-other", cache=logged_in.cache), tenant)
+        default = client(tenant, logged_in.cache, profile="default")
+        assert default.get_token(force_refresh=True) in tenant.access_tokens
+        default.logout()
+        assert program.session().user["name"] == "Bob Builder"
+
+    def test_threads_that_can_keep_nothing_share_one_request(self, tenant, monkeypatch, tmp_path):
+        read_only(monkeypatch, tmp_path)
+        program = machine(tenant.domain, str(tmp_path))
+        tenant.hold()
+        with ThreadPoolExecutor(8) as pool:
+            calls = [pool.submit(program.get_token) for _ in range(8)]
+            tenant.wait_for(lambda: tenant.count("client_credentials"))
+            tenant.release()
+            assert len({call.result() for call in calls}) == 1
+        assert tenant.count("client_credentials") == 1
 
     @pytest.mark.parametrize(
         ("method", "fails"),
