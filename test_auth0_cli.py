@@ -2441,8 +2441,8 @@ class Screen:
             f"{in_background} and os.setpgid(0, 0)\n"
             "import auth0_cli, threading, time\n"  # which looks more often for what is typed
             "wait, sleep = threading.Event.wait, time.sleep\n"
-            "threading.Event.wait = lambda event, s=None: wait(event, s and min(s, 0.02))\n"
-            "time.sleep = lambda s: sleep(min(s, 0.02))\n"
+            "threading.Event.wait = lambda event, s=None: wait(event, s and min(s, 0.005))\n"
+            "time.sleep = lambda s: sleep(min(s, 0.005))\n"
             "sys.exit(auth0_cli.main())"
         )
         command = [sys.executable, "-c", take_the_terminal, *args]
@@ -2833,10 +2833,11 @@ BAMCA0gAMEUCIQDpnPo4vlhiGtYT4zcS4mdtRJ3mDd5ZmMIXNGzMTxjBCgIgQYQd
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch, tmp_path):
-    """Hide the settings, the proxies, the browser and the sessions of whoever runs the tests."""
+    """Hide the settings, language, proxies, browser and sessions of whoever runs the tests."""
     for name in list(os.environ):
         if re.match(OTHERS, name, re.IGNORECASE):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("LANGUAGE", "C")  # argparse looks for no translations
     (tmp_path / "home").mkdir()
     for name in ("HOME", "USERPROFILE", "LOCALAPPDATA"):
         monkeypatch.setenv(name, str(tmp_path / "home"))
@@ -2936,6 +2937,36 @@ def hurried(tenant, monkeypatch):
     clock = Clock(tenant)
     monkeypatch.setattr(auth0_cli, "time", clock)
     return clock
+
+
+@pytest.fixture
+def watchful(monkeypatch):
+    """Let the program look more often whether what it waits for is there."""
+    clock, wait = types.SimpleNamespace(**vars(time)), threading.Event.wait
+    clock.sleep = lambda s: time.sleep(min(s, 0.005))
+    monkeypatch.setattr(auth0_cli, "time", clock)
+    often = lambda event, s=None: wait(event, 0.005 if s == 0.25 else s)  # noqa: E731
+    monkeypatch.setattr(threading.Event, "wait", often)
+
+
+@pytest.fixture
+def once_they_wait(tenant, monkeypatch):
+    """Return a function: answer requests for tokens once so many threads wait for a lock."""
+
+    def hold(threads):
+        waiting, clock = set(), types.SimpleNamespace(**vars(time))
+
+        def sleep(seconds):
+            waiting.add(threading.get_ident())
+            if len(waiting) == threads:
+                tenant.release()
+            time.sleep(seconds)
+
+        clock.sleep = sleep
+        monkeypatch.setattr(auth0_cli, "time", clock)
+        tenant.hold()
+
+    return hold
 
 
 @pytest.fixture
@@ -3627,7 +3658,9 @@ class TestDeviceFlowInTwoSteps:
         assert not tenant.count("device_code")
         assert auth0.finish_login(timeout=20).user["name"] == "Alice Liddell"
 
-    def test_two_that_finish_it_make_one_session_and_no_slow_down(self, auth0, tenant, cli):
+    def test_two_that_finish_it_make_one_session_and_no_slow_down(
+        self, auth0, tenant, cli, watchful
+    ):
         event = auth0.start_login()
         with ThreadPoolExecutor() as pool:
             finish = client(tenant, cli.cache).finish_login
@@ -3666,7 +3699,7 @@ class TestDeviceFlowInTwoSteps:
             auth0.finish_login(timeout=20)
         assert auth0.session().user["sub"] == "auth0|alice"
 
-    def test_one_with_a_wrong_id_token_is_not_pending_any_more(self, auth0, tenant):
+    def test_one_with_a_wrong_id_token_is_not_pending_any_more(self, auth0, tenant, hurried):
         tenant.approve(auth0.start_login()["user_code"])
         forge(tenant, lambda claims: jwt(changed(claims, "iss", "https://elsewhere.test/")))
         with pytest.raises(InvalidToken):
@@ -4594,7 +4627,7 @@ class TestAuth0:
             auth0.get_token()
 
     @pytest.mark.parametrize("flow", ["browser", "device"])
-    def test_a_login_that_is_cancelled_ends_at_once(self, auth0, tenant, flow):
+    def test_a_login_that_is_cancelled_ends_at_once(self, auth0, tenant, flow, watchful):
         tenant.device_interval = 60
         cancel, prompts = threading.Event(), queue.Queue()
         with ThreadPoolExecutor(1) as pool:
@@ -4612,7 +4645,7 @@ class TestAuth0:
             with pytest.raises(ConnectionRefusedError):
                 socket.create_connection(("127.0.0.1", port), timeout=2)
 
-    def test_what_says_whether_to_cancel_needs_no_more_than_is_set(self, auth0, tenant):
+    def test_what_says_whether_to_cancel_needs_no_more_than_is_set(self, auth0, watchful):
         answers = [False, True]
         cancel = SimpleNamespace(is_set=lambda: answers.pop(0))
         with pytest.raises(LoginFailed, match="cancelled"):
@@ -6301,16 +6334,17 @@ def expire_token(auth0):
 
 
 def run_web_service_recipe(code, names, tenant):
-    tenant.device_interval = 1
     names["Auth0"] = functools.partial(client, tenant, MemoryCache())
     exec(code, names)
     start, finish = names["start"], names["finish"]
     assert finish("0a") == (403, "no login is pending")
-    user_code = re.search("[A-Z]{4}-[A-Z]{4}", start("0a"))[0]
-    assert finish("0a") == (202, "nobody has approved the login yet")
-    tenant.approve(user_code)
-    while (answer := finish("0a"))[0] == 202:
-        pass
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(auth0_cli, "time", Clock(tenant))
+        user_code = re.search("[A-Z]{4}-[A-Z]{4}", start("0a"))[0]
+        assert finish("0a") == (202, "nobody has approved the login yet")
+        tenant.approve(user_code)
+        while (answer := finish("0a"))[0] == 202:
+            pass
     assert answer == (200, "Alice Liddell <alice@example.test>")
     assert finish("0b") == (403, "no login is pending")
 
@@ -6532,15 +6566,16 @@ class TestReadme:
         errors = [error for error in errors if error.__name__ in auth0_cli.__all__]
         assert said == {error.__name__: (error.exit_code, error.retryable) for error in errors}
 
-    def test_it_names_the_keys_of_each_event(self, cli, auth0, tenant):
+    def test_it_names_the_keys_of_each_event(self, cli, auth0, tenant, hurried, call):
+        def approve(reply):
+            tenant.approve(reply["user_code"])
+            return reply
+
         text = " ".join(self.section("Python").split())
-        events = []
-        tenant.device_interval = 1
         log_in(auth0, tenant)
-        running = cli.start("login", "--flow", "device", "--json")
-        events.append(running.event())
-        tenant.approve(events[0]["user_code"])
-        events.append(event_of(running.finish()))
+        tenant.break_next("/oauth/device/code", change=approve)
+        out = call("login", "--flow", "device", "--json").out
+        events = [json.loads(line) for line in out.splitlines()]
         events[-1].update(events[-1]["user"])
         running = cli.start("login", "--flow", "browser", "--no-browser", "--json")
         events.append(running.event())
@@ -6601,9 +6636,9 @@ class TestManyProcesses:
         tenant.token_delay = 0
         cli.token("--force-refresh")
 
-    def test_threads_share_one_refresh(self, logged_in, tenant, auth0):
+    def test_threads_share_one_refresh(self, logged_in, tenant, auth0, once_they_wait):
         logged_in.expire()
-        tenant.token_delay = 0.2
+        once_they_wait(7)
         with ThreadPoolExecutor(8) as pool:
             calls = [pool.submit(auth0.get_token) for _ in range(8)]
             assert len({call.result() for call in calls}) == 1
@@ -6683,8 +6718,8 @@ class TestManyProcesses:
             assert logged_in.token()
             assert logged_in.status()
 
-    def test_of_many_who_force_a_refresh_one_makes_it(self, logged_in, tenant):
-        tenant.token_delay = 0.3
+    def test_of_many_who_force_a_refresh_one_makes_it(self, logged_in, tenant, once_they_wait):
+        once_they_wait(3)
         with ThreadPoolExecutor(4) as pool:
             clients = [client(tenant, logged_in.cache) for _ in range(4)]
             calls = [pool.submit(one.get_token, force_refresh=True) for one in clients]
@@ -6746,9 +6781,11 @@ class TestManyProcesses:
         assert auth0.get_token() in tenant.access_tokens
         assert not list(logged_in.cache.glob("*failure.state"))
 
-    def test_those_who_waited_for_a_request_share_its_failure(self, logged_in, tenant, auth0):
+    def test_those_who_waited_for_a_request_share_its_failure(
+        self, logged_in, tenant, auth0, once_they_wait
+    ):
         logged_in.expire()
-        tenant.token_delay = 0.5
+        once_they_wait(8)
         tenant.break_all("/oauth/token", status=503)
         with ThreadPoolExecutor(9) as pool:
             first = pool.submit(auth0.get_token)
@@ -11078,14 +11115,14 @@ class TestPracticeTenant:
         control = f"{domain}/practice"
         assert ready == {"event": "ready", "env": env, "machine": machine, "control": control}
         cli.env.update(env, AUTH0_CALLBACK_PORTS="0")
+        polling = cli.start("login", "--flow", "device", "--json")
+        answer = post(control + "/approve", {"user_code": polling.event()["user_code"]})
+        assert (answer.status, answer.json) == (200, {})
         running = cli.start("login", "--flow", "browser", "--no-browser", "--json")
         answer = post(control + "/login", {"url": running.event()["url"], "user": "bob"})
         assert (answer.status, answer.json) == (200, {"status": 200})
         assert event_of(running.finish())["user"]["sub"] == "auth0|bob"
-        running = cli.start("login", "--flow", "device", "--json")
-        answer = post(control + "/approve", {"user_code": running.event()["user_code"]})
-        assert (answer.status, answer.json) == (200, {})
-        assert event_of(running.finish())["user"]["sub"] == "auth0|alice"
+        assert event_of(polling.finish())["user"]["sub"] == "auth0|alice"
         cli.env.update(machine, AUTH0_CLI_CACHE=str(cli.home / "machine"))
         assert cli.token()
         outside.terminate()
@@ -11616,7 +11653,7 @@ class TestCopies:
         assert "Dashboard" not in str(found)
 
     def test_a_mounted_login_shows_no_advice_for_the_dashboard_while_it_waits_or_in_the_browser(
-        self, auth0, tenant, hurried, monkeypatch, capsys
+        self, auth0, tenant, watchful, hurried, monkeypatch, capsys
     ):
         login = "login --flow browser --timeout 130".split()
         tenant.clients["practice-native"].grants -= {"authorization_code"}
@@ -11950,7 +11987,7 @@ class TestOtherPlatforms:
         assert auth0_cli._find_browsers() == [["/usr/bin/open", "%s"]]
 
     @pytest.fixture
-    def console(self, windows, monkeypatch):
+    def console(self, windows, watchful, monkeypatch):
         console = self.Console()
         kernel32 = SimpleNamespace(GetConsoleMode=lambda *_: 1, SetConsoleMode=console.set_mode)
         ctypes = SimpleNamespace(
