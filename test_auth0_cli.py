@@ -2831,16 +2831,27 @@ BAMCA0gAMEUCIQDpnPo4vlhiGtYT4zcS4mdtRJ3mDd5ZmMIXNGzMTxjBCgIgQYQd
 # ---- Helpers: fixtures ---------------------------------------------------------------------------
 
 
-@pytest.fixture(autouse=True)
-def clean_environment(monkeypatch, tmp_path):
+def clean(monkeypatch, directory):
     """Hide the settings, language, proxies, browser and sessions of whoever runs the tests."""
     for name in list(os.environ):
         if re.match(OTHERS, name, re.IGNORECASE):
             monkeypatch.delenv(name)
     monkeypatch.setenv("LANGUAGE", "C")  # argparse looks for no translations
-    (tmp_path / "home").mkdir()
+    (directory / "home").mkdir()
     for name in ("HOME", "USERPROFILE", "LOCALAPPDATA"):
-        monkeypatch.setenv(name, str(tmp_path / "home"))
+        monkeypatch.setenv(name, str(directory / "home"))
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch, tmp_path):
+    clean(monkeypatch, tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def quick_end(monkeypatch):
+    """Let the program's server look each ms, instead of each 10, whether its login is over."""
+    serve = socketserver.BaseServer.serve_forever
+    monkeypatch.setattr(socketserver.BaseServer, "serve_forever", lambda it, _: serve(it, 0.001))
 
 
 @pytest.fixture(autouse=True)
@@ -2869,6 +2880,35 @@ def cli(clean_environment, tenant, tmp_path):
     yield cli
     cli.stop()
     assert not cli.leaks()
+
+
+@pytest.fixture(scope="module")
+def scripts(tmp_path_factory):
+    """Run side by side what compiles this file and then mostly waits; return how each ended."""
+    directory = tmp_path_factory.mktemp("scripts")
+    (block,) = re.findall(r"```py\n(.*?)```", TestReadme.readme, re.DOTALL)
+    imports = "import json, subprocess, sys, urllib.request, pytest\n"
+    imports += "from auth0_cli import Auth0, MemoryCache, main\n"
+    (directory / "test_program.py").write_text(imports + block)
+    shutil.copy(__file__, directory / "practice_tenant.py")
+    commands = {
+        "demo": [__file__, "demo", "--device"],
+        "live": [__file__, "live"],
+        "fixture": ["-m", "pytest", "-q", "test_program.py"],
+    }
+    with Tenant(device_interval=0) as tenant, ThreadPoolExecutor() as pool:
+        with pytest.MonkeyPatch.context() as patch:
+            clean(patch, directory)
+            cli = Cli(tenant, directory)
+        options = {"env": {**cli.env, "PYTHONPATH": str(Demo.program.parent)}, "cwd": directory}
+        options.update(input="y\n", capture_output=True, encoding="utf-8", check=False)
+        calls = {
+            name: pool.submit(subprocess.run, [sys.executable, *command], **options)
+            for name, command in commands.items()
+        }
+        ended = {name: call.result() for name, call in calls.items()}
+    assert not cli.leaks()
+    return SimpleNamespace(tenant=tenant, **ended)
 
 
 @pytest.fixture
@@ -3386,8 +3426,16 @@ class TestDeviceFlow:
         return prompts
 
     def test_approval_on_another_device_logs_in(self, cli, tenant):
-        tenant.device_interval = 1
-        running = cli.start("login", "--flow", "device", "--json")
+        tenant.device_interval, tenant.enforce_interval = 1, False
+        script = (
+            "import auth0_cli, sys, time, types\n"  # whose clock runs five times as fast
+            "clock = types.SimpleNamespace(**vars(time))\n"
+            "clock.monotonic = lambda: 5 * time.monotonic()\n"
+            "clock.sleep = lambda s: time.sleep(s / 5)\n"
+            "auth0_cli.time = clock\n"
+            "sys.exit(auth0_cli.main())"
+        )
+        running = cli.start("login", "--flow", "device", "--json", script=script)
         event = running.event()
         code, uri = event["user_code"], tenant.issuer + "activate"
         assert 0 < event.pop("expires_in") <= 300
@@ -6590,11 +6638,9 @@ class TestReadme:
         (diagram,) = self.blocks("mermaid")
         assert ";" not in diagram
 
-    def test_its_demo_runs(self, cli):
-        command = [sys.executable, __file__, "demo", "--device"]
-        done = subprocess.run(command, env=cli.env, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        assert "4. Log out" in done.stdout
+    def test_its_demo_runs(self, scripts):
+        assert scripts.demo.returncode == 0, scripts.demo.stderr
+        assert "4. Log out" in scripts.demo.stdout
 
     def test_its_table_of_messages_is_what_is_said(self, cli, tenant, monkeypatch):
         rows = re.findall(
@@ -11129,19 +11175,9 @@ class TestPracticeTenant:
         assert (outside.out.whole(), outside.err.whole()) == (line, "")
         assert outside.wait(20) == 0 or os.name == "nt"
 
-    def test_the_fixture_of_the_readme_runs(self, cli, tmp_path):
-        (block,) = re.findall(r"```py\n(.*?)```", TestReadme.readme, re.DOTALL)
-        imports = "import json, subprocess, sys, urllib.request, pytest\n"
-        imports += "from auth0_cli import Auth0, MemoryCache, main\n"
-        (tmp_path / "test_program.py").write_text(imports + block)
-        shutil.copy(__file__, tmp_path / "practice_tenant.py")
-        env = {**cli.env, "PYTHONPATH": str(Demo.program.parent)}
-        command = [sys.executable, "-m", "pytest", "-q", "test_program.py"]
-        done = subprocess.run(
-            command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout
-        assert "2 passed" in done.stdout
+    def test_the_fixture_of_the_readme_runs(self, scripts):
+        assert scripts.fixture.returncode == 0, scripts.fixture.stdout
+        assert "2 passed" in scripts.fixture.stdout
 
     def test_a_refusal_at_the_device_can_be_played(self, auth0, tenant, hurried):
         def deny(prompt):
@@ -11367,15 +11403,12 @@ class TestLive:
         ]
         assert "this one: 400 application/json error=?[31m {error, odd}" in seen.text
 
-    def test_does_without_a_person(self, tenant, cli):
-        command = [sys.executable, __file__, "live"]
-        options = {"input": "y\n", "capture_output": True, "encoding": "utf-8"}
-        tenant.device_interval = 0
-        done = subprocess.run(command, env=cli.env, check=False, **options)
+    def test_does_without_a_person(self, scripts):
+        done = scripts.live
         assert (done.returncode, done.stderr) == (1, "")
         assert re.findall("^DIFFERS +(.*)", done.stdout, re.MULTILINE) == ["poll at once again"]
         assert "skipped" in done.stdout
-        assert tenant.sessions == []
+        assert scripts.tenant.sessions == []
 
     @pytest.mark.parametrize(("answer", "is_done"), [("y\n", True), ("\n", False), ("", False)])
     def test_a_person_is_asked_once(self, monkeypatch, capsys, answer, is_done):
