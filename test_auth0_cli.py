@@ -2851,7 +2851,7 @@ def clean_environment(monkeypatch, tmp_path):
 def quick_end(monkeypatch):
     """Let the program's server look each ms, instead of each 10, whether its login is over."""
     serve = socketserver.BaseServer.serve_forever
-    monkeypatch.setattr(socketserver.BaseServer, "serve_forever", lambda it, _: serve(it, 0.001))
+    monkeypatch.setattr(socketserver.BaseServer, "serve_forever", lambda it, *_: serve(it, 0.001))
 
 
 @pytest.fixture(autouse=True)
@@ -2998,7 +2998,7 @@ def once_they_wait(tenant, monkeypatch):
 
         def sleep(seconds):
             waiting.add(threading.get_ident())
-            if len(waiting) == threads:
+            if len(waiting) >= threads:
                 tenant.release()
             time.sleep(seconds)
 
