@@ -67,7 +67,7 @@ def b64url(data):
 
 
 class Key:
-    """An RSA key of 2,048 bits with eight primes (RFC 8017 section 3.2), for practice only.
+    """An RSA key of 2,048 bits with 16 primes (RFC 8017 section 3.2), for practice only.
 
     It is as good as any for who verifies, and signs ten times as fast as one with two primes.
     """
@@ -89,8 +89,11 @@ class Key:
     def sign(self, message):
         """Return the RS256 signature (RFC 8017, sections 8.2.1 and 5.1.2)."""
         digest = SHA256_PREFIX + hashlib.sha256(message).digest()
-        padded = b"\0\1" + b"\xff" * (253 - len(digest)) + b"\0" + digest
-        number = int.from_bytes(padded, "big")
+        return self.sign_block(b"\0\1" + b"\xff" * (253 - len(digest)) + b"\0" + digest)
+
+    def sign_block(self, block):
+        """Return the signature of a block that is padded already, or is a forgery."""
+        number = int.from_bytes(block, "big")
         signature = sum(pow(number, d, prime) * factor for prime, d, factor in self.parts)
         return (signature % self.n).to_bytes(256, "big")
 
@@ -98,36 +101,60 @@ class Key:
 KEYS = [
     Key(
         "practice-1",
-        "f81dbb25a4da476cebc3689626c56e8e11c2988ba2075253076bdc2a7f87f351",
-        "f7c9793af23ed2f5eae4ffb36a42619f29c5a847dffdd805066a4bf8cd2ad38d",
-        "fd93837ac92b0503f35761183c553d83e2b6c9641aa8d8bf1539a7a9a4e0b7a3",
-        "f78a3f1cf83e363c0b35ac093e04e2469ece458211b8d27268ad16644aa07c4f",
-        "fc532dd504e5eb7ba6ca62b0e9066334a71b02ef0cf2596ba4322572c70933e9",
-        "fb73405e074fdcb0162c7ece98dae7ba1ed18874bc259cdaf2fd168a15bc2a77",
-        "fdc93ff9bbcf72a04b95ef8aa088ff287663937ffb327bebaab3462e0e5622fd",
-        "f59ac8edd56109209c7ce47efaaa258a0eada8440d67fac27296fd543977c2f3",
+        "ffe529d6acfbe1df5a7db975ae49f2f5",
+        "ff11a5b738d45fc81442a88a980dcae7",
+        "fe804e245014b4a684df292bed2ac92d",
+        "f38956595635c88e300851fa6477c985",
+        "f43aa02fcdca867aaf86340990e1c497",
+        "fd22290db2975146b1858e053ea3fff5",
+        "f9fd8a20f0cbcdf62034c1531f821451",
+        "f7a5349c6ae70b7ee855402fc90bc7f9",
+        "fd0810076578bce93f10ac00eb9e6d75",
+        "fc462b1b132de4d5749c582c813810d1",
+        "f88fef621702e82a6e60d4d8823e7bd7",
+        "f96356e6ff8e1ce37bb2e4a24a6d1f85",
+        "fdcb7529ac46574decd052975cae2de7",
+        "f5602fe9d15c87b234db031fdfc9e1e3",
+        "fed4b38cd3df45413dfff36f1c3791eb",
+        "fc6e18a5df1c529942058d8bc52dbb2d",
     ),
     Key(
         "practice-2",
-        "fe65c1aa122d01d44f6f46d6b755c6206ccd6da7d90168ec1dff5d1f53cd4545",
-        "fd664292ed3b845504fdf388979a0a8f82fe833da615c9d22a99503fd5dbab93",
-        "f71fae10ab175ee69c3b3e025bfc03b18cb27addc47ab5de1bdfde5aba7dbaad",
-        "ff6a44f24d3f2c4e9538617ca5de8814d72b4b0834557ca71e8aef695a7cbe81",
-        "f339cfe72a9e5ed786d67eda905cf567364f9a139f19f6c0960984063b6b1abb",
-        "f06328db23d6fdc0b4d3c5de49073fcc708a8006a357eaef63d9d5627d622dfb",
-        "fff676393289ef0021a0d4428aa0c72c682f69b1a3991dd7f081b6da45f32395",
-        "f31aef187820f15408707fccb6c9d862fcebdce758cb0ee6e1c29da24bf8eb5f",
+        "ff5c0a6c2bfc2844df098dbbef5e6e83",
+        "f0b2c1b3adc442182d0e6e8b392129c3",
+        "f29034d6cb121f9a1d774d360895aad1",
+        "f145467f7b5f279ba0112b338fc86329",
+        "f2266ad74c5badcf9cc13f704c6c87a5",
+        "f77cd817d29512aa9c7bd48567a00de7",
+        "f51547a3396bd8f37c0b647d1ad5f2d1",
+        "ff84b471396de8e72d7646f1c2eca6b9",
+        "f38b8f24cde995a11b0fde86f0fcb411",
+        "f1160ec56e36d83f03ecb6a228a738e9",
+        "fa6540372a5d1cc89de0de28f3960a8b",
+        "fd24bfcaa4dfdb95c71754bf34379c81",
+        "f50926691c4359a1da6fa93674a2d07f",
+        "f1a6ab99cd66165594447106002567bb",
+        "f9bd7d85e96f546eb3154459c9a082d9",
+        "f5a762c70eb0b474f8da7aeef45a7159",
     ),
     Key(
         "practice-3",
-        "f8fd0a17fad00079cc95072aea4275b5dbbfab24ec98fa9a4c1e032db20706d1",
-        "f076228ec0a2fd8834adbb36a2125422bfc0c4441c81f066418ddaf0c1d6adfb",
-        "f16fbfb71e16b5ac10c25059fe79ed237fe46d297d9c5a19545233f519ca9295",
-        "f15e5b3f096dfda40710373095ed4599bb83a502815085bf52402a896c461ba3",
-        "f7fd5d925b9d49aaf197c2ad2c190ebe8a669efd52f0fd9a20bd752db6c08aff",
-        "f9838ec4ab11741c4dc131957f43cf4ee1d206cce7f03f6abb647889018492f1",
-        "f03ca81fedd3a16f49e8dc55075fa48dbf4592d84dd92015fcecdd21ce253473",
-        "f91d73a753b1966a6463e34d389ade8dfac4a9f0085bb7ba586ed718beb92183",
+        "f3499289de6cf4a8eade5eae2b220ccd",
+        "fa01f9836f1ddab1381aa1db5d9cac37",
+        "f68c091f82e77d14b2a032a3dd15c4fd",
+        "f1981bcf45d756bd9aa5ddc1cf3dd05d",
+        "f9fd0bcc93a4d14057b16ef0f9bf6c5b",
+        "f3504e63844ad2311ee63dd008c9fa3b",
+        "f88b9745feee9c5c7222bee5ba5f237f",
+        "fc98e72f080b596c5d8f5edfe2b5130f",
+        "f0efc1b001d3612fad38d7534a47b433",
+        "f9923680044a200dacecfe4e4a877d61",
+        "fa68722b3d56cc42f9acdcbd7045c88f",
+        "ffb2a59cc9181830cea46f046ec582e7",
+        "fc2dd4b155e967e9fbc67d2216d462e9",
+        "fb0498d9ad23896cf7bdfad5d3124d89",
+        "fa1d2572543c11d3980ba090082196c9",
+        "fab0e30a632a366c30e2c13ded92f045",
     ),
 ]
 
@@ -904,7 +931,35 @@ def reset_at_close(connection):
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, now)
 
 
-class Server(ThreadingHTTPServer):
+class Waking:
+    """Lets a server wait for connections without a look at the clock; one more ends the wait."""
+
+    is_over = False
+
+    def serve(self):
+        """Accept connections in a thread."""
+        self.thread = threading.Thread(target=self.accept, daemon=True)
+        self.thread.start()
+
+    def accept(self):
+        """Accept connections until the end."""
+        while not self.is_over:
+            self.handle_request()
+
+    def verify_request(self, request, client_address):
+        """Leave out the connection that ends the wait."""
+        return not self.is_over
+
+    def stop(self):
+        """Accept no more of them."""
+        self.is_over = True
+        with contextlib.suppress(OSError):
+            socket.create_connection(self.server_address, timeout=5).close()
+        self.thread.join(5)
+        self.server_close()
+
+
+class Server(Waking, ThreadingHTTPServer):
     """Serves one tenant; knows its connections, so that closing it leaves none open."""
 
     daemon_threads = True
@@ -943,8 +998,7 @@ class Server(ThreadingHTTPServer):
 
     def close(self):
         """Stop, and end the connections that clients keep open."""
-        self.shutdown()
-        self.server_close()
+        self.stop()
         for connection in list(self.connections):
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
@@ -1068,7 +1122,7 @@ class Tenant:
         """Serve, on the same port again after `close`."""
         self._server = Server(self, self.port)
         self.port = self._server.server_port
-        threading.Thread(target=self._server.serve_forever, args=(0.002,), daemon=True).start()
+        self._server.serve()
         return self
 
     def close(self):
@@ -2387,8 +2441,8 @@ class Screen:
             f"{in_background} and os.setpgid(0, 0)\n"
             "import auth0_cli, threading, time\n"  # which looks more often for what is typed
             "wait, sleep = threading.Event.wait, time.sleep\n"
-            "threading.Event.wait = lambda event, s=None: wait(event, s and min(s, 0.02))\n"
-            "time.sleep = lambda s: sleep(min(s, 0.02))\n"
+            "threading.Event.wait = lambda event, s=None: wait(event, s and min(s, 0.005))\n"
+            "time.sleep = lambda s: sleep(min(s, 0.005))\n"
             "sys.exit(auth0_cli.main())"
         )
         command = [sys.executable, "-c", take_the_terminal, *args]
@@ -2733,16 +2787,16 @@ def raw_server(answer):
                 for part in [parts] if isinstance(parts, bytes) else parts:
                     self.request.sendall(part)
 
-    class Raw(socketserver.ThreadingTCPServer):
+    class Raw(Waking, socketserver.ThreadingTCPServer):
         daemon_threads = True
 
         def handle_error(self, request, client_address):
             """A client that goes away is what is tried here."""
 
     with Raw(("127.0.0.1", 0), Connection) as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        server.serve()
         yield SimpleNamespace(port=server.server_address[1], seen=seen)
-        server.shutdown()
+        server.stop()
 
 
 TLS_PEM = """-----BEGIN PRIVATE KEY-----
@@ -2777,15 +2831,41 @@ BAMCA0gAMEUCIQDpnPo4vlhiGtYT4zcS4mdtRJ3mDd5ZmMIXNGzMTxjBCgIgQYQd
 # ---- Helpers: fixtures ---------------------------------------------------------------------------
 
 
-@pytest.fixture(autouse=True)
-def clean_environment(monkeypatch, tmp_path):
-    """Hide the settings, the proxies, the browser and the sessions of whoever runs the tests."""
+def clean(monkeypatch, directory):
+    """Hide the settings, language, proxies, browser and sessions of whoever runs the tests."""
     for name in list(os.environ):
         if re.match(OTHERS, name, re.IGNORECASE):
             monkeypatch.delenv(name)
-    (tmp_path / "home").mkdir()
+    monkeypatch.setenv("LANGUAGE", "C")  # argparse looks for no translations
+    (directory / "home").mkdir()
     for name in ("HOME", "USERPROFILE", "LOCALAPPDATA"):
-        monkeypatch.setenv(name, str(tmp_path / "home"))
+        monkeypatch.setenv(name, str(directory / "home"))
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch, tmp_path):
+    clean(monkeypatch, tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def quick_end(monkeypatch):
+    """Let the program's server look each ms, instead of each 10, whether its login is over."""
+    serve = socketserver.BaseServer.serve_forever
+    monkeypatch.setattr(socketserver.BaseServer, "serve_forever", lambda it, *_: serve(it, 0.001))
+
+
+@pytest.fixture(autouse=True)
+def unflushed(monkeypatch):
+    """Let no test wait for the disk; those of the files do, and so do other processes."""
+    monkeypatch.setattr(os, "fsync", os.fstat)
+
+
+class Flushed:
+    """Its tests write to the disk itself."""
+
+    @pytest.fixture
+    def unflushed(self):
+        return
 
 
 @pytest.fixture
@@ -2800,6 +2880,35 @@ def cli(clean_environment, tenant, tmp_path):
     yield cli
     cli.stop()
     assert not cli.leaks()
+
+
+@pytest.fixture(scope="module")
+def scripts(tmp_path_factory):
+    """Run side by side what compiles this file and then mostly waits; return how each ended."""
+    directory = tmp_path_factory.mktemp("scripts")
+    (block,) = re.findall(r"```py\n(.*?)```", TestReadme.readme, re.DOTALL)
+    imports = "import json, subprocess, sys, urllib.request, pytest\n"
+    imports += "from auth0_cli import Auth0, MemoryCache, main\n"
+    (directory / "test_program.py").write_text(imports + block)
+    shutil.copy(__file__, directory / "practice_tenant.py")
+    commands = {
+        "demo": [__file__, "demo", "--device"],
+        "live": [__file__, "live"],
+        "fixture": ["-m", "pytest", "-q", "test_program.py"],
+    }
+    with Tenant(device_interval=0) as tenant, ThreadPoolExecutor() as pool:
+        with pytest.MonkeyPatch.context() as patch:
+            clean(patch, directory)
+            cli = Cli(tenant, directory)
+        options = {"env": {**cli.env, "PYTHONPATH": str(Demo.program.parent)}, "cwd": directory}
+        options.update(input="y\n", capture_output=True, encoding="utf-8", check=False)
+        calls = {
+            name: pool.submit(subprocess.run, [sys.executable, *command], **options)
+            for name, command in commands.items()
+        }
+        ended = {name: call.result() for name, call in calls.items()}
+    assert not cli.leaks()
+    return SimpleNamespace(tenant=tenant, **ended)
 
 
 @pytest.fixture
@@ -2871,6 +2980,36 @@ def hurried(tenant, monkeypatch):
 
 
 @pytest.fixture
+def watchful(monkeypatch):
+    """Let the program look more often whether what it waits for is there."""
+    clock, wait = types.SimpleNamespace(**vars(time)), threading.Event.wait
+    clock.sleep = lambda s: time.sleep(min(s, 0.005))
+    monkeypatch.setattr(auth0_cli, "time", clock)
+    often = lambda event, s=None: wait(event, 0.005 if s == 0.25 else s)  # noqa: E731
+    monkeypatch.setattr(threading.Event, "wait", often)
+
+
+@pytest.fixture
+def once_they_wait(tenant, monkeypatch):
+    """Return a function: answer requests for tokens once so many threads wait for a lock."""
+
+    def hold(threads):
+        waiting, clock = set(), types.SimpleNamespace(**vars(time))
+
+        def sleep(seconds):
+            waiting.add(threading.get_ident())
+            if len(waiting) >= threads:
+                tenant.release()
+            time.sleep(seconds)
+
+        clock.sleep = sleep
+        monkeypatch.setattr(auth0_cli, "time", clock)
+        tenant.hold()
+
+    return hold
+
+
+@pytest.fixture
 def call(auth0, tenant, capsys):
     """Return a function that runs a command within this process, up to its exit code.
 
@@ -2890,7 +3029,7 @@ def call(auth0, tenant, capsys):
         if code:
             assert out == ""
             assert re.fullmatch(r"(warning: .+\n)*auth0_cli: .{10,}\n", err)
-        for secret in tenant.secrets:
+        for secret in tenant.secrets if err else ():
             assert not [s for s in (secret, quote(secret, ""), quote_plus(secret)) if s in err]
         return SimpleNamespace(out=out, err=err)
 
@@ -3287,8 +3426,16 @@ class TestDeviceFlow:
         return prompts
 
     def test_approval_on_another_device_logs_in(self, cli, tenant):
-        tenant.device_interval = 1
-        running = cli.start("login", "--flow", "device", "--json")
+        tenant.device_interval, tenant.enforce_interval = 1, False
+        script = (
+            "import auth0_cli, sys, time, types\n"  # whose clock runs five times as fast
+            "clock = types.SimpleNamespace(**vars(time))\n"
+            "clock.monotonic = lambda: 5 * time.monotonic()\n"
+            "clock.sleep = lambda s: time.sleep(s / 5)\n"
+            "auth0_cli.time = clock\n"
+            "sys.exit(auth0_cli.main())"
+        )
+        running = cli.start("login", "--flow", "device", "--json", script=script)
         event = running.event()
         code, uri = event["user_code"], tenant.issuer + "activate"
         assert 0 < event.pop("expires_in") <= 300
@@ -3559,7 +3706,9 @@ class TestDeviceFlowInTwoSteps:
         assert not tenant.count("device_code")
         assert auth0.finish_login(timeout=20).user["name"] == "Alice Liddell"
 
-    def test_two_that_finish_it_make_one_session_and_no_slow_down(self, auth0, tenant, cli):
+    def test_two_that_finish_it_make_one_session_and_no_slow_down(
+        self, auth0, tenant, cli, watchful
+    ):
         event = auth0.start_login()
         with ThreadPoolExecutor() as pool:
             finish = client(tenant, cli.cache).finish_login
@@ -3598,7 +3747,7 @@ class TestDeviceFlowInTwoSteps:
             auth0.finish_login(timeout=20)
         assert auth0.session().user["sub"] == "auth0|alice"
 
-    def test_one_with_a_wrong_id_token_is_not_pending_any_more(self, auth0, tenant):
+    def test_one_with_a_wrong_id_token_is_not_pending_any_more(self, auth0, tenant, hurried):
         tenant.approve(auth0.start_login()["user_code"])
         forge(tenant, lambda claims: jwt(changed(claims, "iss", "https://elsewhere.test/")))
         with pytest.raises(InvalidToken):
@@ -4536,7 +4685,7 @@ class TestAuth0:
             auth0.get_token()
 
     @pytest.mark.parametrize("flow", ["browser", "device"])
-    def test_a_login_that_is_cancelled_ends_at_once(self, auth0, tenant, flow):
+    def test_a_login_that_is_cancelled_ends_at_once(self, auth0, tenant, flow, watchful):
         tenant.device_interval = 60
         cancel, prompts = threading.Event(), queue.Queue()
         with ThreadPoolExecutor(1) as pool:
@@ -4554,7 +4703,7 @@ class TestAuth0:
             with pytest.raises(ConnectionRefusedError):
                 socket.create_connection(("127.0.0.1", port), timeout=2)
 
-    def test_what_says_whether_to_cancel_needs_no_more_than_is_set(self, auth0, tenant):
+    def test_what_says_whether_to_cancel_needs_no_more_than_is_set(self, auth0, watchful):
         answers = [False, True]
         cancel = SimpleNamespace(is_set=lambda: answers.pop(0))
         with pytest.raises(LoginFailed, match="cancelled"):
@@ -6241,16 +6390,17 @@ def expire_token(auth0):
 
 
 def run_web_service_recipe(code, names, tenant):
-    tenant.device_interval = 1
     names["Auth0"] = functools.partial(client, tenant, MemoryCache())
     exec(code, names)
     start, finish = names["start"], names["finish"]
     assert finish("0a") == (403, "no login is pending")
-    user_code = re.search("[A-Z]{4}-[A-Z]{4}", start("0a"))[0]
-    assert finish("0a") == (202, "nobody has approved the login yet")
-    tenant.approve(user_code)
-    while (answer := finish("0a"))[0] == 202:
-        pass
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(auth0_cli, "time", Clock(tenant))
+        user_code = re.search("[A-Z]{4}-[A-Z]{4}", start("0a"))[0]
+        assert finish("0a") == (202, "nobody has approved the login yet")
+        tenant.approve(user_code)
+        while (answer := finish("0a"))[0] == 202:
+            pass
     assert answer == (200, "Alice Liddell <alice@example.test>")
     assert finish("0b") == (403, "no login is pending")
 
@@ -6472,15 +6622,16 @@ class TestReadme:
         errors = [error for error in errors if error.__name__ in auth0_cli.__all__]
         assert said == {error.__name__: (error.exit_code, error.retryable) for error in errors}
 
-    def test_it_names_the_keys_of_each_event(self, cli, auth0, tenant):
+    def test_it_names_the_keys_of_each_event(self, cli, auth0, tenant, hurried, call):
+        def approve(reply):
+            tenant.approve(reply["user_code"])
+            return reply
+
         text = " ".join(self.section("Python").split())
-        events = []
-        tenant.device_interval = 1
         log_in(auth0, tenant)
-        running = cli.start("login", "--flow", "device", "--json")
-        events.append(running.event())
-        tenant.approve(events[0]["user_code"])
-        events.append(event_of(running.finish()))
+        tenant.break_next("/oauth/device/code", change=approve)
+        out = call("login", "--flow", "device", "--json").out
+        events = [json.loads(line) for line in out.splitlines()]
         events[-1].update(events[-1]["user"])
         running = cli.start("login", "--flow", "browser", "--no-browser", "--json")
         events.append(running.event())
@@ -6495,11 +6646,9 @@ class TestReadme:
         (diagram,) = self.blocks("mermaid")
         assert ";" not in diagram
 
-    def test_its_demo_runs(self, cli):
-        command = [sys.executable, __file__, "demo", "--device"]
-        done = subprocess.run(command, env=cli.env, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        assert "4. Log out" in done.stdout
+    def test_its_demo_runs(self, scripts):
+        assert scripts.demo.returncode == 0, scripts.demo.stderr
+        assert "4. Log out" in scripts.demo.stdout
 
     def test_its_table_of_messages_is_what_is_said(self, cli, tenant, monkeypatch):
         rows = re.findall(
@@ -6541,9 +6690,9 @@ class TestManyProcesses:
         tenant.token_delay = 0
         cli.token("--force-refresh")
 
-    def test_threads_share_one_refresh(self, logged_in, tenant, auth0):
+    def test_threads_share_one_refresh(self, logged_in, tenant, auth0, once_they_wait):
         logged_in.expire()
-        tenant.token_delay = 0.2
+        once_they_wait(7)
         with ThreadPoolExecutor(8) as pool:
             calls = [pool.submit(auth0.get_token) for _ in range(8)]
             assert len({call.result() for call in calls}) == 1
@@ -6623,8 +6772,8 @@ class TestManyProcesses:
             assert logged_in.token()
             assert logged_in.status()
 
-    def test_of_many_who_force_a_refresh_one_makes_it(self, logged_in, tenant):
-        tenant.token_delay = 0.3
+    def test_of_many_who_force_a_refresh_one_makes_it(self, logged_in, tenant, once_they_wait):
+        once_they_wait(3)
         with ThreadPoolExecutor(4) as pool:
             clients = [client(tenant, logged_in.cache) for _ in range(4)]
             calls = [pool.submit(one.get_token, force_refresh=True) for one in clients]
@@ -6686,9 +6835,11 @@ class TestManyProcesses:
         assert auth0.get_token() in tenant.access_tokens
         assert not list(logged_in.cache.glob("*failure.state"))
 
-    def test_those_who_waited_for_a_request_share_its_failure(self, logged_in, tenant, auth0):
+    def test_those_who_waited_for_a_request_share_its_failure(
+        self, logged_in, tenant, auth0, once_they_wait
+    ):
         logged_in.expire()
-        tenant.token_delay = 0.5
+        once_they_wait(8)
         tenant.break_all("/oauth/token", status=503)
         with ThreadPoolExecutor(9) as pool:
             first = pool.submit(auth0.get_token)
@@ -7421,7 +7572,7 @@ def token_with(**changes):
     return edited(tokens=lambda tokens: [{**tokens[0], **changes}])
 
 
-class TestSessionFiles:
+class TestSessionFiles(Flushed):
     def test_are_private_whole_and_without_litter(self, cli):
         before = os.umask(0)
         cli.env["AUTH0_CLI_CACHE"] = str(cli.cache / "below")
@@ -7944,7 +8095,7 @@ def limited(cli, limit, *args, stdin="", prefix=()):
     return subprocess.run(command, encoding="utf-8", check=False, timeout=30, **options)
 
 
-class TestStoredSessions:
+class TestStoredSessions(Flushed):
     """Caches and disks that fail now and then: no rotated token is lost."""
 
     @pytest.mark.parametrize("cache", [MemoryCache(), DictCache()], ids=lambda c: type(c).__name__)
@@ -9430,6 +9581,12 @@ def variable(name):
 class TestProxies:
     """Which proxy is used, and what it learns."""
 
+    @pytest.fixture(autouse=True)
+    def few_roots(self, monkeypatch, tmp_path):
+        """Let one root certificate do: reading all of the system takes a while."""
+        (tmp_path / "roots.pem").write_text(CA_PEM)
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "roots.pem"))
+
     @table(
         "answer, words",
         {
@@ -10700,7 +10857,7 @@ def with_block(build):
     def sign(message):
         block = build(hashlib.sha256(message).digest())
         assert len(block) == 256
-        return pow(int.from_bytes(block, "big"), KEYS[0].d, KEYS[0].n).to_bytes(256, "big")
+        return KEYS[0].sign_block(block)
 
     return sign
 
@@ -10753,7 +10910,7 @@ KEY_SETS = {  # id -> the keys, the header's changes, the way to sign, the check
     "alg RS512": ([{**KEY, "alg": "RS512"}], {}, None, "kid"),
     "alg HS256": ([{**KEY, "alg": "HS256"}], {}, None, "kid"),
     "kty EC": ([{**KEY, "kty": "EC"}], {}, None, "kid"),
-    "1024 bits": ([{**KEY, "n": number(math.prod(KEYS[0].primes[:4]))}], {}, None, "kid"),
+    "1024 bits": ([{**KEY, "n": number(math.prod(KEYS[0].primes[:8]))}], {}, None, "kid"),
     "16384 bits": ([{**KEY, "n": number((1 << 16384) - 1)}], {}, None, "kid"),
     "even modulus": ([{**KEY, "n": number(KEYS[0].n + 1)}], {}, None, "kid"),
     "modulus in another alphabet": ([{**KEY, "n": KEY["n"] + "="}], {}, None, "kid"),
@@ -11102,33 +11259,23 @@ class TestPracticeTenant:
         control = f"{domain}/practice"
         assert ready == {"event": "ready", "env": env, "machine": machine, "control": control}
         cli.env.update(env, AUTH0_CALLBACK_PORTS="0")
+        polling = cli.start("login", "--flow", "device", "--json")
+        answer = post(control + "/approve", {"user_code": polling.event()["user_code"]})
+        assert (answer.status, answer.json) == (200, {})
         running = cli.start("login", "--flow", "browser", "--no-browser", "--json")
         answer = post(control + "/login", {"url": running.event()["url"], "user": "bob"})
         assert (answer.status, answer.json) == (200, {"status": 200})
         assert event_of(running.finish())["user"]["sub"] == "auth0|bob"
-        running = cli.start("login", "--flow", "device", "--json")
-        answer = post(control + "/approve", {"user_code": running.event()["user_code"]})
-        assert (answer.status, answer.json) == (200, {})
-        assert event_of(running.finish())["user"]["sub"] == "auth0|alice"
+        assert event_of(polling.finish())["user"]["sub"] == "auth0|alice"
         cli.env.update(machine, AUTH0_CLI_CACHE=str(cli.home / "machine"))
         assert cli.token()
         outside.terminate()
         assert (outside.out.whole(), outside.err.whole()) == (line, "")
         assert outside.wait(20) == 0 or os.name == "nt"
 
-    def test_the_fixture_of_the_readme_runs(self, cli, tmp_path):
-        (block,) = re.findall(r"```py\n(.*?)```", TestReadme.readme, re.DOTALL)
-        imports = "import json, subprocess, sys, urllib.request, pytest\n"
-        imports += "from auth0_cli import Auth0, MemoryCache, main\n"
-        (tmp_path / "test_program.py").write_text(imports + block)
-        shutil.copy(__file__, tmp_path / "practice_tenant.py")
-        env = {**cli.env, "PYTHONPATH": str(Demo.program.parent)}
-        command = [sys.executable, "-m", "pytest", "-q", "test_program.py"]
-        done = subprocess.run(
-            command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout
-        assert "2 passed" in done.stdout
+    def test_the_fixture_of_the_readme_runs(self, scripts):
+        assert scripts.fixture.returncode == 0, scripts.fixture.stdout
+        assert "2 passed" in scripts.fixture.stdout
 
     def test_a_refusal_at_the_device_can_be_played(self, auth0, tenant, hurried):
         def deny(prompt):
@@ -11354,15 +11501,12 @@ class TestLive:
         ]
         assert "this one: 400 application/json error=?[31m {error, odd}" in seen.text
 
-    def test_does_without_a_person(self, tenant, cli):
-        command = [sys.executable, __file__, "live"]
-        options = {"input": "y\n", "capture_output": True, "encoding": "utf-8"}
-        tenant.device_interval = 0
-        done = subprocess.run(command, env=cli.env, check=False, **options)
+    def test_does_without_a_person(self, scripts):
+        done = scripts.live
         assert (done.returncode, done.stderr) == (1, "")
         assert re.findall("^DIFFERS +(.*)", done.stdout, re.MULTILINE) == ["poll at once again"]
         assert "skipped" in done.stdout
-        assert tenant.sessions == []
+        assert scripts.tenant.sessions == []
 
     @pytest.mark.parametrize(("answer", "is_done"), [("y\n", True), ("\n", False), ("", False)])
     def test_a_person_is_asked_once(self, monkeypatch, capsys, answer, is_done):
@@ -11640,7 +11784,7 @@ class TestCopies:
         assert "Dashboard" not in str(found)
 
     def test_a_mounted_login_shows_no_advice_for_the_dashboard_while_it_waits_or_in_the_browser(
-        self, auth0, tenant, hurried, monkeypatch, capsys
+        self, auth0, tenant, watchful, hurried, monkeypatch, capsys
     ):
         login = "login --flow browser --timeout 130".split()
         tenant.clients["practice-native"].grants -= {"authorization_code"}
@@ -11974,7 +12118,7 @@ class TestOtherPlatforms:
         assert auth0_cli._find_browsers() == [["/usr/bin/open", "%s"]]
 
     @pytest.fixture
-    def console(self, windows, monkeypatch):
+    def console(self, windows, watchful, monkeypatch):
         console = self.Console()
         kernel32 = SimpleNamespace(GetConsoleMode=lambda *_: 1, SetConsoleMode=console.set_mode)
         ctypes = SimpleNamespace(
