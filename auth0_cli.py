@@ -22,15 +22,15 @@ the device authorization grant (RFC 8628), client credentials (RFC 6749 section 
 password grants, refresh with rotation (RFC 9700), revocation (RFC 7009) and ID tokens (OpenID
 Connect Core 1.0).
 
-Contents. Most calls go to a part above. A security review reads these:
+Contents. Functions mostly call functions above them. A security review reads these:
     Constants; Errors; Text; Configuration; Locks; Session files; Session records; Stored
     sessions; HTTP; Errors of Auth0; Tenant; ID token; Token requests; Browsers; Loopback
     listener; Browser flow; Device flow; Signals during a refresh; Errors that leave public
     methods; Settings; Tokens of a session; Login and logout; Login in two steps; Auth0; The
-    function get_token.
+    function get_token; Input and output of a command.
 
 It can skip the others, which talk to the user:
-    Prompts; QR code; Doctor; Input and output of a command; Commands; Options; Command line.
+    Prompts; QR code; Doctor; Commands; Options; Command line.
 
 Tokens are stored in plain text, in files that only their owner can read. `cache=` takes any other
 store, such as one that encrypts.
@@ -155,8 +155,8 @@ LOCK_SECONDS = 60.0  # enough for two requests: a refresh, then the tenant's key
 CLOCK_MARGIN = 1.2  # polls come this much later: a fast clock here must not cause a slow_down
 LEEWAY = 60  # seconds that the clocks of this machine and of Auth0 may differ
 RECHECK_SECONDS = 1.0  # for this time `get_token` repeats its result and reads no file
-MAX_WAIT = 3600  # seconds: the limit for a Retry-After of the server
-MAX_LIFETIME = 366 * 86400  # for wrong responses: Auth0's own limit is 30 days
+MAX_WAIT = 3600  # seconds: the longest wait that a failure may ask other processes for
+MAX_LIFETIME = 366 * 86400  # seconds: the longest `expires_in` that counts; Auth0 allows 30 days
 _SAFE = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._-")  # in a host and in a file name
 _NAMES = "domain client_id client_secret audience scope organization profile".split()
 ENVIRONMENT = {name: f"AUTH0_{name.upper()}" for name in _NAMES}
@@ -279,7 +279,7 @@ _running_commands: list[str] = []  # while a command runs, warnings go to stderr
 def _is_terminal(stream: Any) -> bool:
     """Whether a stream is a terminal.
 
-    Windows calls NUL a terminal, too. Python opens NUL as a `FileIO`, a real terminal otherwise.
+    Windows calls NUL a terminal, too; but only NUL, and no real terminal, is a `FileIO` in Python.
     """
     try:
         raw = getattr(getattr(stream, "buffer", None), "raw", None)
@@ -330,7 +330,7 @@ def _b64url(data: bytes) -> str:
 
 
 def _b64url_decode(text: str) -> bytes:
-    """The bytes of a base64url text; ValueError unless it is their one canonical spelling."""
+    """The bytes of a base64url text; ValueError if it is not canonical."""
     from binascii import a2b_base64
 
     data = a2b_base64(text.replace("-", "+").replace("_", "/") + "=" * (-len(text) % 4))
@@ -436,10 +436,10 @@ def _normal_domain(value: str) -> str:
     host, port = _split_port(rest.removesuffix("/"))
     host = host.removesuffix(".")
     usual_port = {"https": "443", "http": "80"}.get(scheme)
-    plain = host == "[::1]" or (set(host) <= _SAFE and host[:1] != "-" and all(host.split(".")))
+    is_host = host == "[::1]" or (set(host) <= _SAFE and host[:1] != "-" and all(host.split(".")))
     digits = port.lstrip("0")
     usable = not port or (port.isascii() and port.isdigit() and 0 < int(digits[:6] or 0) < 65536)
-    if not usual_port or not plain or not usable:
+    if not usual_port or not is_host or not usable:
         raise ConfigError(
             f"{_printable(value, 80)!r} is not a domain: give it as in acme.eu.auth0.com "
             "(Dashboard > Applications > your application > Domain)"
@@ -493,7 +493,7 @@ def _check_text(name: str, value: object) -> str | None:
 
 
 def _check_seconds(name: str, value: Any, or_zero: bool = False) -> None:
-    """ConfigError unless it is a number of seconds greater than 0, or 0 where that counts."""
+    """ConfigError unless it is a number of seconds greater than 0 (or 0, with `or_zero`)."""
     if not _is_number(value) or value < 0 or (value == 0 and not or_zero):
         raise ConfigError(f"{name} takes a number of seconds{', 0 or more' * or_zero}: correct it")
 
@@ -607,11 +607,10 @@ class _Lock:
     operating system's lock on it ends with the process.
 
     Args:
-        name: the lock's name. It excludes threads, since NFS gives one process a file lock twice.
+        name: the lock's name. It excludes threads: on NFS, one process gets a file lock twice.
         timeout: seconds; then entering raises NetworkError.
-        paths: of the lock file, then of the session file, which is locked as well while it
-            exists. So two processes exclude each other even if a cleaner of old files removes
-            the lock file.
+        paths: the lock file, then the session file, which is locked too if it exists. So
+            processes exclude each other even if a cleaner of old files removes the lock file.
     """
 
     def __init__(self, name: str, timeout: float, *paths: str) -> None:
@@ -661,7 +660,7 @@ class _Lock:
         self._files = []
 
     def _take_files(self) -> bool:
-        """Excludes processes, as far as there are files."""
+        """Locks the files; False if another process has one."""
         self.close_files()
         for path in self._paths:
             is_session = path != self._paths[0]
@@ -717,7 +716,7 @@ def _make_private_directory(path: str) -> None:
 
 
 def _retry_on_windows(call: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """Calls it; on Windows again for 2 s, while another process reads or replaces the file."""
+    """Calls it; on Windows retries for 2 s, while another process uses the file."""
     deadline = time.monotonic() + 2
     while True:
         try:
@@ -768,7 +767,7 @@ class FileCache:
             raise CacheError("the current directory is gone: give --cache from the root") from None
 
     def path(self, key: str, suffix: str = "") -> str:
-        """The file of a session, or that of a note beside it (`KEY~NAME`), which ends in .state."""
+        """The path of a session (.json), or of a note beside it (`KEY~NAME`, .state)."""
         parts = key.split("~")
         suffix = suffix or (".json" if len(parts) < 4 else ".state")
         too_long = len("~".join(parts[:3])) > 208  # file systems allow 255, suffixes included
@@ -796,19 +795,18 @@ class FileCache:
     def write(self, key: str, data: bytes) -> None:
         """Replaces the file by one with these bytes; a crash leaves the old or the new one, whole.
 
-        The caller has the lock. So an older temporary file of this session is what a killed
-        process left, and it is removed.
+        The caller has the lock. So an older temporary file of this session is that of a killed
+        process: it is removed.
         """
-        self._write(key, data, os.replace)
+        self._write(key, data, keep=True)
 
     def check_space(self, key: str, size: int) -> None:
         """Raises OSError or CacheError unless a file of `size` bytes can be written."""
-        self._write(key, bytes(size), None)
+        self._write(key, bytes(size), keep=False)
 
-    def _write(self, key: str, data: bytes, replace: Callable[[str, str], None] | None) -> None:
+    def _write(self, key: str, data: bytes, keep: bool) -> None:
         self._make_directory()
         self._remove(key, ".tmp-")
-        # The name is unique: a second writer can exist where locks do not work.
         temporary = self.path(key, f".tmp-{os.getpid()}-{time.time_ns()}")
         try:
             with open(temporary, "xb", opener=_open) as file:
@@ -817,8 +815,8 @@ class FileCache:
                 file.write(data)
                 file.flush()
                 _flush(file.fileno())
-            if replace:
-                _retry_on_windows(replace, temporary, self.path(key))
+            if keep:
+                _retry_on_windows(os.replace, temporary, self.path(key))
                 temporary = ""
         finally:
             if temporary:
@@ -960,7 +958,7 @@ class MemoryCache:
 
 
 def _session_key(*parts: str) -> str:
-    """File name for a session. Lower-case letters only, for file systems that ignore case."""
+    """The key of a session. Capitals are escaped, for file systems that ignore case."""
     return "~".join(
         "".join(chr(b) if chr(b) in _SAFE else f"%{b:02x}" for b in part.encode("utf-8"))
         for part in parts
@@ -968,7 +966,7 @@ def _session_key(*parts: str) -> str:
 
 
 def _split_key(key: str) -> list[str]:
-    """Domain, client and profile of a session's file name; [] if it is not one."""
+    """Domain, client and profile of a session's key; [] for any other text."""
     parts: list[str] = []
     try:
         for part in key.split("~"):
@@ -976,7 +974,7 @@ def _split_key(key: str) -> list[str]:
             data = head.encode() + b"".join(bytes.fromhex(r[:2]) + r[2:].encode() for r in rest)
             parts.append(data.decode("utf-8"))
         domain, _, _ = parts
-        # A planted file name must not choose the host that gets a refresh token.
+        # Only a normal domain counts: in a planted name, `a@evil.com` must choose no host.
         sound = _session_key(*parts) == key and _normal_domain(domain) == domain
     except (ValueError, ConfigError):
         return []
@@ -1038,7 +1036,7 @@ def _new_entry(
 
 
 def _has_no_user(record: Record) -> bool:
-    """Whether client credentials made it; a user's session has at least an empty `sub`."""
+    """Whether client credentials made it, or it is new; a user's has at least an empty `sub`."""
     return not record["user"]
 
 
@@ -1094,8 +1092,8 @@ def _parse_record(data: bytes, key: str) -> Record:
 def _is_usable(token: Record, min_ttl: float) -> bool:
     """Whether a token is valid for more than `min_ttl` seconds from now.
 
-    A token that was issued for no more seconds than that counts for as long as it is valid. One
-    that was obtained in the future does not count: the clock has been set back since.
+    A token whose whole lifetime is at most `min_ttl` counts until it expires. One that was
+    obtained in the future does not count: the clock was set back.
     """
     now = time.time()
     obtained_at, expires_at = token["obtained_at"], token["expires_at"]
@@ -1128,7 +1126,7 @@ def _add_token(
     organization: str | None,
     scope: str | None,
 ) -> Record:
-    """Adds the token of a response to a session; the one that it renews and expired ones go.
+    """Adds the token of a response to a session, and removes expired ones and the one it renews.
 
     It becomes the default, unless its request had another scope than the login.
     """
@@ -1218,7 +1216,7 @@ _unsaved: dict[tuple[object, str], tuple[Record, bytes | None, Cache]] = {}
 
 
 def _call_cache(cache: Cache, method: str, *args: object, lock: Any = None) -> Any:
-    """Calls a method of a cache or of its lock; whatever that raises becomes a CacheError."""
+    """Calls a method of a cache or of its lock; its errors become a CacheError."""
     try:
         return getattr(lock or cache, method)(*args)
     except Auth0Error:
@@ -1404,7 +1402,9 @@ class _StoredSession:
         for name in ("failure", "pending", "application"):
             self.write_note(name, None, required=True)
 
-    # Notes are small JSON objects beside the session: a failed request, a pending login.
+    # Notes are small JSON objects beside the session. `failure`: the last failed request;
+    # `pending`: a device login in two steps; `application`: the parameters of the last login,
+    # kept by a logout.
 
     def read_note(self, name: str) -> Json | None:
         """A note, or None if there is none that can be read."""
@@ -1532,8 +1532,8 @@ def _tls_context() -> Any:
 class _HttpRequest:
     """One request on its own connection, and its response: at most MAX_BYTES of body.
 
-    It runs in a thread: socket time-outs do not bound DNS, or a server that sends one byte at a
-    time. So the caller stops waiting at the deadline.
+    It runs in a thread, and the caller stops waiting at the deadline: socket time-outs bound
+    neither DNS nor a server that sends one byte at a time.
 
     Attributes:
         proxy: host and port of the proxy in use, or "".
@@ -1659,10 +1659,10 @@ class _HttpRequest:
             raise ConnectionError(f"the proxy answered HTTP {response.status}")
 
     def _read(self, response: Any) -> None:
-        buffer = bytearray(MAX_BYTES + 1)  # read(n) exceeds n if a chunk has "-1" bytes
+        buffer = bytearray(MAX_BYTES + 1)  # read(n) can exceed n: a chunk's size may be "-1"
         self.body = bytes(buffer[: response.readinto(buffer)])
         if len(self.body) > MAX_BYTES:
-            raise NetworkError("the response is larger than 1 MiB: is AUTH0_DOMAIN right?")
+            raise NetworkError("the response is larger than 1 MiB: check the domain")
         if response.length:  # read() does not check the announced length
             raise ConnectionError("the response was cut off")
         try:
@@ -1689,7 +1689,7 @@ def _form_encode(form: Mapping[str, str]) -> bytes:
         return urlencode(form).encode("ascii")
     except UnicodeEncodeError:
         pass  # this error holds the value, so the next one is raised outside of it
-    raise ConfigError("client secret, password and parameters have to be UTF-8: correct them")
+    raise ConfigError("the client secret, the password or a parameter is not UTF-8: correct it")
 
 
 # ---- Errors of Auth0 -----------------------------------------------------------------------------
@@ -1697,7 +1697,7 @@ def _form_encode(form: Mapping[str, str]) -> bytes:
 # The root certificates of macOS and Alpine, of Debian, and of Red Hat.
 _ROOT_FILES = "/etc/ssl/cert.pem", "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/cert.pem"
 _DOMAIN_HINT = "check domain and proxy, and whether this network has a login page, then try again"
-_CLIENT_HINT = "check the client id and secret (no secret: type Native, Authentication Method None)"
+_CLIENT_HINT = "check the client ID and secret (no secret: type Native, Authentication Method None)"
 _CLIENT_GRANT_HINT = "authorize the application for that API (Dashboard > Applications > APIs)"
 _GRANT_HINT = "enable the grant (Dashboard > the application > Advanced Settings > Grant Types)"
 _OVERLOADED = ("server_error", "temporarily_unavailable")  # RFC 6749 section 4.1.2.1
@@ -1835,8 +1835,8 @@ class _Tenant:
             form: parameters; those that are None are left out.
             retry: when to repeat a failed request: `never`; `if_unsent`, if the server cannot have
                 received it; `once_if_lost`, also once if the connection broke before the response;
-                `always`, after each failure that may be temporary. After 429, where the server
-                has not processed it, all but `never` repeat it.
+                `always`, after each failure that may be temporary. All but `never` repeat it
+                after 429: the server has not processed it.
             seconds: for everything, retries included; REQUEST_SECONDS if None.
 
         Returns:
@@ -1907,7 +1907,10 @@ class _Tenant:
         return response
 
     def _send_once(self, path: str, form: dict[str, str] | None, deadline: float) -> _HttpRequest:
-        """Sends a request, and waits until the deadline. A form gets the authentication, too."""
+        """Sends a request, and waits until the deadline.
+
+        It adds `client_id` and the authentication to the form.
+        """
         from threading import Thread
 
         method, body = "GET", None
@@ -2057,8 +2060,8 @@ class _IdToken:
     def check_refresh(self, tenant: _Tenant, record: Record) -> None:
         """The checks of OIDC Core section 12.2 that a client has to make.
 
-        The times are not checked, since that section asks only the provider to set them: a wrong
-        clock of this machine would end a good session.
+        The times are not checked: that section has rules on them for the provider only, and a
+        wrong clock of this machine would end a good session.
         """
         self.check_parties(tenant)
         is_same = record["user"].get("sub") in (None, "", self.claims["sub"])
@@ -2070,7 +2073,7 @@ class _IdToken:
 
     def check_parties(self, tenant: _Tenant) -> None:
         """Algorithm, issuer, audience, subject; InvalidToken names the claim that fails."""
-        alg, hint = self.header.get("alg"), "correct the client id, or log in again"
+        alg, hint = self.header.get("alg"), "correct the client ID, or log in again"
         place = "Dashboard > the application > Advanced Settings > OAuth"
         problem = f"it is signed with {_printable(alg, 20)}, not RS256"
         _require(alg == "RS256", "alg", problem, f"choose RS256 ({place})")  # 7, 8
@@ -2102,7 +2105,7 @@ class _IdToken:
             fetch: requests the tenant's keys. It is called once, if no known key has its `kid`.
         """
         kid = self.header.get("kid")
-        while True:  # without a `kid` the only key counts
+        while True:  # without a `kid`, a single key counts
             named = [key for key in keys if key["kid"] == kid or (kid is None and len(keys) == 1)]
             if named or not fetch:
                 break
@@ -2117,10 +2120,10 @@ class _IdToken:
         return float(value)
 
 
-def _decode_claims(id_token: str | None) -> Json:
-    """The claims of a stored ID token, which was checked; none where it is damaged or missing."""
+def _decode_claims(token: str | None) -> Json:
+    """The claims of a signed JWT, without any check; {} for any other value."""
     try:
-        return _IdToken(id_token).claims
+        return _IdToken(token).claims
     except InvalidToken:
         return {}
 
@@ -2263,7 +2266,7 @@ def _has_local_display() -> bool:
 
 
 def _start_file(url: str) -> None:
-    """Let Windows open a page. The browser inherits the environment of this process."""
+    """Lets Windows open a page. The browser inherits the environment of this process."""
     name = ENVIRONMENT["client_secret"]
     secret = os.environ.pop(name, None)
     try:
@@ -2275,7 +2278,7 @@ def _start_file(url: str) -> None:
 
 
 def _open_browser(url: str) -> bool:
-    """Open a web page without a shell; False if no browser starts.
+    """Opens a web page without a shell; False if no browser starts.
 
     If a command fails within a second, the next one is tried.
     """
@@ -2341,7 +2344,7 @@ _PAGES = {  # by HTTP status
     400: ("This did not log you in", "It is not the response that the login waits for."),
     403: ("Another account started this login", "Paste this page's address in its terminal."),
     404: ("Nothing is here", "This address is for a login only."),
-    410: ("The login got a response before", "Return to the terminal, which says how it ended."),
+    410: ("The login already has a response", "Return to the terminal, which says how it ended."),
 }
 
 
@@ -2529,7 +2532,7 @@ class _Listener:
             self._server.shutdown()
             self._server.server_close()
 
-    def claim(self, response: dict[str, str], by_browser: bool = False) -> bool:
+    def end_wait(self, response: dict[str, str], by_browser: bool = False) -> bool:
         """Ends the wait; False if another response has ended it. {} ends it without a response."""
         self.responses.append(response)  # atomic: of two threads one is the first
         self.response_arrived.set()
@@ -2561,7 +2564,7 @@ class _Listener:
             return 400
         if bool(code) == bool(error) or "\ufffd" in code:  # not UTF-8
             return 400
-        return 303 if self.claim(response, by_browser) else 410
+        return 303 if self.end_wait(response, by_browser) else 410
 
 
 # ---- Browser flow (RFC 6749 section 4.1, RFC 7636) -----------------------------------------------
@@ -2588,7 +2591,7 @@ def _wait_for_response(
     if "PORT" in urls:  # Auth0 compares the port
         urls = f"{listener.redirect_uri}, or better the URLs of fixed ports, given with --port"
     register = (
-        'if the browser showed "Unknown client", correct the client id; if it showed "Callback URL '
+        'if the browser showed "Unknown client", correct the client ID; if it showed "Callback URL '
         'mismatch", register this line under Allowed Callback URLs (Dashboard > the application > '
         f"Settings): {urls}"
     )
@@ -2596,13 +2599,13 @@ def _wait_for_response(
     hint_at = start + 45
     while not listener.responses:
         now = time.monotonic()
-        if now >= start + timeout and listener.claim({}):
+        if now >= start + timeout and listener.end_wait({}):
             raise LoginFailed(
                 f"no response came from the browser within {timeout:.0f} s: {register}"
             )
         line = prompt.poll_line(start + timeout)
         if can_use_code and line and line.lower() in ("c", "code"):
-            if listener.claim({}):
+            if listener.end_wait({}):
                 prompt.say("Stopped waiting for the page above.\n")
                 return None
         elif line and not listener.accept_pasted(line):
@@ -2665,8 +2668,8 @@ def _checked_url(value: object) -> str:
     """A URL of the server that may be shown and opened: https, or http to this machine."""
     import re
 
-    host = r"(https://[\w.-]+|http://(127\.0\.0\.1|localhost|\[::1\]))(:\d+)?"
-    if _is_token(value) and re.fullmatch(host + r'([/?#][^@"<>\\^`{|}]{,2000})?', str(value)):
+    origin = r"(https://[\w.-]+|http://(127\.0\.0\.1|localhost|\[::1\]))(:\d+)?"
+    if _is_token(value) and re.fullmatch(origin + r'([/?#][^@"<>\\^`{|}]{,2000})?', str(value)):
         return str(value)
     raise _malformed("holds a verification_uri that is no https address")
 
@@ -2920,7 +2923,7 @@ class _Settings:
     _recent: dict[object, tuple[str, float, float]]
 
     def _environment_applies(self, stored: _StoredSession, name: str) -> bool:
-        """Whether the environment is for this application; a secret needs a client id, too."""
+        """Whether the environment is for this application; a secret needs a client ID, too."""
         domain, client_id = _from_environment("domain"), _from_environment("client_id")
         if name == "client_secret" and not (client_id or self._arguments["client_id"]):
             return False
@@ -3022,7 +3025,7 @@ class _Settings:
     def _find(self, new: bool = False, first: str = "") -> _StoredSession:
         """The session that the settings select; with `new`, it may be one that is not stored yet.
 
-        Where they do not name it, one that has the note `first` goes before the others.
+        Where they name none, one that has the note `first` is preferred.
 
         Raises:
             ConfigError: several match, or nothing names the tenant and the client.
@@ -3061,7 +3064,7 @@ class _Settings:
         missing += [] if client_id else ["AUTH0_CLIENT_ID (or --client-id)"]
         raise ConfigError(
             f"not logged in, and no application is named: set {' and '.join(missing)}; "
-            "both are on the Settings page of your application in the Auth0 Dashboard"
+            "see the Settings page of your application in the Auth0 Dashboard"
         )
 
     def _find_stored(self) -> _StoredSession | None:
@@ -3113,7 +3116,7 @@ class _TokenRequest:
     def login_required(
         self, reason: str, error: str | None = None, option: str = ""
     ) -> LoginRequired:
-        """The error whose next step is a login."""
+        """LoginRequired, with the command for the login."""
         secret = ENVIRONMENT["client_secret"]
         if os.environ.get(secret, "x").strip() == "":
             reason += f" ({secret} is set but empty)"
@@ -3143,10 +3146,12 @@ class _TokenRequest:
         if not is_machine and self._not_requested():
             raise self._scope_required(self._not_requested())
         names, api = _printable(" ".join(sorted(missing))), _printable(self.audience or "the API")
+        who, place = "user", "User Management > Users > the user > Permissions"
+        if is_machine:
+            who, place = "application", "Applications > APIs > the API"
         raise OAuthError(
-            f"Auth0 did not grant the scope {names} for {api}: give the "
-            f"{'application' if is_machine else 'user'} that permission "
-            "(Dashboard > Applications > APIs > the API), and log in again",
+            f"Auth0 did not grant the scope {names} for {api}: give the {who} that permission "
+            f"(Dashboard > {place}), and log in again",
             "insufficient_scope",
         )
 
@@ -3493,7 +3498,7 @@ class _LoginsInTwoSteps(_Logins):
     def start_login(self, *, audience: str | None = None, scope: str | None = None) -> Json:
         """Starts a login with a device code, which `finish_login` completes, in any process.
 
-        It is kept beside the session until it expires, or until the next one is started.
+        It is stored beside the session until it is finished, or until the next one is started.
 
         Args:
             audience: the API, if not that of this object or of the last login.
@@ -3562,8 +3567,8 @@ class _LoginsInTwoSteps(_Logins):
         Raises:
             LoginRequired: no login is pending.
             LoginFailed: denied or expired.
-            NetworkError: not approved yet (`authorization_pending`), or Auth0 was not reached:
-                call it again.
+            NetworkError: not approved yet (`authorization_pending`: call it again), or Auth0 was
+                not reached.
         """
         _check_seconds("timeout", timeout)
         stored = self._find(new=True, first="pending")
@@ -3595,7 +3600,8 @@ class Auth0(_LoginsInTwoSteps):
     """One session of one application at one tenant: log in, get tokens, log out.
 
     Missing arguments come from the environment, then from the stored session that matches.
-    Safe to share between threads and across a fork. A copy or a pickle carries the arguments only.
+    Safe to share between threads and across a fork. A pickle carries the arguments, a client
+    secret included.
 
     Args:
         domain: as in `acme.eu.auth0.com`.
@@ -3894,6 +3900,113 @@ def get_token(
     )
 
 
+# ---- Input and output of a command ---------------------------------------------------------------
+
+
+def _print_out(text: str, end: str = "\n") -> None:
+    """Writes the result to stdout; Auth0Error if that fails."""
+    out = sys.stdout
+    try:
+        if os.name == "nt" and hasattr(out, "buffer"):  # as text \n is \r\n: $(...) keeps the \r
+            out.flush()
+            out.buffer.write((text + end).encode(out.encoding, out.errors or "strict"))
+        else:
+            out.write(text + end)
+        out.flush()
+    except UnicodeEncodeError:
+        _print_out(text.encode("ascii", "backslashreplace").decode("ascii"), end)
+    except (OSError, ValueError, AttributeError) as problem:
+        try:  # else the interpreter fails again at its end, when it flushes the buffer
+            os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+        except (OSError, ValueError, AttributeError):
+            pass
+        reason = getattr(problem, "strerror", None) or "it is closed"
+        raise Auth0Error(f"the result could not be written to stdout: {reason}") from None
+
+
+def _print_json(value: object) -> None:
+    import json
+
+    _print_out(json.dumps(value))
+
+
+def _read_secret_file(path: str) -> str:
+    """The client secret from a file or the first line of stdin, without white space around it."""
+    try:
+        if path == "-":
+            text = sys.stdin.readline(1 << 16)  # a password may follow
+        else:
+            with open(os.path.expanduser(path), encoding="utf-8") as file:
+                text = file.read(1 << 16)
+    except (OSError, ValueError, AttributeError) as problem:
+        reason = getattr(problem, "strerror", None) or "it is not UTF-8 text"
+        raise ConfigError(f"--client-secret-file can't be read: {reason}") from None
+    text = text.removeprefix("\ufeff").strip()
+    if not text or not text.isprintable():
+        raise ConfigError("--client-secret-file is empty or has several lines: it takes one secret")
+    return text
+
+
+def _read_password() -> str:
+    """The password from a hidden prompt on a terminal, else from the first line of stdin."""
+    try:
+        if _is_terminal(sys.stdin):
+            from getpass import getpass
+
+            return getpass("Password: ").strip()
+        return sys.stdin.readline().strip()
+    except (EOFError, OSError, ValueError, AttributeError):  # closed, or not text
+        raise ConfigError("the password could not be read from stdin: write it there") from None
+
+
+def _unexpected(problem: Exception, verbose: bool) -> str:
+    """Describes an error that is no Auth0Error, without its values: they may be secrets."""
+    places = _places_of(problem)
+    text = f"unexpected {type(problem).__name__} at {places[-1]}: please report it"
+    if isinstance(problem, (ImportError, AttributeError, SyntaxError)):
+        quoted = str(problem).split("'")[1::2] or [""]  # "module 'x' has no ...", "... from 'x'"
+        name = quoted[0 if isinstance(problem, AttributeError) else -1]
+        file = getattr(sys.modules.get(name), "__file__", "") or getattr(problem, "filename", "")
+        text = f"{_printable(file)} hides a module of Python: rename that file" if file else text
+    return "\n  ".join([text, *places] if verbose else [text])
+
+
+def _terminate(number: int, _: object) -> NoReturn:
+    """A signal handler that ends a command as Ctrl-C does: it closes files and frees locks."""
+    raise KeyboardInterrupt(128 + number)
+
+
+def _guarded(prog: str | None, run: Callable[[], int | None], verbose: bool) -> int:
+    """Runs a command, reports its errors, returns the exit code."""
+    signal: Any = __import__("_signal")  # the core of signal: the interpreter has loaded it
+    program = (prog or "auth0_cli").split()[0]
+    _running_commands.append(program)
+    caught: list[int] = []
+    try:
+        for number in (getattr(signal, name, 0) for name in ("SIGTERM", "SIGHUP")):
+            # Windows has no SIGHUP, nohup ignores it, and a host program may have its own handler.
+            if number and signal.getsignal(number) == signal.SIG_DFL:
+                try:
+                    signal.signal(number, _terminate)
+                    caught.append(number)
+                except ValueError:  # not the main thread: the host program handles signals
+                    break
+        return run() or 0
+    except Auth0Error as problem:
+        _print_err(f"{program}: {problem}")
+        return problem.exit_code
+    except KeyboardInterrupt as interrupt:
+        _print_err("")
+        return next((code for code in interrupt.args if type(code) is int), 130)
+    except Exception as problem:  # noqa: BLE001 - a traceback may show a secret
+        _print_err(f"{program}: {_unexpected(problem, verbose)}")
+        return 1
+    finally:
+        for number in caught:
+            signal.signal(number, signal.SIG_DFL)
+        _running_commands.pop()
+
+
 # ---- Prompts -------------------------------------------------------------------------------------
 
 
@@ -4003,7 +4116,7 @@ class _Prompt:
         return self._show is None and not _is_terminal(sys.stderr)
 
     def show(self, prompt: Json, can_use_code: bool = False) -> None:
-        """Show a prompt, then open the browser if the flow needs one on this machine."""
+        """Shows a prompt, then opens the browser if the flow needs one on this machine."""
         is_browser = prompt["event"] == "authorize"
         if self._show:
             self._show(prompt)
@@ -4062,7 +4175,7 @@ class _Prompt:
         return text if (fits if self._qr is None else self._qr) else ""
 
     def poll_line(self, deadline: float) -> str | None:
-        """Update the countdown to `deadline` (monotonic seconds); return a line that was typed.
+        """Updates the countdown to `deadline` (monotonic seconds); returns a line that was typed.
 
         It ends when nothing comes after Enter, so an address pasted in several lines is one line.
 
@@ -4086,7 +4199,7 @@ class _Prompt:
         return line.replace("&amp;", "&") if entered else None
 
     def wait(self, seconds: float, deadline: float) -> None:
-        """Wait between two polls; Enter opens the page that was shown."""
+        """Waits between two polls; Enter opens the page that was shown."""
         end = time.monotonic() + seconds
         step = 0.2 if self._live or self._reads or self._cancel else seconds
         while (left := end - time.monotonic()) > 0:
@@ -4096,7 +4209,7 @@ class _Prompt:
             time.sleep(min(step, left))
 
     def say(self, text: str) -> None:
-        """Print lines, broken at words to the width of a terminal; a URL or a command stays whole.
+        """Prints lines, broken at words to the width of a terminal; a URL or a command stays whole.
 
         Nothing is printed for a program that shows the prompt itself.
         """
@@ -4112,7 +4225,7 @@ class _Prompt:
             _print_err(line if whole else folded)
 
     def end(self) -> None:
-        """Clear the countdown."""
+        """Clears the countdown."""
         if self._status:
             _print_err("\r\x1b[J", "")
         self._status = ""
@@ -4344,7 +4457,7 @@ class _Doctor:
         except OAuthError as problem:
             if _NO_API not in problem.description and problem.error != "invalid_target":
                 raise
-        return "is right; no token was requested, since each counts against the quota"
+        return "is right; no token was issued, since each counts against the quota"
 
     def keys(self) -> str:
         """The keys that sign ID tokens."""
@@ -4410,7 +4523,7 @@ class _Doctor:
             what = _with_hint(code, said, "correct --audience, or what else the login requests")
             raise OAuthError(f"Auth0 refused {what}", code, said)
         audience = self._parameters["audience"]
-        none = "none is named, so that a token is good for /userinfo only"
+        none = "none is named: a token is for the tenant's Default Audience, else for /userinfo"
         return f"{_printable(audience, 120)} exists" if audience else none
 
     def device_flow(self) -> str:
@@ -4474,54 +4587,9 @@ class _Doctor:
         return f"{session.who()}, {_RENEWS}"
 
 
-# ---- Input and output of a command ---------------------------------------------------------------
+# ---- Commands ------------------------------------------------------------------------------------
 
-
-def _print_out(text: str, end: str = "\n") -> None:
-    """Writes the result to stdout; Auth0Error if that fails."""
-    out = sys.stdout
-    try:
-        if os.name == "nt" and hasattr(out, "buffer"):  # as text \n is \r\n: $(...) keeps the \r
-            out.flush()
-            out.buffer.write((text + end).encode(out.encoding, out.errors or "strict"))
-        else:
-            out.write(text + end)
-        out.flush()
-    except UnicodeEncodeError:
-        _print_out(text.encode("ascii", "backslashreplace").decode("ascii"), end)
-    except (OSError, ValueError, AttributeError) as problem:
-        try:  # else the interpreter fails again at its end, when it flushes the buffer
-            os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
-        except (OSError, ValueError, AttributeError):
-            pass
-        reason = getattr(problem, "strerror", None) or "it is closed"
-        raise Auth0Error(f"the result could not be written to stdout: {reason}") from None
-
-
-def _print_json(value: object) -> None:
-    import json
-
-    _print_out(json.dumps(value))
-
-
-def _read_secret_file(path: str) -> str:
-    """The client secret from a file or the first line of stdin, without white space around it."""
-    try:
-        if path == "-":
-            text = sys.stdin.readline(1 << 16)  # a password may follow
-        else:
-            with open(os.path.expanduser(path), encoding="utf-8") as file:
-                text = file.read(1 << 16)
-    except (OSError, ValueError, AttributeError) as problem:
-        reason = getattr(problem, "strerror", None) or "it is not UTF-8 text"
-        raise ConfigError(f"--client-secret-file can't be read: {reason}") from None
-    text = text.removeprefix("\ufeff").strip()
-    if not text or not text.isprintable():
-        raise ConfigError("--client-secret-file is empty or has several lines: it takes one secret")
-    return text
-
-
-# Of several commands: another one lacks some of them, or a host program has set them.
+# Options of several commands. One is None where a command lacks it or a host program has set it.
 _COMMON_OPTIONS = (
     "domain client_id audience organization profile cache ports client_secret_file param scope"
 ).split()
@@ -4533,7 +4601,7 @@ def _hide_dashboard(problem: Auth0Error, prog: str | None) -> None:
         problem.args = (f"{problem.reason}: ask the developers of {prog.split()[0]}",)
 
 
-def _preset(defaults: Auth0 | None) -> set[str]:
+def _host_settings(defaults: Auth0 | None) -> set[str]:
     """The settings that a host program has made: its users get neither option nor advice."""
     given = defaults._arguments if defaults else {}
     return {name for name, value in given.items() if value is not None}
@@ -4556,12 +4624,9 @@ def _auth0_from(args: Namespace, prog: str | None, defaults: Auth0 | None) -> Au
     if prog:
         given["login_command"] = f"{prog} login"
     auth0 = Auth0(**given)
-    auth0._preset = _preset(defaults) if given.get("login_command") else set()
+    auth0._preset = _host_settings(defaults) if given.get("login_command") else set()
     auth0._command = f"{prog or _program_name()} {args.command}"
     return auth0
-
-
-# ---- Commands ------------------------------------------------------------------------------------
 
 
 def _command_login(auth0: Auth0, args: Namespace) -> None:
@@ -4585,7 +4650,7 @@ def _command_login(auth0: Auth0, args: Namespace) -> None:
             qr=args.qr,
         )
     if args.json:
-        names = ("domain", "client_id", "profile", "user")
+        names = (*_NAME_FIELDS, "user")
         _print_json({"event": "logged_in", **{name: getattr(session, name) for name in names}})
         return
     _print_err(f"Logged in to {session.domain} as {session.who()}.")
@@ -4595,18 +4660,6 @@ def _command_login(auth0: Auth0, args: Namespace) -> None:
         notice = _Advice(f"There is no refresh token, so this login will end: {_NO_REFRESH_TOKEN}")
         _hide_dashboard(notice, args.prog)
         _print_err(f"{notice}.")
-
-
-def _read_password() -> str:
-    """The password from a hidden prompt on a terminal, else from the first line of stdin."""
-    try:
-        if _is_terminal(sys.stdin):
-            from getpass import getpass
-
-            return getpass("Password: ").strip()
-        return sys.stdin.readline().strip()
-    except (EOFError, OSError, ValueError, AttributeError):  # closed, or not text
-        raise ConfigError("the password could not be read from stdin: write it there") from None
 
 
 def _exec_api_version() -> str:
@@ -4840,54 +4893,6 @@ def _help_formatter() -> Any:
 # ---- Command line --------------------------------------------------------------------------------
 
 
-def _unexpected(problem: Exception, verbose: bool) -> str:
-    """Describes an error that is no Auth0Error, without its values: they may be secrets."""
-    places = _places_of(problem)
-    text = f"unexpected {type(problem).__name__} at {places[-1]}: please report it"
-    if isinstance(problem, (ImportError, AttributeError, SyntaxError)):
-        quoted = str(problem).split("'")[1::2] or [""]  # "module 'x' has no ...", "... from 'x'"
-        name = quoted[0 if isinstance(problem, AttributeError) else -1]
-        file = getattr(sys.modules.get(name), "__file__", "") or getattr(problem, "filename", "")
-        text = f"{_printable(file)} hides a module of Python: rename that file" if file else text
-    return "\n  ".join([text, *places] if verbose else [text])
-
-
-def _terminate(number: int, _: object) -> NoReturn:
-    """A signal handler that ends a command as Ctrl-C does: it closes files and frees locks."""
-    raise KeyboardInterrupt(128 + number)
-
-
-def _guarded(prog: str | None, run: Callable[[], int | None], verbose: bool) -> int:
-    """Runs a command, reports its errors, returns the exit code."""
-    signal: Any = __import__("_signal")  # the core of signal: the interpreter has loaded it
-    program = (prog or "auth0_cli").split()[0]
-    _running_commands.append(program)
-    caught: list[int] = []
-    try:
-        for number in (getattr(signal, name, 0) for name in ("SIGTERM", "SIGHUP")):
-            # Windows has no SIGHUP, nohup ignores it, and a host program may have its own handler.
-            if number and signal.getsignal(number) == signal.SIG_DFL:
-                try:
-                    signal.signal(number, _terminate)
-                    caught.append(number)
-                except ValueError:  # not the main thread: the host program handles signals
-                    break
-        return run() or 0
-    except Auth0Error as problem:
-        _print_err(f"{program}: {problem}")
-        return problem.exit_code
-    except KeyboardInterrupt as interrupt:
-        _print_err("")
-        return next((code for code in interrupt.args if type(code) is int), 130)
-    except Exception as problem:  # noqa: BLE001 - a traceback may show a secret
-        _print_err(f"{program}: {_unexpected(problem, verbose)}")
-        return 1
-    finally:
-        for number in caught:
-            signal.signal(number, signal.SIG_DFL)
-        _running_commands.pop()
-
-
 _COMMANDS: dict[str, tuple[Callable[[Auth0, Namespace], int | None], str]] = {
     "login": (_command_login, "log in with a browser, or with a code on another device"),
     "token": (_command_token, "print a valid access token, after a refresh if needed"),
@@ -4937,7 +4942,7 @@ def _examples(text: str, prog: str | None, defaults: Auth0 | None) -> str:
     """A help text, without the options that a host program has set."""
     import re
 
-    flags = "|".join(_preset(defaults)).replace("_", "-")
+    flags = "|".join(_host_settings(defaults)).replace("_", "-")
     variables = ", ".join(ENVIRONMENT.values())
     text = text.format(prog=prog or _program_name(), variables=variables)
     return re.sub(f" --({flags}) \\S+", "", text)
@@ -4957,7 +4962,7 @@ def add_commands(
     """
     from functools import partial
 
-    preset = _preset(defaults) - {"params"}
+    preset = _host_settings(defaults) - {"params"}
     formatter = _help_formatter()
     try:
         urls = _callback_urls((defaults or Auth0())._ports())

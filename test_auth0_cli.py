@@ -6152,7 +6152,7 @@ class TestDoctor:
     @pytest.mark.parametrize(
         ("how", "code", "words"),
         [
-            ("wrong", 4, "check the client id and secret"),
+            ("wrong", 4, "check the client ID and secret"),
             ("off", 4, "enable the grant"),
             ("gone", 2, "AUTH0_CLIENT_SECRET"),
         ],
@@ -6242,7 +6242,7 @@ class TestDoctor:
         assert [check for check, (status, _) in found.items() if status == "problem"] == [
             "browser_flow"
         ]
-        assert "check the client id" in found["browser_flow"][1]
+        assert "check the client ID" in found["browser_flow"][1]
         assert not {"callbacks", "api", "device_flow", "refresh_token"} & set(found)
 
     @pytest.mark.parametrize("check", ["api", "device_flow"])
@@ -10286,13 +10286,13 @@ class TestLoopbackListener(Shared):
 
     def test_a_response_after_the_end_of_the_wait_is_refused(self):
         with auth0_cli._Listener((0,)) as listener:
-            assert listener.claim({})
+            assert listener.end_wait({})
             assert listener.accept_response(f"code=c&state={listener.state}") == 410
 
     def test_a_response_before_the_end_of_the_wait_is_served(self):
         with auth0_cli._Listener((0,)) as listener:
             assert listener.accept_pasted(f"code=c&state={listener.state}")
-            assert not listener.claim({})
+            assert not listener.end_wait({})
 
     def test_where_no_thread_can_be_started_the_device_flow_is_named(self, monkeypatch):
         def start(thread):
