@@ -32,8 +32,8 @@ Contents. Functions mostly call functions above them. A security review reads th
 It can skip the others, which talk to the user:
     Prompts; QR code; Doctor; Commands; Options; Command line.
 
-Tokens are stored in plain text, in files that only their owner can read. `cache=` takes any other
-store, such as one that encrypts.
+Tokens are stored in plain text, in files that only their owner can read (on Windows, as far as the
+directory is in the user's profile). `cache=` takes any other store, such as one that encrypts.
 
 Errors::
 
@@ -3133,9 +3133,11 @@ class _TokenRequest:
         reason = f"the login did not ask for the scope {names}"
         return self.login_required(reason, "invalid_scope", option)
 
-    def _not_requested(self) -> set[str]:
-        """The scopes that this call needs and the login did not request."""
-        return set((self.scope or "").split()) - set((self.record["scope"] or "").split())
+    def _check_requested(self) -> None:
+        """LoginRequired if this call needs scopes that the login did not request."""
+        scopes = set((self.scope or "").split()) - set((self.record["scope"] or "").split())
+        if scopes:
+            raise self._scope_required(scopes)
 
     def _with_scope(self, token: Record) -> Record:
         """The token, if the scope of this call was granted; else the error for that."""
@@ -3143,8 +3145,8 @@ class _TokenRequest:
         if not missing:
             return token
         is_machine = _has_no_user(self.record)
-        if not is_machine and self._not_requested():
-            raise self._scope_required(self._not_requested())
+        if not is_machine:
+            self._check_requested()
         names, api = _printable(" ".join(sorted(missing))), _printable(self.audience or "the API")
         who, place = "user", "User Management > Users > the user > Permissions"
         if is_machine:
@@ -3212,8 +3214,8 @@ class _TokenRequest:
             nobody = _has_no_user(self.record)
             reason = "nobody is logged in" if nobody else "the session has no refresh token"
             raise self.login_required(reason)
-        if refresh_token and self.audience == self.record["audience"] and self._not_requested():
-            raise self._scope_required(self._not_requested())
+        if refresh_token and self.audience == self.record["audience"]:
+            self._check_requested()
         stored.check_failure(since)
         try:
             if refresh_token:
