@@ -3330,7 +3330,7 @@ class _TokenRequest:
 
 
 class _Logins(_Settings):
-    """Login and logout of one session."""
+    """Login to a session, a token from it, and logout."""
 
     def _authorization_parameters(
         self, stored: _StoredSession, record: Record, audience: str | None, scope: str | None
@@ -3455,6 +3455,41 @@ class _Logins(_Settings):
                         return self._create_session(stored, parameters, browser_response)
             response = _device_login(tenant, parameters, timeout, prompt)
             return self._create_session(stored, parameters, response)
+
+    @_public
+    def _token_entry(
+        self,
+        audience: str | None,
+        scope: str | None,
+        min_ttl: float,
+        interactive: bool,
+        force: bool,
+    ) -> Record:
+        """The record of the token that get_token returns."""
+        _check_seconds("min_ttl", min_ttl, or_zero=True)
+        stored = self._find()
+        before: Record | None = None
+        try:
+            request = _TokenRequest(self, stored, audience, scope)
+            before = request.token
+            return request.obtain(min_ttl, force)
+        except LoginRequired:
+            self._recent.clear()
+            if not interactive:
+                raise
+        # One login at a time per session: the others wait, and share its result.
+        with stored.lock(600, suffix="~login"):
+            try:
+                request = _TokenRequest(self, stored, audience, scope)
+                return request.obtain(min_ttl, force and request.token == before)
+            except LoginRequired:
+                try:
+                    self._log_in(stored, audience=audience, scope=scope)
+                except CacheError as problem:
+                    if stored.load() is None:  # not even in memory: nobody has logged in
+                        raise
+                    _warn(f"the session was not saved: {problem}")
+        return _TokenRequest(self, stored, audience, scope).obtain(0, False)
 
     def _log_out(
         self, stored: _StoredSession, local: bool, browser: bool, remember: bool = False
@@ -3699,41 +3734,6 @@ class Auth0(_LoginsInTwoSteps):
             self._recent.clear()
         self._recent[key] = (token["access_token"], now, min(now + RECHECK_SECONDS, until))
         return str(token["access_token"])
-
-    @_public
-    def _token_entry(
-        self,
-        audience: str | None,
-        scope: str | None,
-        min_ttl: float,
-        interactive: bool,
-        force: bool,
-    ) -> Record:
-        """The record of the token that get_token returns."""
-        _check_seconds("min_ttl", min_ttl, or_zero=True)
-        stored = self._find()
-        before: Record | None = None
-        try:
-            request = _TokenRequest(self, stored, audience, scope)
-            before = request.token
-            return request.obtain(min_ttl, force)
-        except LoginRequired:
-            self._recent.clear()
-            if not interactive:
-                raise
-        # One login at a time per session: the others wait, and share its result.
-        with stored.lock(600, suffix="~login"):
-            try:
-                request = _TokenRequest(self, stored, audience, scope)
-                return request.obtain(min_ttl, force and request.token == before)
-            except LoginRequired:
-                try:
-                    self._log_in(stored, audience=audience, scope=scope)
-                except CacheError as problem:
-                    if stored.load() is None:  # not even in memory: nobody has logged in
-                        raise
-                    _warn(f"the session was not saved: {problem}")
-        return _TokenRequest(self, stored, audience, scope).obtain(0, False)
 
     @_public
     def get_id_token(self, *, min_ttl: float = 0, force_refresh: bool = False) -> str:
