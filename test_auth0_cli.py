@@ -11638,6 +11638,17 @@ class TestCopies:
         finally:
             signal.signal(signal.SIGTERM, before)
 
+    @pytest.mark.parametrize("arguments", [["status"], ["token", "--min-ttl", "-1"], ["no-such"]])
+    def test_after_a_command_a_signal_ends_the_program_as_before_it(
+        self, auth0, installed, capsys, arguments
+    ):
+        numbers = [getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")]
+        for number in filter(None, numbers):
+            installed(number, signal.SIG_DFL)
+        assert auth0_cli.main(arguments, defaults=auth0) in (2, 3)
+        for number in filter(None, numbers):
+            assert signal.getsignal(number) == signal.SIG_DFL
+
     def test_the_head_of_the_tests_lists_their_parts(self):
         text = Path(__file__).read_text("utf-8")
         parts = re.findall(r"^# ---- (.+?): (.+?) -+$", text, re.MULTILINE)
