@@ -5144,7 +5144,9 @@ class TestSettings:
     @pytest.mark.parametrize(
         "name",
         [
-            *("client_secret", "state", "redirect_uri", "code_challenge"),
+            *("client_secret", "state", "redirect_uri", "code_challenge", "code_challenge_method"),
+            *("response_type", "response_mode", "client_id", "nonce", "request", "request_uri"),
+            *("scope", "audience", "organization"),
             *("State", "STATE ", "scope[]", "redirect_uri[0]", "Client_ID"),
         ],
     )
