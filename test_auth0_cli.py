@@ -9619,6 +9619,15 @@ class TestTokenRequests:
         tenant.break_next("/oauth/token", **change)
         assert call("token", "--force-refresh").out.strip() in tenant.access_tokens
 
+    @pytest.mark.parametrize(("depth", "code"), [(100, 0), (101, 5)])
+    def test_an_answer_is_read_if_it_is_nested_up_to_a_hundred_deep(
+        self, logged_in, tenant, call, hurried, depth, code
+    ):
+        nested = functools.reduce(lambda inner, _: [inner], range(depth - 1), "x")
+        tenant.break_next("/oauth/token", change=lambda reply: {**reply, "x": nested})
+        result = call("token", "--force-refresh", code=code)
+        assert ("did not answer like Auth0" in result.err) is bool(code)
+
     @pytest.mark.parametrize("name", NO_OBJECT)
     def test_an_answer_that_makes_no_sense_is_exit_5(self, logged_in, tenant, call, hurried, name):
         before = logged_in.session_file.read_bytes()
