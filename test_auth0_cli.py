@@ -7168,6 +7168,26 @@ class TestLocks:
         with another.lock("a~b~c", 0.05):
             pass
 
+    @pytest.mark.parametrize("kind", [FileCache, MemoryCache])
+    def test_who_gives_a_lock_up_leaves_it_to_who_has_it(self, cli, kind):
+        cache = FileCache(cli.cache) if kind is FileCache else MemoryCache()
+        with cache.lock("a~b~c", 5):
+            for _ in range(2):
+                with pytest.raises(NetworkError), cache.lock("a~b~c", 0):
+                    raise AssertionError("two have the lock")
+
+    @pytest.mark.parametrize("is_terminal", [True, False])
+    def test_a_long_wait_for_a_lock_is_explained_once_at_a_terminal(
+        self, logged_in, call, hurried, monkeypatch, is_terminal
+    ):
+        cache = FileCache(logged_in.cache)
+        lock = cache.lock(cache.list()[0], 5)
+        lock.__enter__()
+        hurried.then[1000] = lambda: lock.__exit__(None, None, None)
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
+        said = call("token", "--force-refresh").err
+        assert said == "waiting for another process that is busy with this session\n" * is_terminal
+
     def test_a_lock_of_a_stopped_process_is_given_up_and_of_a_killed_one_taken(self, cli):
         script = (
             "import sys, auth0_cli\n"
@@ -7212,6 +7232,27 @@ class TestLocks:
         module, name = (fcntl, "flock") if POSIX else (importlib.import_module("msvcrt"), "locking")
         true = getattr(module, name)
         monkeypatch.setattr(module, name, lock)
+        with pytest.raises(TimeoutError):
+            auth0.get_token(force_refresh=True)
+        assert tenant.count("refresh_token") == 0
+        monkeypatch.undo()
+        assert auth0.get_token(force_refresh=True) in tenant.access_tokens
+
+    @not_on_windows("a session file is not locked there")
+    def test_a_timeout_of_a_signal_handler_as_the_session_file_is_opened_is_not_lost(
+        self, logged_in, auth0, tenant, installed, monkeypatch
+    ):
+        def expire(*_):
+            raise TimeoutError
+
+        def open_file(path, flags, *mode):
+            if str(path).endswith(".json") and flags & os.O_RDWR:
+                signal.raise_signal(signal.SIGINT)
+            return true(path, flags, *mode)
+
+        installed(signal.SIGINT, expire)
+        true = os.open
+        monkeypatch.setattr(os, "open", open_file)
         with pytest.raises(TimeoutError):
             auth0.get_token(force_refresh=True)
         assert tenant.count("refresh_token") == 0
