@@ -8070,6 +8070,30 @@ class TestStoredSessions:
             other.logout()
         assert auth0.session() is None
 
+    @pytest.mark.parametrize("fails", [False, True], ids=["a refresh", "a refresh that fails"])
+    @pytest.mark.parametrize("saved_by", ["itself", "another process"])
+    def test_what_could_not_be_saved_does_not_come_back_once_something_was(
+        self, cli, auth0, tenant, monkeypatch, saved_by, fails
+    ):
+        def fail(*_):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", fail)
+            with pytest.raises(CacheError):
+                log_in(auth0, tenant)
+        if saved_by != "itself":
+            cli.login(user="bob")
+            assert auth0.session().user["sub"] == "auth0|bob"
+        if fails:
+            tenant.break_next("/oauth/token", status=503)
+        with pytest.raises(NetworkError) if fails else contextlib.nullcontext():
+            auth0.get_token(force_refresh=True)
+        if fails and saved_by == "itself":
+            auth0.get_token(force_refresh=True)
+        cli.run("logout")
+        assert auth0.session() is None
+
     def test_nothing_is_written_without_the_lock(self, tenant):
         class Cache(DictCache):
             held = 0
