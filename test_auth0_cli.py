@@ -7539,12 +7539,16 @@ class TestSessionFiles:
     def test_drop_old_tokens_before_they_are_too_large(self, tenant, monkeypatch):
         auth0 = machine(tenant.domain)
         monkeypatch.setattr(auth0_cli, "MAX_BYTES", 50_000)
-        tenant.break_all("/oauth/token", change=lambda reply: {**reply, "scope": "x" * 8000})
+        long = "x" * 7900
+        tenant.break_all(
+            "/oauth/token", change=lambda reply: {**reply, "scope": f"{number} {long}"}
+        )
         for number in range(8):
             with pytest.raises(auth0_cli.OAuthError):
                 auth0.get_token(scope=f"scope:{number}")
-        assert 1 < len(auth0.session().tokens) < 8
-        assert auth0.session().tokens[-1]["scope"].startswith("x")
+        kept = [token["scope"].split() for token in auth0.session().tokens]
+        assert 1 < len(kept) < 8
+        assert kept == [[str(number), long] for number in range(8)][-len(kept) :]
 
     @needs_fork
     def test_stay_locked_for_their_holder_when_it_forks(self, cli):
