@@ -4001,6 +4001,16 @@ class TestTokensOfASession:
                 auth0.start_login(**{name: value})
         assert tenant.requests == []
 
+    @pytest.mark.parametrize("place", [0, 1])
+    def test_of_two_tokens_that_serve_the_one_that_lives_longer_is_taken(self, logged_in, place):
+        def change(record):
+            (token,) = record["tokens"]
+            longer = {"access_token": "longer", "expires_at": token["expires_at"] + 600}
+            record["tokens"].insert(place, {**token, **longer})
+
+        logged_in.edit(change)
+        assert logged_in.token() == "longer"
+
     def test_a_call_without_a_scope_does_not_get_the_token_of_one_with_a_scope(
         self, logged_in, auth0, tenant
     ):
