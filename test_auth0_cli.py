@@ -6690,6 +6690,21 @@ class TestManyProcesses:
         assert auth0.get_token() in tenant.access_tokens
         assert not list(logged_in.cache.glob("*failure.state"))
 
+    def test_the_wait_after_a_failure_grows_up_to_half_a_minute(
+        self, logged_in, tenant, auth0, hurried
+    ):
+        logged_in.expire()
+        tenant.break_all("/oauth/token", status=503)
+        for failures, wait in enumerate((0, 0, 1, 2, 4, 8, 16, 32, 32, 32), 1):
+            with pytest.raises(NetworkError):
+                auth0.get_token()
+            if wait:  # else the next call is a request
+                with pytest.raises(NetworkError) as caught:
+                    auth0.get_token()
+                assert math.ceil(caught.value.retry_after) == wait
+            assert tenant.count("refresh_token") == failures
+            hurried.sleep(wait)
+
     def test_those_who_waited_for_a_request_share_its_failure(self, logged_in, tenant, auth0):
         logged_in.expire()
         tenant.token_delay = 0.5
