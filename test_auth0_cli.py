@@ -7701,6 +7701,13 @@ class TestSessionFiles:
         cache.delete("a~b~c")
         assert steps[2:] == directory * 2
 
+    def test_are_put_in_place_without_the_removal_of_anything(self, tmp_path, monkeypatch):
+        cache, removed = FileCache(tmp_path / "sessions"), []
+        monkeypatch.setattr(os, "unlink", removed.append)
+        cache.write("a~b~c", b"old")
+        cache.write("a~b~c", b"new")
+        assert (cache.read("a~b~c"), removed) == (b"new", [])
+
     def test_a_directory_that_can_not_be_flushed_fails_nothing(self, tmp_path, monkeypatch):
         def fsync(fd):
             if stat.S_ISDIR(os.fstat(fd).st_mode):
