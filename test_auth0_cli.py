@@ -6704,6 +6704,11 @@ class TestManyProcesses:
                 assert math.ceil(caught.value.retry_after) == wait
             assert tenant.count("refresh_token") == failures
             hurried.sleep(wait)
+        hurried.sleep(auth0_cli.MAX_WAIT + 1)  # then it begins anew
+        for more in (1, 2):
+            with pytest.raises(NetworkError):
+                auth0.get_token()
+            assert tenant.count("refresh_token") == failures + more
 
     def test_those_who_waited_for_a_request_share_its_failure(self, logged_in, tenant, auth0):
         logged_in.expire()
