@@ -9744,6 +9744,33 @@ class TestTokenRequests:
         assert tenant.count("refresh_token") == (2 if name in LOST else 1)
         assert call("token").out.strip() in tenant.access_tokens
 
+    def test_a_code_is_not_sent_again_if_the_connection_broke_as_it_was_sent(
+        self, auth0, tenant, hurried, monkeypatch
+    ):
+        def send(connection, data):
+            true(connection, data)
+            if b"code_verifier" in data:
+                raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+
+        true = HTTPConnection.send
+        monkeypatch.setattr(HTTPConnection, "send", send)
+        with pytest.raises(NetworkError, match=os.strerror(errno.ECONNRESET)):
+            log_in(auth0, tenant, flow="browser")
+        tenant.wait_for(lambda: tenant.count("authorization_code"))
+        assert hurried.sleeps == []
+
+    def test_a_refresh_token_is_not_sent_again_after_an_answer_that_is_not_http(self, tenant):
+        cache = MemoryCache()
+        log_in(client(tenant, cache), tenant)
+        (key,) = cache.list()
+        with raw_server(lambda data: b"SSH-2.0-OpenSSH_9.9\r\n") as server:
+            old, new = str(urlsplit(tenant.domain).port), str(server.port)
+            cache.write(key.replace(old, new), cache.read(key).replace(old.encode(), new.encode()))
+            cache.delete(key)
+            with pytest.raises(NetworkError, match="not HTTP"):
+                Auth0(cache=cache).get_token(force_refresh=True)
+        assert len(server.seen) == 1
+
     @pytest.mark.parametrize("close", ["before", "after", "middle"])
     def test_a_lost_answer_is_asked_for_once_more_within_the_overlap(
         self, logged_in, tenant, call, hurried, close
