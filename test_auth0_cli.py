@@ -8971,6 +8971,14 @@ class TestSecrets:
 class TestHttp:
     """Servers and networks that are broken."""
 
+    def test_each_request_tells_who_asks_and_that_json_is_awaited(self, auth0, tenant):
+        log_in(auth0, tenant)
+        auth0.logout()
+        assert len(tenant.requests) == 3
+        for request in tenant.requests:
+            assert request.headers["User-Agent"] == f"auth0_cli/{auth0_cli.__version__}"
+            assert request.headers["Accept"] == "application/json"
+
     @pytest.mark.parametrize(
         ("path", "status"),
         [
