@@ -10791,6 +10791,7 @@ ODD_KEYS = [
     ),
 ]
 WITHOUT_KID = overridden(KEY, {"kid": None})
+OTHER_KEYS = [{**KEYS[1].jwk(), "kid": f"other-{number}"} for number in range(32)]
 KEY_SETS = {  # id -> the keys, the header's changes, the way to sign, the check that fails
     "odd keys beside": ([*ODD_KEYS, KEY], {}, None, None),
     "neither use nor alg": ([overridden(KEY, {"use": None, "alg": None})], {}, None, None),
@@ -10798,6 +10799,10 @@ KEY_SETS = {  # id -> the keys, the header's changes, the way to sign, the check
     "no kid, one key": ([KEY], {"kid": None}, None, None),
     "no kid anywhere": ([WITHOUT_KID], {"kid": None}, None, None),
     "no kid, one key among odd ones": ([*ODD_KEYS, KEY], {"kid": None}, None, None),
+    "a kid of 1024 characters": ([{**KEY, "kid": "k" * 1024}], {"kid": "k" * 1024}, None, None),
+    "a kid of 1025 characters": ([{**KEY, "kid": "k" * 1025}], {"kid": "k" * 1025}, None, "kid"),
+    "the last of 32 keys": ([*OTHER_KEYS[:31], KEY], {}, None, None),
+    "the last of 33 keys": ([*OTHER_KEYS[:32], KEY], {}, None, "kid"),
     "no kid, two keys": ([KEY, KEYS[1].jwk()], {"kid": None}, None, "kid"),
     "kid, keys without": ([WITHOUT_KID], {}, None, "kid"),
     "empty set": ([], {}, None, "kid"),
