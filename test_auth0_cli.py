@@ -3198,6 +3198,14 @@ class TestBrowserFlow:
         assert auth0_cli._open_browser("https://a.example/")
         assert (tmp_path / "opened").read_text() == "https://a.example/\n"
 
+    @not_on_windows("Windows has no sessions of processes")
+    def test_ctrl_c_in_the_terminal_is_not_for_the_browser(self, tmp_path, monkeypatch):
+        code = f"import os; open({str(tmp_path / 'session')!r}, 'w').write(str(os.getsid(0)))"
+        code += f"; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))"
+        monkeypatch.setenv("BROWSER", browser_that_runs(code, tmp_path))
+        assert auth0_cli._open_browser("https://a.example/")
+        assert (tmp_path / "session").read_text() == (tmp_path / "pid").read_text()
+
     def test_a_browser_that_keeps_running_is_open(self, tmp_path, monkeypatch):
         wait = subprocess.Popen.wait
         impatient = lambda process, seconds=None: wait(process, seconds and seconds / 5)  # noqa: E731
