@@ -10400,6 +10400,12 @@ class TestOtherAccounts(Shared):
             assert receive(connect(waiting.request("/x"))).status == 404
         waiting.succeed()
 
+    @pytest.mark.skipif(POSIX and os.geteuid() != 0, reason="only root connects as root")
+    def test_root_can(self, waiting, monkeypatch):
+        monkeypatch.setattr(os, "getuid", lambda: 4002)
+        assert waiting.get("/x").status == 404
+        waiting.succeed()
+
     @table("tables", {"no tables": None, "tables without it": "  sl  local_address rem_address\n"})
     def test_who_is_not_listed_is_served(self, waiting, monkeypatch, tables):
         def without(path, *args, **options):
