@@ -4464,6 +4464,21 @@ class TestStatusAndLogout:
         assert logged_in.status() == []
         assert not any(session.is_alive for session in tenant.sessions)
 
+    def test_logout_that_a_signal_handler_ends_can_be_repeated(
+        self, logged_in, auth0, tenant, installed
+    ):
+        def expire(*_):
+            raise TimeoutError
+
+        installed(signal.SIGINT, expire)
+        settings = {"client_assertion": lambda: signal.raise_signal(signal.SIGINT)}
+        with pytest.raises(TimeoutError):
+            client(tenant, logged_in.cache, **settings).logout()
+        assert auth0.session()
+        auth0.logout()
+        assert auth0.session() is None
+        assert not any(session.is_alive for session in tenant.sessions)
+
     def test_logout_of_nobody_is_fine(self, cli, tenant):
         cli.run("logout")
         cli.run("logout", "--all")
