@@ -10350,7 +10350,56 @@ class TestLoopbackListener(Shared):
             address = f"{listener.redirect_uri}?code=c&state={listener.state}"
             assert not listener.accept_pasted(f"{address}1#_=_")
             assert listener.accept_pasted(f" <{address}#_=_>\n")
+            for around in ("<>", "()", "[]", "''", '""', "\t "):
+                assert listener.accept_pasted(address.join(around))
             assert not listener.accept_pasted(address.replace("code=c", "code=d"))
+
+    def test_a_pasted_address_leaves_no_browser_to_wait_for(self, monkeypatch):
+        def acquire(*args, **options):
+            shown.append(true(*args, **options))
+
+        shown, true = [], threading.Semaphore.acquire
+        with auth0_cli._Listener((0,)) as listener:
+            listener.accept_pasted(f"{listener.redirect_uri}?code=c&state={listener.state}")
+            monkeypatch.setattr(threading.Semaphore, "acquire", acquire)
+        assert shown == [True]
+
+    @pytest.mark.parametrize("end", ["the end of the time", "c for a code"])
+    def test_an_answer_that_comes_just_before_the_end_of_the_wait_counts(self, monkeypatch, end):
+        def arrive():
+            listener.accept_pasted(f"?code=c&state={listener.state}")
+
+        class Prompt(auth0_cli._Prompt):
+            def poll_line(self, deadline):
+                if end == "c for a code":
+                    arrive()
+                    return "c"
+                return None
+
+        def monotonic():
+            clock.append(1)
+            if end == "the end of the time" and len(clock) > 1:
+                arrive()
+                return 1e9
+            return 0
+
+        clock = []
+        with auth0_cli._Listener((0,)) as listener, monkeypatch.context() as patch:
+            patch.setattr(auth0_cli, "time", SimpleNamespace(monotonic=monotonic))
+            prompt = Prompt(show=lambda _: None)
+            response = auth0_cli._wait_for_response(listener, 300, prompt, can_use_code=True)
+            patch.undo()
+        assert response == {"code": "c", "state": listener.state}
+
+    def test_the_port_of_a_login_is_not_always_the_same(self):
+        with contextlib.ExitStack() as stack:
+            listeners = [stack.enter_context(auth0_cli._Listener((0,))) for _ in range(4)]
+            ports = [listener._server.server_address[1] for listener in listeners]
+        seen = set()
+        for _ in range(50):
+            with auth0_cli._Listener(ports) as listener:
+                seen.add(listener.host)
+        assert len(seen) > 1
 
 
 @contextlib.contextmanager
