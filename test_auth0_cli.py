@@ -3518,6 +3518,11 @@ class TestDeviceFlowInTwoSteps:
             path.write_text(json.dumps({**pending, "polled_at": pending["polled_at"] - 10}))
             tenant.advance(10)
 
+    @pytest.mark.parametrize(("asked", "kept"), [(0, 1), (7, 7), (100_000, 300)])
+    def test_the_interval_between_two_polls_has_limits(self, auth0, tenant, asked, kept):
+        tenant.break_next("/oauth/device/code", change=lambda reply: {**reply, "interval": asked})
+        assert auth0.start_login()["interval"] == kept
+
     def test_is_kept_until_it_is_approved(self, auth0, tenant, hurried):
         event = auth0.start_login(scope="read:things")
         assert event["user_code"] in event["message"]
