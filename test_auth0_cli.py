@@ -7175,6 +7175,50 @@ class TestSignals:
         assert logged_in.token("--force-refresh") in tenant.access_tokens
         assert tenant.count("refresh_token") == 2
 
+    @pytest.mark.parametrize(("hangs", "seconds"), [(False, 0), (True, 5)])
+    def test_the_end_of_a_program_waits_for_a_thread_s_refresh_alone_and_not_for_long(
+        self, logged_in, tenant, hangs, seconds
+    ):
+        script = """if True:
+            import atexit, sys, threading, time, types, auth0_cli
+            seconds, main = [], threading.main_thread()
+            def monotonic():
+                is_main = threading.current_thread() is main
+                return len(seconds) if is_main else time.monotonic()
+            clock = types.SimpleNamespace(time=time.time, monotonic=monotonic)
+            atexit.register(lambda: print(len(seconds)))
+            def refresh():
+                auth0_cli.get_token(force_refresh=True)
+                print("refreshed", flush=True)
+            for _ in range(2):
+                threading.Thread(target=refresh, daemon=True).start()
+                sys.stdin.readline()
+            clock.sleep = lambda _: seconds.append(1)
+            auth0_cli.time = clock"""
+        program = logged_in.python(script)
+        assert program.out.line() == "refreshed\n"
+        if hangs:
+            tenant.hold()
+        program.say("once more")
+        tenant.wait_for(lambda: tenant.count("refresh_token") == 2)
+        if not hangs:
+            assert program.out.line() == "refreshed\n"
+        assert program.finish().out.splitlines()[-1] == str(seconds)
+        tenant.release()
+
+    def test_a_handler_that_calls_the_one_before_it_may_come_amid_a_refresh(
+        self, logged_in, tenant, installed
+    ):
+        def come(_):
+            before = signal.getsignal(signal.SIGINT)
+            signal.signal(signal.SIGINT, lambda *a: (calls.append("its own"), before(*a)))
+
+        calls = []
+        installed(signal.SIGINT, lambda *_: calls.append("the one before"))
+        client(tenant, logged_in.cache, trace=come).get_token(force_refresh=True)
+        signal.raise_signal(signal.SIGINT)
+        assert calls == ["its own", "the one before"]
+
 
 # ---- Properties: Locks ---------------------------------------------------------------------------
 
