@@ -4085,6 +4085,11 @@ class TestTokensOfASession:
             assert f"\n{tenant.issuer}{line}\n" in result.err
         assert f"enter the code  {codes[0]}\n" in result.err
 
+    def test_one_that_ends_at_once_leaves_time_to_ask_for_the_next(self, logged_in):
+        before = logged_in.token()
+        logged_in.edit(expire_in(0.9))
+        assert logged_in.token() != before
+
     def test_a_short_lived_one_is_not_used_once_it_has_expired(self, logged_in, call):
         before = call("token").out
         logged_in.edit(
