@@ -3518,6 +3518,28 @@ class TestDeviceFlowInTwoSteps:
             path.write_text(json.dumps({**pending, "polled_at": pending["polled_at"] - 10}))
             tenant.advance(10)
 
+    def test_no_poll_comes_sooner_after_another_one_than_it_may(self, auth0, tenant, hurried):
+        auth0.start_login()
+        hurried.sleep(10)
+        for _ in range(2):
+            with pytest.raises(NetworkError, match="nobody has approved"):
+                auth0.finish_login(timeout=0.1)
+        assert tenant.count("device_code") == 1
+
+    def test_a_start_that_meets_an_overload_is_tried_again(self, auth0, tenant, hurried):
+        tenant.break_next("/oauth/device/code", status=503)
+        assert auth0.start_login()["user_code"]
+
+    def test_the_time_that_its_start_took_is_part_of_its_life(self, auth0, tenant, hurried):
+        def delay(reply):
+            hurried.sleep(20)
+            return reply
+
+        tenant.break_next("/oauth/device/code", change=delay)
+        before = hurried.time()
+        event = auth0.start_login()
+        assert event["expires_at"] < before + event["expires_in"] + 10
+
     @pytest.mark.parametrize(("asked", "kept"), [(0, 1), (7, 7), (100_000, 300)])
     def test_the_interval_between_two_polls_has_limits(self, auth0, tenant, asked, kept):
         tenant.break_next("/oauth/device/code", change=lambda reply: {**reply, "interval": asked})
