@@ -7665,7 +7665,7 @@ class TestSessionFiles:
             with pytest.raises(CacheError, match="no home directory"):
                 use()
 
-    def test_drop_old_tokens_before_they_are_too_large(self, tenant, monkeypatch):
+    def test_drop_old_tokens_before_they_are_too_large(self, tenant, monkeypatch, caplog):
         auth0 = machine(tenant.domain)
         monkeypatch.setattr(auth0_cli, "MAX_BYTES", 50_000)
         long = "x" * 7900
@@ -7678,6 +7678,7 @@ class TestSessionFiles:
         kept = [token["scope"].split() for token in auth0.session().tokens]
         assert 1 < len(kept) < 8
         assert kept == [[str(number), long] for number in range(8)][-len(kept) :]
+        assert "damaged" not in caplog.text
 
     @needs_fork
     def test_stay_locked_for_their_holder_when_it_forks(self, cli):
