@@ -7657,6 +7657,23 @@ class TestSessionFiles:
             assert domain not in result.err + result.out
             assert result.code == {"token": 2, "logout": 0, "status": 3}[command]
 
+    @needs_links
+    def test_behind_a_link_of_another_user_are_refused(
+        self, logged_in, tenant, call, monkeypatch, tmp_path
+    ):
+        def lstat(path, **options):
+            info = real(path, **options)
+            is_theirs = str(path) == str(link)
+            return os.stat_result((*info[:4], 4002, *info[5:])) if is_theirs else info
+
+        link, real = tmp_path / "link", os.lstat
+        link.symlink_to(logged_in.cache)
+        by = client(tenant, link)
+        assert call("token", by=by).out.strip() in tenant.access_tokens
+        monkeypatch.setattr(os, "lstat", lstat)
+        error = call("token", "--min-ttl", "1", code=1, by=client(tenant, link)).err
+        assert f"{link} is a link of another user" in error
+
     def test_are_nowhere_without_a_home(self, monkeypatch):
         monkeypatch.setattr(os.path, "expanduser", lambda path: path)
         for name in ("LOCALAPPDATA", "XDG_STATE_HOME"):
