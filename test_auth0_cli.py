@@ -8228,6 +8228,25 @@ class TestStoredSessions:
             other.logout()
         assert auth0.session() is None
 
+    def test_what_could_not_be_saved_is_used_while_nothing_can_be_read(self, tenant):
+        cache = DictCache()
+        auth0 = client(tenant, cache)
+        cache.refuse_sessions()
+        with pytest.raises(CacheError):
+            log_in(auth0, tenant)
+        cache.read = lambda key: 1 / 0
+        assert auth0.get_token() in tenant.access_tokens
+
+    def test_of_many_sessions_that_could_not_be_saved_only_some_are_kept(self, tenant):
+        cache = DictCache()
+        cache.refuse_sessions()
+        users = [client(tenant, cache, profile=f"user-{number}") for number in range(65)]
+        for user in users:
+            with pytest.raises(CacheError):
+                log_in(user, tenant)
+        assert users[0].session() is None
+        assert users[-1].session()
+
     @pytest.mark.parametrize("fails", [False, True], ids=["a refresh", "a refresh that fails"])
     @pytest.mark.parametrize("saved_by", ["itself", "another process"])
     def test_what_could_not_be_saved_does_not_come_back_once_something_was(
