@@ -3325,6 +3325,15 @@ class TestDeviceFlow:
         prompts.login()
         assert hurried.sleeps == [pytest.approx(seconds) for seconds in (6, 12, 12)]
 
+    def test_a_broken_network_is_told_once(self, tenant, call, hurried):
+        hurried.then[4] = lambda: [tenant.approve(code.user_code) for code in list(codes())]
+        codes = tenant.devices.values
+        for _ in range(2):
+            tenant.break_next("/oauth/token", status=503)
+        result = call("login", "--flow", "device")
+        assert tenant.count("device_code") == 4
+        assert result.err.count("Still trying until the code expires.") == 1
+
     @pytest.mark.parametrize(
         "fault", [{"status": 503}, {"close": "before"}, {"close": "middle"}, {"body": "<html>"}]
     )
