@@ -4045,6 +4045,14 @@ class TestTokensOfASession:
                 auth0.start_login(**{name: value})
         assert tenant.requests == []
 
+    def test_the_scope_that_an_answer_leaves_out_is_the_one_asked_for(self, auth0, tenant):
+        change = {"change": lambda reply: overridden(reply, {"scope": None})}
+        tenant.break_next("/oauth/token", **change)
+        (token,) = log_in(auth0, tenant, scope="read:things").tokens
+        assert "read:things" in token["scope"].split()
+        assert auth0.get_token(scope="read:things") in tenant.access_tokens
+        assert tenant.count("refresh_token") == 0
+
     @pytest.mark.parametrize("place", [0, 1])
     def test_of_two_tokens_that_serve_the_one_that_lives_longer_is_taken(self, logged_in, place):
         def change(record):
