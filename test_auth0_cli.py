@@ -9098,6 +9098,20 @@ class TestSecrets:
             auth0 = Auth0(tenant.domain, "x", client_secret=secret, cache=MemoryCache())
             assert "hunter2" not in call("token", code=4, by=auth0).err
 
+    def test_errors_that_caused_each_other_are_cleared_too(self, tenant):
+        def read(key):
+            first, second = ValueError("first"), ValueError("second")
+            first.__cause__, second.__cause__ = second, first
+            raise first
+
+        cache = DictCache()
+        cache.read = read
+        with pytest.raises(CacheError) as caught:
+            client(tenant, cache).get_token()
+        first = caught.value.__cause__
+        for error in (first, first.__cause__):
+            assert (error.__traceback__, error.__context__) == (None, None)
+
     def test_a_problem_holds_no_frame(self):
         exchange = auth0_cli._HttpRequest("http://127.0.0.1:1", time.monotonic() + 5)
         exchange.run("POST", "/oauth/token", b"client_secret=x", {})
