@@ -9138,6 +9138,17 @@ class TestSecrets:
 class TestHttp:
     """Servers and networks that are broken."""
 
+    def test_a_request_that_hangs_does_not_keep_the_program_from_its_end(self, logged_in):
+        script = """if True:
+            import socket, threading, auth0_cli
+            socket.getaddrinfo = lambda *_: threading.Event().wait()
+            auth0_cli.REQUEST_SECONDS = 0.1
+            try:
+                auth0_cli.get_token(force_refresh=True)
+            except auth0_cli.NetworkError as problem:
+                print(problem)"""
+        assert "did not answer within 0.1 s" in logged_in.python(script).finish().out
+
     def test_each_request_tells_who_asks_and_that_json_is_awaited(self, auth0, tenant):
         log_in(auth0, tenant)
         auth0.logout()
