@@ -4636,6 +4636,15 @@ class TestAuth0:
     def test_a_login_that_is_not_cancelled_goes_on(self, auth0, tenant, desk):
         assert auth0.login(flow="browser", show=lambda _: None, cancel=threading.Event())
 
+    def test_a_hint_names_no_flag_of_what_the_program_has_set(self, tenant, monkeypatch):
+        settings = {"cache": MemoryCache(), "login_command": "mytool login"}
+        program = Auth0(tenant.domain, "practice-native", **settings)
+        with pytest.raises(LoginRequired, match=r"run mytool login$"):
+            program.get_token()
+        monkeypatch.setenv("AUTH0_PROFILE", "work")  # this the user has set
+        with pytest.raises(LoginRequired, match=r"run mytool login --profile work$"):
+            program.get_token()
+
     @pytest.mark.parametrize("flow", ["browser", "device"])
     def test_a_prompt_that_the_program_shows_is_nowhere_else(
         self, auth0, tenant, hurried, monkeypatch, flow
