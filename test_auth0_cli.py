@@ -3266,6 +3266,14 @@ class TestBrowserFlow:
         assert (tmp_path / "opened").exists() is (command[0] == "login")
         assert not (tmp_path / "asked").exists()
 
+    @pytest.mark.parametrize("name", ["SSH_CONNECTION", "SSH_CLIENT", "SSH_TTY"])
+    def test_over_ssh_no_browser_would_be_seen(self, monkeypatch, name):
+        monkeypatch.setattr(os.path, "exists", lambda path: False)  # this may be a container
+        monkeypatch.setenv("DISPLAY", ":0")
+        assert auth0_cli._has_local_display()
+        monkeypatch.setenv(name, "x")
+        assert not auth0_cli._has_local_display()
+
     @not_on_windows("Windows finds no library by LD_LIBRARY_PATH")
     @pytest.mark.parametrize("own", [None, "/opt/lib"])
     def test_a_frozen_program_gives_a_browser_the_system_s_libraries(
