@@ -8331,6 +8331,50 @@ class TestStoredSessions:
         auth0.logout()
         assert 0 not in seen
 
+    def test_a_machine_replaces_no_session_of_a_newer_version(self, cli, tenant):
+        machine(tenant.domain, cli.cache).get_token()
+        cli.edit(lambda record: record.update(version=2))
+        newer = cli.session_file.read_bytes()
+        with pytest.raises(CacheError, match="newer version"):
+            machine(tenant.domain, cli.cache).get_token()
+        assert cli.session_file.read_bytes() == newer
+
+    def test_a_logout_has_the_locks_of_the_session_and_of_a_pending_login(self, tenant):
+        class Cache(DictCache):
+            @contextlib.contextmanager
+            def lock(self, key, timeout):
+                with super().lock(key, timeout):
+                    held.append(key)
+                    yield
+                    held.remove(key)
+
+            def delete(self, key):
+                seen[key] = sorted(held)
+                super().delete(key)
+
+        held, seen = [], {}
+        auth0 = client(tenant, Cache(), profile="default")
+        log_in(auth0, tenant)
+        (key,) = auth0._arguments["cache"].data
+        auth0.logout()
+        assert seen[key] == [key, f"{key}~pending"]
+
+    def test_a_cache_that_fails_amid_a_renewal_costs_no_valid_token(self, tenant):
+        class Cache(DictCache):
+            def lock(self, key, timeout):
+                self.read = lambda key: 1 / 0
+                return super().lock(key, timeout)
+
+        cache = DictCache()
+        auth0 = client(tenant, cache)
+        log_in(auth0, tenant)
+        token, (key,) = auth0.get_token(), cache.data
+        record = json.loads(cache.data[key])
+        expire_in(30)(record)
+        failing = Cache()
+        failing.data[key] = json.dumps(record).encode()
+        assert client(tenant, failing).get_token() == token
+
     def test_a_login_replaces_no_session_of_a_newer_version_that_came_meanwhile(
         self, logged_in, tenant, auth0
     ):
