@@ -4644,6 +4644,24 @@ class TestAuth0:
     def test_a_login_that_is_not_cancelled_goes_on(self, auth0, tenant, desk):
         assert auth0.login(flow="browser", show=lambda _: None, cancel=threading.Event())
 
+    def test_a_hint_names_the_api_of_the_call(self, auth0):
+        with pytest.raises(LoginRequired, match=f"--audience {re.escape(OTHER_API)}"):
+            auth0.get_token(audience=OTHER_API)
+
+    def test_a_profile_that_is_not_stored_is_named(self, tenant):
+        cache = MemoryCache()
+        log_in(client(tenant, cache), tenant)
+        with pytest.raises(ConfigError, match="no session has the profile 'work'"):
+            Auth0(profile="work", cache=cache).get_token()
+
+    def test_after_a_logout_the_function_gives_no_token_either(self, logged_in, auth0, tenant):
+        names = {"domain": tenant.domain, "client_id": "practice-native"}
+        settings = {**names, "cache": str(logged_in.cache)}
+        assert get_token(**settings) in tenant.access_tokens
+        auth0.logout()
+        with pytest.raises(LoginRequired):
+            get_token(**settings)
+
     def test_a_hint_names_no_flag_of_what_the_program_has_set(self, tenant, monkeypatch):
         settings = {"cache": MemoryCache(), "login_command": "mytool login"}
         program = Auth0(tenant.domain, "practice-native", **settings)
