@@ -4053,6 +4053,34 @@ class TestTokensOfASession:
                 auth0.start_login(**{name: value})
         assert tenant.requests == []
 
+    def test_another_api_is_not_asked_for_the_scope_of_the_login(self, tenant):
+        tenant.mrrt = {OTHER_API: ["read:other"]}
+        auth0 = client(tenant, MemoryCache(), scope="openid offline_access")
+        log_in(auth0, tenant)
+        assert auth0.get_token(audience=OTHER_API) in tenant.access_tokens
+        assert tenant.requests[-1].params["audience"] == OTHER_API
+        assert "scope" not in tenant.requests[-1].params
+
+    def test_the_life_of_a_renewed_one_counts_from_before_it_was_asked_for(
+        self, auth0, tenant, hurried
+    ):
+        def delay(reply):
+            hurried.sleep(20)
+            return {**reply, "expires_in": 3600}
+
+        log_in(auth0, tenant)
+        tenant.break_next("/oauth/token", change=delay)
+        before = hurried.time()
+        auth0.get_token(force_refresh=True)
+        (token,) = auth0.session().tokens
+        assert token["expires_at"] < before + 3600 + 10
+
+    def test_a_scope_that_the_server_refuses_needs_a_login(self, logged_in, auth0, tenant):
+        body = {"error": "invalid_scope", "error_description": "not this one"}
+        tenant.break_next("/oauth/token", status=403, body=body)
+        with pytest.raises(LoginRequired, match="login --scope "):
+            auth0.get_token(scope="openid", force_refresh=True)
+
     def test_the_scope_that_an_answer_leaves_out_is_the_one_asked_for(self, auth0, tenant):
         change = {"change": lambda reply: overridden(reply, {"scope": None})}
         tenant.break_next("/oauth/token", **change)
