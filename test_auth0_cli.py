@@ -3535,6 +3535,25 @@ class TestDeviceFlowInTwoSteps:
             path.write_text(json.dumps({**pending, "polled_at": pending["polled_at"] - 10}))
             tenant.advance(10)
 
+    def test_another_login_puts_an_end_to_it(self, auth0, tenant):
+        tenant.approve(auth0.start_login()["user_code"])
+        log_in(auth0, tenant, "bob")
+        with pytest.raises(LoginRequired, match="no login is pending"):
+            auth0.finish_login(timeout=0.1)
+        assert auth0.session().user["sub"] == "auth0|bob"
+
+    def test_one_that_has_expired_is_not_asked_about(self, auth0, tenant, hurried):
+        hurried.sleep(auth0.start_login()["expires_in"] + 1)
+        with pytest.raises(LoginFailed, match="the code has expired"):
+            auth0.finish_login(timeout=0.1)
+        assert tenant.count("device_code") == 0
+
+    def test_a_clock_that_was_set_back_does_not_delay_it(self, auth0, tenant, hurried):
+        tenant.approve(auth0.start_login()["user_code"])
+        tenant.advance(10)
+        hurried.sleeps.append(-30)
+        assert auth0.finish_login(timeout=0.1).user["sub"] == "auth0|alice"
+
     def test_no_poll_comes_sooner_after_another_one_than_it_may(self, auth0, tenant, hurried):
         auth0.start_login()
         hurried.sleep(10)
