@@ -4533,6 +4533,14 @@ class TestStatusAndLogout:
         assert session["tokens"][0]["audience"] == API
         assert "read:things" in session["tokens"][0]["scope"]
 
+    def test_a_login_forgets_what_was_logged_out_before(self, logged_in, tenant):
+        nameless = {"AUTH0_DOMAIN": None, "AUTH0_CLIENT_ID": None}
+        logged_in.run("logout")
+        other = Auth0(tenant.domain, "practice-other", cache=logged_in.cache)
+        log_in(other, tenant)
+        logged_in.run("logout", env={"AUTH0_CLIENT_ID": "practice-other"})
+        assert "practice-other" in logged_in.run("token", env=nameless, exit=3).err
+
     def test_logout_of_all_forgets_the_application(self, logged_in):
         nameless = {"AUTH0_DOMAIN": None, "AUTH0_CLIENT_ID": None}
         logged_in.run("logout")
