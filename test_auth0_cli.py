@@ -4510,6 +4510,24 @@ class TestStatusAndLogout:
         for request in tenant.requests:
             assert MACHINE_SECRET not in request.params.values()
 
+    def test_logout_of_all_shows_no_application_the_secret_of_a_file(self, logged_in, tenant):
+        logged_in.login("--client-id", "practice-other")
+        secret = logged_in.home.parent / "secret"
+        secret.write_text(MACHINE_SECRET)
+        env = {"AUTH0_CLIENT_ID": None}
+        logged_in.run("logout", "--all", "--client-secret-file", str(secret), env=env)
+        assert tenant.count("/oauth/revoke") == 2
+        for request in tenant.requests:
+            assert "client_secret" not in request.params
+
+    def test_logout_needs_no_lock(self, tenant):
+        cache = DictCache()
+        auth0 = client(tenant, cache)
+        log_in(auth0, tenant)
+        cache.lock = lambda *_: 1 / 0
+        auth0.logout()
+        assert (auth0.session(), tenant.count("/oauth/revoke")) == (None, 1)
+
     def test_logout_sends_no_secret_of_the_environment_for_what_the_store_names(self, cli, tenant):
         web = tenant.clients["practice-web"]
         cli.env.update(AUTH0_CLIENT_ID=web.client_id, AUTH0_CLIENT_SECRET=web.client_secret)
