@@ -4717,6 +4717,44 @@ class TestAuth0:
     def test_a_login_that_is_not_cancelled_goes_on(self, auth0, tenant, desk):
         assert auth0.login(flow="browser", show=lambda _: None, cancel=threading.Event())
 
+    def test_memory_serves_no_call_that_asks_for_a_longer_life(self, logged_in):
+        auth0 = client(logged_in.tenant, logged_in.cache)
+        logged_in.edit(expire_in(30))
+        token = auth0.get_token(min_ttl=0)
+        assert auth0.get_token(min_ttl=60) != token
+
+    def test_memory_serves_nobody_once_a_call_has_found_the_session_gone(self, logged_in, auth0):
+        auth0.get_token()
+        logged_in.run("logout")
+        for force in (True, False):
+            with pytest.raises(LoginRequired):
+                auth0.get_token(force_refresh=force)
+
+    def test_the_function_can_force_a_refresh(self, logged_in, tenant):
+        names = {"domain": tenant.domain, "client_id": "practice-native"}
+        settings = {**names, "cache": str(logged_in.cache)}
+        token = get_token(**settings)
+        assert get_token(force_refresh=True, **settings) != token
+
+    def test_the_function_remembers_only_some_of_many_settings(self, tenant):
+        for number in range(70):
+            with pytest.raises(LoginRequired):
+                get_token(domain=tenant.domain, client_id=f"client-{number}", cache=MemoryCache())
+        assert 0 < len(auth0_cli._instances) < 70
+
+    def test_a_grant_names_the_organization_of_the_login(self, tenant):
+        cache = MemoryCache()
+        settings = {"organization": "org_1"}
+        log_in(client(tenant, cache, **settings), tenant, flow="browser")
+        with pytest.raises(OAuthError):
+            client(tenant, cache).grant("x")
+        assert tenant.requests[-1].params["organization"] == "org_1"
+
+    def test_a_stored_grant_of_a_machine_is_the_session_of_a_machine(self, tenant):
+        program = machine(tenant.domain)
+        assert program.grant("client_credentials", store=True) in tenant.access_tokens
+        assert program.session().who() == "client practice-machine"
+
     def test_a_hint_names_the_api_of_the_call(self, auth0):
         with pytest.raises(LoginRequired, match=f"--audience {re.escape(OTHER_API)}"):
             auth0.get_token(audience=OTHER_API)
