@@ -3535,6 +3535,18 @@ class TestDeviceFlowInTwoSteps:
             path.write_text(json.dumps({**pending, "polled_at": pending["polled_at"] - 10}))
             tenant.advance(10)
 
+    def test_it_is_not_started_for_an_organization(self, tenant):
+        with pytest.raises(ConfigError, match="no organizations in the device flow"):
+            client(tenant, MemoryCache(), organization="org_1").start_login()
+        assert tenant.requests == []
+
+    def test_it_is_not_started_where_nothing_can_be_kept(self, tenant):
+        cache = DictCache()
+        cache.write = lambda *_: 1 / 0
+        with pytest.raises(CacheError):
+            client(tenant, cache).start_login()
+        assert tenant.requests == []
+
     def test_another_login_puts_an_end_to_it(self, auth0, tenant):
         tenant.approve(auth0.start_login()["user_code"])
         log_in(auth0, tenant, "bob")
