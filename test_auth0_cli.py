@@ -6940,6 +6940,15 @@ class TestManyProcesses:
                 auth0.get_token()
             assert tenant.count("refresh_token") == failures + more
 
+    def test_no_server_makes_anybody_wait_for_more_than_an_hour(self, logged_in, tenant, auth0):
+        logged_in.expire()
+        tenant.break_all("/oauth/token", status=429, headers={"Retry-After": "99999"})
+        for _ in range(2):
+            with pytest.raises(NetworkError) as caught:
+                auth0.get_token()
+        assert tenant.count("refresh_token") == 1
+        assert 3500 < caught.value.retry_after <= 3600
+
     def test_those_who_waited_for_a_request_share_its_failure(self, logged_in, tenant, auth0):
         logged_in.expire()
         tenant.token_delay = 0.5
