@@ -5490,6 +5490,9 @@ class TestCommandLine:
         assert id_tokens[0] == id_tokens[1]
         assert tenant.count("refresh_token") == 1
 
+    def test_an_option_is_not_abbreviated(self, logged_in):
+        assert "--aud" in logged_in.run("token", "--aud", API, exit=2).err
+
     def test_verbose_tells_each_request_in_a_line(self, logged_in, tenant):
         asked = len(tenant.requests)
         result = logged_in.run("token", "--force-refresh", "-v")
@@ -12225,6 +12228,13 @@ class TestCopies:
         for function in ("run_command", command.split()[0].replace("token", "_token_entry")):
             assert re.search(rf"^  \S+auth0_cli\.py:\d+ \({function}\)$", err, re.MULTILINE)
         assert re.search(rf"  {place}\n\Z", err)
+
+    def test_a_parameter_of_the_command_goes_beside_those_of_the_program(self, tenant, capsys):
+        program = client(tenant, MemoryCache(), params={"connection": "github", "prompt": "none"})
+        command = ["login", "--flow", "browser", "--no-browser", "--json", "--timeout", "0.1"]
+        assert auth0_cli.main([*command, "--param", "prompt=login"], defaults=program) == 4
+        asked = parameters(json.loads(capsys.readouterr().out.splitlines()[0])["url"])
+        assert (asked["connection"], asked["prompt"]) == ("github", "login")
 
     def test_a_program_s_own_signals_stay_its_own(self, auth0, capsys):
         def own(*_):
