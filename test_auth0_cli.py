@@ -6345,6 +6345,12 @@ class TestDoctor:
         self.findings(logged_in)
         logged_in.start("doctor", "-v").finish()
 
+    def test_advises_where_there_is_no_refresh_token(self, logged_in):
+        logged_in.edit(lambda record: record.update(refresh_token=None))
+        status, message = self.findings(logged_in)["session"]
+        assert status == "advice"
+        assert "offline_access" in message
+
     def test_tells_of_a_tenant_that_shows_a_page(self, cli, tenant):
         tenant.break_all("/.well-known/openid-configuration", body="<html>Wi-Fi</html>")
         assert self.findings(cli, 5)["network"][0] == "problem"
