@@ -5924,6 +5924,17 @@ class TestPrompts:
         assert termios.tcgetattr(screen.fd) == before
         screen.finish(130 if ends == "\x03" else 0)
 
+    def test_a_line_that_is_pasted_in_pieces_is_one_line(self):
+        class Prompt(auth0_cli._Prompt):
+            def _read_keys(self):
+                return pieces.pop(0)
+
+        pieces = ["http://127.0.0.1/\n", "callback\n", ""]
+        prompt = Prompt()
+        prompt._reads = True
+        lines = [prompt.poll_line(0) for _ in range(3)]
+        assert lines == [None, None, "http://127.0.0.1/callback"]
+
     def test_a_job_in_the_background_is_not_stopped_by_its_terminal(self, cli):
         screen = Screen(cli, *self.browser, "--timeout", "0.3", in_background=True)
         status = int(screen.until(r"ended as (\d+)\n")[1])
