@@ -3337,6 +3337,14 @@ class TestBrowserFlow:
         assert auth0_cli._open_browser("https://a.example/")
         assert (tmp_path / "opened").read_text() == "https://a.example/\n"
 
+    @not_on_windows("Windows has no sessions of processes")
+    def test_ctrl_c_in_the_terminal_is_not_for_the_browser(self, tmp_path, monkeypatch):
+        code = f"import os; open({str(tmp_path / 'session')!r}, 'w').write(str(os.getsid(0)))"
+        code += f"; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))"
+        monkeypatch.setenv("BROWSER", browser_that_runs(code, tmp_path))
+        assert auth0_cli._open_browser("https://a.example/")
+        assert (tmp_path / "session").read_text() == (tmp_path / "pid").read_text()
+
     def test_a_browser_that_keeps_running_is_open(self, tmp_path, monkeypatch):
         wait = subprocess.Popen.wait
         impatient = lambda process, seconds=None: wait(process, seconds and seconds / 5)  # noqa: E731
@@ -3396,6 +3404,14 @@ class TestBrowserFlow:
         )
         assert (tmp_path / "opened").exists() is (command[0] == "login")
         assert not (tmp_path / "asked").exists()
+
+    @pytest.mark.parametrize("name", ["SSH_CONNECTION", "SSH_CLIENT", "SSH_TTY"])
+    def test_over_ssh_no_browser_would_be_seen(self, monkeypatch, name):
+        monkeypatch.setattr(os.path, "exists", lambda path: False)  # this may be a container
+        monkeypatch.setenv("DISPLAY", ":0")
+        assert auth0_cli._has_local_display()
+        monkeypatch.setenv(name, "x")
+        assert not auth0_cli._has_local_display()
 
     @not_on_windows("Windows finds no library by LD_LIBRARY_PATH")
     @pytest.mark.parametrize("own", [None, "/opt/lib"])
@@ -3463,6 +3479,15 @@ class TestDeviceFlow:
         hurried.then[3] = lambda: tenant.approve(prompts.code())
         prompts.login()
         assert hurried.sleeps == [pytest.approx(seconds) for seconds in (6, 12, 12)]
+
+    def test_a_broken_network_is_told_once(self, tenant, call, hurried):
+        hurried.then[4] = lambda: [tenant.approve(code.user_code) for code in list(codes())]
+        codes = tenant.devices.values
+        for _ in range(2):
+            tenant.break_next("/oauth/token", status=503)
+        result = call("login", "--flow", "device")
+        assert tenant.count("device_code") == 4
+        assert result.err.count("Still trying until the code expires.") == 1
 
     @pytest.mark.parametrize(
         "fault", [{"status": 503}, {"close": "before"}, {"close": "middle"}, {"body": "<html>"}]
@@ -3656,6 +3681,64 @@ class TestDeviceFlowInTwoSteps:
             pending = json.loads(path.read_text())
             path.write_text(json.dumps({**pending, "polled_at": pending["polled_at"] - 10}))
             tenant.advance(10)
+
+    def test_it_is_not_started_for_an_organization(self, tenant):
+        with pytest.raises(ConfigError, match="no organizations in the device flow"):
+            client(tenant, MemoryCache(), organization="org_1").start_login()
+        assert tenant.requests == []
+
+    def test_it_is_not_started_where_nothing_can_be_kept(self, tenant):
+        cache = DictCache()
+        cache.write = lambda *_: 1 / 0
+        with pytest.raises(CacheError):
+            client(tenant, cache).start_login()
+        assert tenant.requests == []
+
+    def test_another_login_puts_an_end_to_it(self, auth0, tenant):
+        tenant.approve(auth0.start_login()["user_code"])
+        log_in(auth0, tenant, "bob")
+        with pytest.raises(LoginRequired, match="no login is pending"):
+            auth0.finish_login(timeout=0.1)
+        assert auth0.session().user["sub"] == "auth0|bob"
+
+    def test_one_that_has_expired_is_not_asked_about(self, auth0, tenant, hurried):
+        hurried.sleep(auth0.start_login()["expires_in"] + 1)
+        with pytest.raises(LoginFailed, match="the code has expired"):
+            auth0.finish_login(timeout=0.1)
+        assert tenant.count("device_code") == 0
+
+    def test_a_clock_that_was_set_back_does_not_delay_it(self, auth0, tenant, hurried):
+        tenant.approve(auth0.start_login()["user_code"])
+        tenant.advance(10)
+        hurried.sleeps.append(-30)
+        assert auth0.finish_login(timeout=0.1).user["sub"] == "auth0|alice"
+
+    def test_no_poll_comes_sooner_after_another_one_than_it_may(self, auth0, tenant, hurried):
+        auth0.start_login()
+        hurried.sleep(10)
+        for _ in range(2):
+            with pytest.raises(NetworkError, match="nobody has approved"):
+                auth0.finish_login(timeout=0.1)
+        assert tenant.count("device_code") == 1
+
+    def test_a_start_that_meets_an_overload_is_tried_again(self, auth0, tenant, hurried):
+        tenant.break_next("/oauth/device/code", status=503)
+        assert auth0.start_login()["user_code"]
+
+    def test_the_time_that_its_start_took_is_part_of_its_life(self, auth0, tenant, hurried):
+        def delay(reply):
+            hurried.sleep(20)
+            return reply
+
+        tenant.break_next("/oauth/device/code", change=delay)
+        before = hurried.time()
+        event = auth0.start_login()
+        assert event["expires_at"] < before + event["expires_in"] + 10
+
+    @pytest.mark.parametrize(("asked", "kept"), [(0, 1), (7, 7), (100_000, 300)])
+    def test_the_interval_between_two_polls_has_limits(self, auth0, tenant, asked, kept):
+        tenant.break_next("/oauth/device/code", change=lambda reply: {**reply, "interval": asked})
+        assert auth0.start_login()["interval"] == kept
 
     def test_is_kept_until_it_is_approved(self, auth0, tenant, hurried):
         event = auth0.start_login(scope="read:things")
@@ -4157,6 +4240,52 @@ class TestTokensOfASession:
                 auth0.start_login(**{name: value})
         assert tenant.requests == []
 
+    def test_another_api_is_not_asked_for_the_scope_of_the_login(self, tenant):
+        tenant.mrrt = {OTHER_API: ["read:other"]}
+        auth0 = client(tenant, MemoryCache(), scope="openid offline_access")
+        log_in(auth0, tenant)
+        assert auth0.get_token(audience=OTHER_API) in tenant.access_tokens
+        assert tenant.requests[-1].params["audience"] == OTHER_API
+        assert "scope" not in tenant.requests[-1].params
+
+    def test_the_life_of_a_renewed_one_counts_from_before_it_was_asked_for(
+        self, auth0, tenant, hurried
+    ):
+        def delay(reply):
+            hurried.sleep(20)
+            return {**reply, "expires_in": 3600}
+
+        log_in(auth0, tenant)
+        tenant.break_next("/oauth/token", change=delay)
+        before = hurried.time()
+        auth0.get_token(force_refresh=True)
+        (token,) = auth0.session().tokens
+        assert token["expires_at"] < before + 3600 + 10
+
+    def test_a_scope_that_the_server_refuses_needs_a_login(self, logged_in, auth0, tenant):
+        body = {"error": "invalid_scope", "error_description": "not this one"}
+        tenant.break_next("/oauth/token", status=403, body=body)
+        with pytest.raises(LoginRequired, match="login --scope "):
+            auth0.get_token(scope="openid", force_refresh=True)
+
+    def test_the_scope_that_an_answer_leaves_out_is_the_one_asked_for(self, auth0, tenant):
+        change = {"change": lambda reply: overridden(reply, {"scope": None})}
+        tenant.break_next("/oauth/token", **change)
+        (token,) = log_in(auth0, tenant, scope="read:things").tokens
+        assert "read:things" in token["scope"].split()
+        assert auth0.get_token(scope="read:things") in tenant.access_tokens
+        assert tenant.count("refresh_token") == 0
+
+    @pytest.mark.parametrize("place", [0, 1])
+    def test_of_two_tokens_that_serve_the_one_that_lives_longer_is_taken(self, logged_in, place):
+        def change(record):
+            (token,) = record["tokens"]
+            longer = {"access_token": "longer", "expires_at": token["expires_at"] + 600}
+            record["tokens"].insert(place, {**token, **longer})
+
+        logged_in.edit(change)
+        assert logged_in.token() == "longer"
+
     def test_a_call_without_a_scope_does_not_get_the_token_of_one_with_a_scope(
         self, logged_in, auth0, tenant
     ):
@@ -4217,6 +4346,11 @@ class TestTokensOfASession:
         for line in ("activate", f"activate?user_code={codes[0]}"):
             assert f"\n{tenant.issuer}{line}\n" in result.err
         assert f"enter the code  {codes[0]}\n" in result.err
+
+    def test_one_that_ends_at_once_leaves_time_to_ask_for_the_next(self, logged_in):
+        before = logged_in.token()
+        logged_in.edit(expire_in(0.9))
+        assert logged_in.token() != before
 
     def test_a_short_lived_one_is_not_used_once_it_has_expired(self, logged_in, call):
         before = call("token").out
@@ -4544,6 +4678,24 @@ class TestStatusAndLogout:
         for request in tenant.requests:
             assert MACHINE_SECRET not in request.params.values()
 
+    def test_logout_of_all_shows_no_application_the_secret_of_a_file(self, logged_in, tenant):
+        logged_in.login("--client-id", "practice-other")
+        secret = logged_in.home.parent / "secret"
+        secret.write_text(MACHINE_SECRET)
+        env = {"AUTH0_CLIENT_ID": None}
+        logged_in.run("logout", "--all", "--client-secret-file", str(secret), env=env)
+        assert tenant.count("/oauth/revoke") == 2
+        for request in tenant.requests:
+            assert "client_secret" not in request.params
+
+    def test_logout_needs_no_lock(self, tenant):
+        cache = DictCache()
+        auth0 = client(tenant, cache)
+        log_in(auth0, tenant)
+        cache.lock = lambda *_: 1 / 0
+        auth0.logout()
+        assert (auth0.session(), tenant.count("/oauth/revoke")) == (None, 1)
+
     def test_logout_sends_no_secret_of_the_environment_for_what_the_store_names(self, cli, tenant):
         web = tenant.clients["practice-web"]
         cli.env.update(AUTH0_CLIENT_ID=web.client_id, AUTH0_CLIENT_SECRET=web.client_secret)
@@ -4569,6 +4721,14 @@ class TestStatusAndLogout:
         logged_in.run("logout")
         logged_in.run(*arguments, "--profile", "work", env=nameless, stdin="wonderland-1\n")
         assert [session["profile"] for session in logged_in.status()] == ["work"]
+
+    def test_a_login_forgets_what_was_logged_out_before(self, logged_in, tenant):
+        nameless = {"AUTH0_DOMAIN": None, "AUTH0_CLIENT_ID": None}
+        logged_in.run("logout")
+        other = Auth0(tenant.domain, "practice-other", cache=logged_in.cache)
+        log_in(other, tenant)
+        logged_in.run("logout", env={"AUTH0_CLIENT_ID": "practice-other"})
+        assert "practice-other" in logged_in.run("token", env=nameless, exit=3).err
 
     def test_logout_of_all_forgets_the_application(self, logged_in):
         nameless = {"AUTH0_DOMAIN": None, "AUTH0_CLIENT_ID": None}
@@ -4603,6 +4763,21 @@ class TestStatusAndLogout:
         running.finish(143)
         logged_in.run("logout")
         assert logged_in.status() == []
+        assert not any(session.is_alive for session in tenant.sessions)
+
+    def test_logout_that_a_signal_handler_ends_can_be_repeated(
+        self, logged_in, auth0, tenant, installed
+    ):
+        def expire(*_):
+            raise TimeoutError
+
+        installed(signal.SIGINT, expire)
+        settings = {"client_assertion": lambda: signal.raise_signal(signal.SIGINT)}
+        with pytest.raises(TimeoutError):
+            client(tenant, logged_in.cache, **settings).logout()
+        assert auth0.session()
+        auth0.logout()
+        assert auth0.session() is None
         assert not any(session.is_alive for session in tenant.sessions)
 
     def test_logout_of_nobody_is_fine(self, cli, tenant):
@@ -4712,6 +4887,71 @@ class TestAuth0:
 
     def test_a_login_that_is_not_cancelled_goes_on(self, auth0, tenant, desk):
         assert auth0.login(flow="browser", show=lambda _: None, cancel=threading.Event())
+
+    def test_memory_serves_no_call_that_asks_for_a_longer_life(self, logged_in):
+        auth0 = client(logged_in.tenant, logged_in.cache)
+        logged_in.edit(expire_in(30))
+        token = auth0.get_token(min_ttl=0)
+        assert auth0.get_token(min_ttl=60) != token
+
+    def test_memory_serves_nobody_once_a_call_has_found_the_session_gone(self, logged_in, auth0):
+        auth0.get_token()
+        logged_in.run("logout")
+        for force in (True, False):
+            with pytest.raises(LoginRequired):
+                auth0.get_token(force_refresh=force)
+
+    def test_the_function_can_force_a_refresh(self, logged_in, tenant):
+        names = {"domain": tenant.domain, "client_id": "practice-native"}
+        settings = {**names, "cache": str(logged_in.cache)}
+        token = get_token(**settings)
+        assert get_token(force_refresh=True, **settings) != token
+
+    def test_the_function_remembers_only_some_of_many_settings(self, tenant):
+        for number in range(70):
+            with pytest.raises(LoginRequired):
+                get_token(domain=tenant.domain, client_id=f"client-{number}", cache=MemoryCache())
+        assert 0 < len(auth0_cli._instances) < 70
+
+    def test_a_grant_names_the_organization_of_the_login(self, tenant):
+        cache = MemoryCache()
+        settings = {"organization": "org_1"}
+        log_in(client(tenant, cache, **settings), tenant, flow="browser")
+        with pytest.raises(OAuthError):
+            client(tenant, cache).grant("x")
+        assert tenant.requests[-1].params["organization"] == "org_1"
+
+    def test_a_stored_grant_of_a_machine_is_the_session_of_a_machine(self, tenant):
+        program = machine(tenant.domain)
+        assert program.grant("client_credentials", store=True) in tenant.access_tokens
+        assert program.session().who() == "client practice-machine"
+
+    def test_a_hint_names_the_api_of_the_call(self, auth0):
+        with pytest.raises(LoginRequired, match=f"--audience {re.escape(OTHER_API)}"):
+            auth0.get_token(audience=OTHER_API)
+
+    def test_a_profile_that_is_not_stored_is_named(self, tenant):
+        cache = MemoryCache()
+        log_in(client(tenant, cache), tenant)
+        with pytest.raises(ConfigError, match="no session has the profile 'work'"):
+            Auth0(profile="work", cache=cache).get_token()
+
+    def test_after_a_logout_the_function_gives_no_token_either(self, logged_in, auth0, tenant):
+        names = {"domain": tenant.domain, "client_id": "practice-native"}
+        settings = {**names, "cache": str(logged_in.cache)}
+        assert get_token(**settings) in tenant.access_tokens
+        auth0.logout()
+        with pytest.raises(LoginRequired):
+            get_token(**settings)
+
+    def test_a_hint_names_no_flag_of_what_the_program_has_set(self, tenant, monkeypatch):
+        settings = {"cache": MemoryCache(), "login_command": "mytool login"}
+        program = Auth0(tenant.domain, "practice-native", **settings)
+        with pytest.raises(LoginRequired, match=r"run mytool login$"):
+            program.get_token()
+        monkeypatch.setenv("AUTH0_PROFILE", "work")  # this the user has set
+        with pytest.raises(LoginRequired, match=r"run mytool login --profile work$"):
+            program.get_token()
 
     @pytest.mark.parametrize("flow", ["browser", "device"])
     def test_a_prompt_that_the_program_shows_is_nowhere_else(
@@ -5303,7 +5543,9 @@ class TestSettings:
     @pytest.mark.parametrize(
         "name",
         [
-            *("client_secret", "state", "redirect_uri", "code_challenge"),
+            *("client_secret", "state", "redirect_uri", "code_challenge", "code_challenge_method"),
+            *("response_type", "response_mode", "client_id", "nonce", "request", "request_uri"),
+            *("scope", "audience", "organization"),
             *("State", "STATE ", "scope[]", "redirect_uri[0]", "Client_ID"),
         ],
     )
@@ -5406,6 +5648,9 @@ class TestCommandLine:
         id_tokens = [cli.token("--id-token") for _ in range(2)]
         assert id_tokens[0] == id_tokens[1]
         assert tenant.count("refresh_token") == 1
+
+    def test_an_option_is_not_abbreviated(self, logged_in):
+        assert "--aud" in logged_in.run("token", "--aud", API, exit=2).err
 
     def test_verbose_tells_each_request_in_a_line(self, logged_in, tenant):
         asked = len(tenant.requests)
@@ -5836,6 +6081,17 @@ class TestPrompts:
         assert termios.tcgetattr(screen.fd) == before
         screen.finish(130 if ends == "\x03" else 0)
 
+    def test_a_line_that_is_pasted_in_pieces_is_one_line(self):
+        class Prompt(auth0_cli._Prompt):
+            def _read_keys(self):
+                return pieces.pop(0)
+
+        pieces = ["http://127.0.0.1/\n", "callback\n", ""]
+        prompt = Prompt()
+        prompt._reads = True
+        lines = [prompt.poll_line(0) for _ in range(3)]
+        assert lines == [None, None, "http://127.0.0.1/callback"]
+
     def test_a_job_in_the_background_is_not_stopped_by_its_terminal(self, cli):
         screen = Screen(cli, *self.browser, "--timeout", "0.3", in_background=True)
         status = int(screen.until(r"ended as (\d+)\n")[1])
@@ -6256,6 +6512,12 @@ class TestDoctor:
     def test_shows_no_secret(self, logged_in):
         self.findings(logged_in)
         logged_in.start("doctor", "-v").finish()
+
+    def test_advises_where_there_is_no_refresh_token(self, logged_in):
+        logged_in.edit(lambda record: record.update(refresh_token=None))
+        status, message = self.findings(logged_in)["session"]
+        assert status == "advice"
+        assert "offline_access" in message
 
     def test_tells_of_a_tenant_that_shows_a_page(self, cli, tenant):
         tenant.break_all("/.well-known/openid-configuration", body="<html>Wi-Fi</html>")
@@ -6835,6 +7097,35 @@ class TestManyProcesses:
         assert auth0.get_token() in tenant.access_tokens
         assert not list(logged_in.cache.glob("*failure.state"))
 
+    def test_the_wait_after_a_failure_grows_up_to_half_a_minute(
+        self, logged_in, tenant, auth0, hurried
+    ):
+        logged_in.expire()
+        tenant.break_all("/oauth/token", status=503)
+        for failures, wait in enumerate((0, 0, 1, 2, 4, 8, 16, 32, 32, 32), 1):
+            with pytest.raises(NetworkError):
+                auth0.get_token()
+            if wait:  # else the next call is a request
+                with pytest.raises(NetworkError) as caught:
+                    auth0.get_token()
+                assert math.ceil(caught.value.retry_after) == wait
+            assert tenant.count("refresh_token") == failures
+            hurried.sleep(wait)
+        hurried.sleep(auth0_cli.MAX_WAIT + 1)  # then it begins anew
+        for more in (1, 2):
+            with pytest.raises(NetworkError):
+                auth0.get_token()
+            assert tenant.count("refresh_token") == failures + more
+
+    def test_no_server_makes_anybody_wait_for_more_than_an_hour(self, logged_in, tenant, auth0):
+        logged_in.expire()
+        tenant.break_all("/oauth/token", status=429, headers={"Retry-After": "99999"})
+        for _ in range(2):
+            with pytest.raises(NetworkError) as caught:
+                auth0.get_token()
+        assert tenant.count("refresh_token") == 1
+        assert 3500 < caught.value.retry_after <= 3600
+
     def test_those_who_waited_for_a_request_share_its_failure(
         self, logged_in, tenant, auth0, once_they_wait
     ):
@@ -7325,6 +7616,50 @@ class TestSignals:
         assert program.out.line() == f"{-signal.SIGTERM}\n"
         program.finish()
 
+    @pytest.mark.parametrize(("hangs", "seconds"), [(False, 0), (True, 5)])
+    def test_the_end_of_a_program_waits_for_a_thread_s_refresh_alone_and_not_for_long(
+        self, logged_in, tenant, hangs, seconds
+    ):
+        script = """if True:
+            import atexit, sys, threading, time, types, auth0_cli
+            seconds, main = [], threading.main_thread()
+            def monotonic():
+                is_main = threading.current_thread() is main
+                return len(seconds) if is_main else time.monotonic()
+            clock = types.SimpleNamespace(time=time.time, monotonic=monotonic)
+            atexit.register(lambda: print(len(seconds)))
+            def refresh():
+                auth0_cli.get_token(force_refresh=True)
+                print("refreshed", flush=True)
+            for _ in range(2):
+                threading.Thread(target=refresh, daemon=True).start()
+                sys.stdin.readline()
+            clock.sleep = lambda _: seconds.append(1)
+            auth0_cli.time = clock"""
+        program = logged_in.python(script)
+        assert program.out.line() == "refreshed\n"
+        if hangs:
+            tenant.hold()
+        program.say("once more")
+        tenant.wait_for(lambda: tenant.count("refresh_token") == 2)
+        if not hangs:
+            assert program.out.line() == "refreshed\n"
+        assert program.finish().out.splitlines()[-1] == str(seconds)
+        tenant.release()
+
+    def test_a_handler_that_calls_the_one_before_it_may_come_amid_a_refresh(
+        self, logged_in, tenant, installed
+    ):
+        def come(_):
+            before = signal.getsignal(signal.SIGINT)
+            signal.signal(signal.SIGINT, lambda *a: (calls.append("its own"), before(*a)))
+
+        calls = []
+        installed(signal.SIGINT, lambda *_: calls.append("the one before"))
+        client(tenant, logged_in.cache, trace=come).get_token(force_refresh=True)
+        signal.raise_signal(signal.SIGINT)
+        assert calls == ["its own", "the one before"]
+
 
 # ---- Properties: Locks ---------------------------------------------------------------------------
 
@@ -7376,6 +7711,26 @@ class TestLocks:
         with another.lock("a~b~c", 0.05):
             pass
 
+    @pytest.mark.parametrize("kind", [FileCache, MemoryCache])
+    def test_who_gives_a_lock_up_leaves_it_to_who_has_it(self, cli, kind):
+        cache = FileCache(cli.cache) if kind is FileCache else MemoryCache()
+        with cache.lock("a~b~c", 5):
+            for _ in range(2):
+                with pytest.raises(NetworkError), cache.lock("a~b~c", 0):
+                    raise AssertionError("two have the lock")
+
+    @pytest.mark.parametrize("is_terminal", [True, False])
+    def test_a_long_wait_for_a_lock_is_explained_once_at_a_terminal(
+        self, logged_in, call, hurried, monkeypatch, is_terminal
+    ):
+        cache = FileCache(logged_in.cache)
+        lock = cache.lock(cache.list()[0], 5)
+        lock.__enter__()
+        hurried.then[1000] = lambda: lock.__exit__(None, None, None)
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
+        said = call("token", "--force-refresh").err
+        assert said == "waiting for another process that is busy with this session\n" * is_terminal
+
     def test_a_lock_of_a_stopped_process_is_given_up_and_of_a_killed_one_taken(self, cli):
         script = (
             "import sys, auth0_cli\n"
@@ -7420,6 +7775,27 @@ class TestLocks:
         module, name = (fcntl, "flock") if POSIX else (importlib.import_module("msvcrt"), "locking")
         true = getattr(module, name)
         monkeypatch.setattr(module, name, lock)
+        with pytest.raises(TimeoutError):
+            auth0.get_token(force_refresh=True)
+        assert tenant.count("refresh_token") == 0
+        monkeypatch.undo()
+        assert auth0.get_token(force_refresh=True) in tenant.access_tokens
+
+    @not_on_windows("a session file is not locked there")
+    def test_a_timeout_of_a_signal_handler_as_the_session_file_is_opened_is_not_lost(
+        self, logged_in, auth0, tenant, installed, monkeypatch
+    ):
+        def expire(*_):
+            raise TimeoutError
+
+        def open_file(path, flags, *mode):
+            if str(path).endswith(".json") and flags & os.O_RDWR:
+                signal.raise_signal(signal.SIGINT)
+            return true(path, flags, *mode)
+
+        installed(signal.SIGINT, expire)
+        true = os.open
+        monkeypatch.setattr(os, "open", open_file)
         with pytest.raises(TimeoutError):
             auth0.get_token(force_refresh=True)
         assert tenant.count("refresh_token") == 0
@@ -7695,6 +8071,23 @@ class TestSessionFiles(Flushed):
             assert domain not in result.err + result.out
             assert result.code == {"token": 2, "logout": 0, "status": 3}[command]
 
+    @needs_links
+    def test_behind_a_link_of_another_user_are_refused(
+        self, logged_in, tenant, call, monkeypatch, tmp_path
+    ):
+        def lstat(path, **options):
+            info = real(path, **options)
+            is_theirs = str(path) == str(link)
+            return os.stat_result((*info[:4], 4002, *info[5:])) if is_theirs else info
+
+        link, real = tmp_path / "link", os.lstat
+        link.symlink_to(logged_in.cache)
+        by = client(tenant, link)
+        assert call("token", by=by).out.strip() in tenant.access_tokens
+        monkeypatch.setattr(os, "lstat", lstat)
+        error = call("token", "--min-ttl", "1", code=1, by=client(tenant, link)).err
+        assert f"{link} is a link of another user" in error
+
     def test_are_nowhere_without_a_home(self, monkeypatch):
         monkeypatch.setattr(os.path, "expanduser", lambda path: path)
         for name in ("LOCALAPPDATA", "XDG_STATE_HOME"):
@@ -7703,15 +8096,20 @@ class TestSessionFiles(Flushed):
             with pytest.raises(CacheError, match="no home directory"):
                 use()
 
-    def test_drop_old_tokens_before_they_are_too_large(self, tenant, monkeypatch):
+    def test_drop_old_tokens_before_they_are_too_large(self, tenant, monkeypatch, caplog):
         auth0 = machine(tenant.domain)
         monkeypatch.setattr(auth0_cli, "MAX_BYTES", 50_000)
-        tenant.break_all("/oauth/token", change=lambda reply: {**reply, "scope": "x" * 8000})
+        long = "x" * 7900
+        tenant.break_all(
+            "/oauth/token", change=lambda reply: {**reply, "scope": f"{number} {long}"}
+        )
         for number in range(8):
             with pytest.raises(auth0_cli.OAuthError):
                 auth0.get_token(scope=f"scope:{number}")
-        assert 1 < len(auth0.session().tokens) < 8
-        assert auth0.session().tokens[-1]["scope"].startswith("x")
+        kept = [token["scope"].split() for token in auth0.session().tokens]
+        assert 1 < len(kept) < 8
+        assert kept == [[str(number), long] for number in range(8)][-len(kept) :]
+        assert "damaged" not in caplog.text
 
     @needs_fork
     def test_stay_locked_for_their_holder_when_it_forks(self, cli):
@@ -7838,6 +8236,13 @@ class TestSessionFiles(Flushed):
         assert steps == [5, "rename", *directory]
         cache.delete("a~b~c")
         assert steps[2:] == directory * 2
+
+    def test_are_put_in_place_without_the_removal_of_anything(self, tmp_path, monkeypatch):
+        cache, removed = FileCache(tmp_path / "sessions"), []
+        monkeypatch.setattr(os, "unlink", removed.append)
+        cache.write("a~b~c", b"old")
+        cache.write("a~b~c", b"new")
+        assert (cache.read("a~b~c"), removed) == (b"new", [])
 
     def test_a_directory_that_can_not_be_flushed_fails_nothing(self, tmp_path, monkeypatch):
         def fsync(fd):
@@ -8270,6 +8675,49 @@ class TestStoredSessions(Flushed):
             other.logout()
         assert auth0.session() is None
 
+    def test_what_could_not_be_saved_is_used_while_nothing_can_be_read(self, tenant):
+        cache = DictCache()
+        auth0 = client(tenant, cache)
+        cache.refuse_sessions()
+        with pytest.raises(CacheError):
+            log_in(auth0, tenant)
+        cache.read = lambda key: 1 / 0
+        assert auth0.get_token() in tenant.access_tokens
+
+    def test_of_many_sessions_that_could_not_be_saved_only_some_are_kept(self, tenant):
+        cache = DictCache()
+        cache.refuse_sessions()
+        users = [client(tenant, cache, profile=f"user-{number}") for number in range(65)]
+        for user in users:
+            with pytest.raises(CacheError):
+                log_in(user, tenant)
+        assert users[0].session() is None
+        assert users[-1].session()
+
+    @pytest.mark.parametrize("fails", [False, True], ids=["a refresh", "a refresh that fails"])
+    @pytest.mark.parametrize("saved_by", ["itself", "another process"])
+    def test_what_could_not_be_saved_does_not_come_back_once_something_was(
+        self, cli, auth0, tenant, monkeypatch, saved_by, fails
+    ):
+        def fail(*_):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", fail)
+            with pytest.raises(CacheError):
+                log_in(auth0, tenant)
+        if saved_by != "itself":
+            cli.login(user="bob")
+            assert auth0.session().user["sub"] == "auth0|bob"
+        if fails:
+            tenant.break_next("/oauth/token", status=503)
+        with pytest.raises(NetworkError) if fails else contextlib.nullcontext():
+            auth0.get_token(force_refresh=True)
+        if fails and saved_by == "itself":
+            auth0.get_token(force_refresh=True)
+        cli.run("logout")
+        assert auth0.session() is None
+
     def test_nothing_is_written_without_the_lock(self, tenant):
         class Cache(DictCache):
             held = 0
@@ -8295,6 +8743,50 @@ class TestStoredSessions(Flushed):
         auth0.get_token(force_refresh=True)
         auth0.logout()
         assert 0 not in seen
+
+    def test_a_machine_replaces_no_session_of_a_newer_version(self, cli, tenant):
+        machine(tenant.domain, cli.cache).get_token()
+        cli.edit(lambda record: record.update(version=2))
+        newer = cli.session_file.read_bytes()
+        with pytest.raises(CacheError, match="newer version"):
+            machine(tenant.domain, cli.cache).get_token()
+        assert cli.session_file.read_bytes() == newer
+
+    def test_a_logout_has_the_locks_of_the_session_and_of_a_pending_login(self, tenant):
+        class Cache(DictCache):
+            @contextlib.contextmanager
+            def lock(self, key, timeout):
+                with super().lock(key, timeout):
+                    held.append(key)
+                    yield
+                    held.remove(key)
+
+            def delete(self, key):
+                seen[key] = sorted(held)
+                super().delete(key)
+
+        held, seen = [], {}
+        auth0 = client(tenant, Cache(), profile="default")
+        log_in(auth0, tenant)
+        (key,) = auth0._arguments["cache"].data
+        auth0.logout()
+        assert seen[key] == [key, f"{key}~pending"]
+
+    def test_a_cache_that_fails_amid_a_renewal_costs_no_valid_token(self, tenant):
+        class Cache(DictCache):
+            def lock(self, key, timeout):
+                self.read = lambda key: 1 / 0
+                return super().lock(key, timeout)
+
+        cache = DictCache()
+        auth0 = client(tenant, cache)
+        log_in(auth0, tenant)
+        token, (key,) = auth0.get_token(), cache.data
+        record = json.loads(cache.data[key])
+        expire_in(30)(record)
+        failing = Cache()
+        failing.data[key] = json.dumps(record).encode()
+        assert client(tenant, failing).get_token() == token
 
     def test_a_login_replaces_no_session_of_a_newer_version_that_came_meanwhile(
         self, logged_in, tenant, auth0
@@ -9080,6 +9572,20 @@ class TestSecrets:
             auth0 = Auth0(tenant.domain, "x", client_secret=secret, cache=MemoryCache())
             assert "hunter2" not in call("token", code=4, by=auth0).err
 
+    def test_errors_that_caused_each_other_are_cleared_too(self, tenant):
+        def read(key):
+            first, second = ValueError("first"), ValueError("second")
+            first.__cause__, second.__cause__ = second, first
+            raise first
+
+        cache = DictCache()
+        cache.read = read
+        with pytest.raises(CacheError) as caught:
+            client(tenant, cache).get_token()
+        first = caught.value.__cause__
+        for error in (first, first.__cause__):
+            assert (error.__traceback__, error.__context__) == (None, None)
+
     def test_a_problem_holds_no_frame(self):
         exchange = auth0_cli._HttpRequest("http://127.0.0.1:1", time.monotonic() + 5)
         exchange.run("POST", "/oauth/token", b"client_secret=x", {})
@@ -9105,6 +9611,25 @@ class TestSecrets:
 
 class TestHttp:
     """Servers and networks that are broken."""
+
+    def test_a_request_that_hangs_does_not_keep_the_program_from_its_end(self, logged_in):
+        script = """if True:
+            import socket, threading, auth0_cli
+            socket.getaddrinfo = lambda *_: threading.Event().wait()
+            auth0_cli.REQUEST_SECONDS = 0.1
+            try:
+                auth0_cli.get_token(force_refresh=True)
+            except auth0_cli.NetworkError as problem:
+                print(problem)"""
+        assert "did not answer within 0.1 s" in logged_in.python(script).finish().out
+
+    def test_each_request_tells_who_asks_and_that_json_is_awaited(self, auth0, tenant):
+        log_in(auth0, tenant)
+        auth0.logout()
+        assert len(tenant.requests) == 3
+        for request in tenant.requests:
+            assert request.headers["User-Agent"] == f"auth0_cli/{auth0_cli.__version__}"
+            assert request.headers["Accept"] == "application/json"
 
     @pytest.mark.parametrize(
         ("path", "status"),
@@ -9872,6 +10397,15 @@ class TestTokenRequests:
         tenant.break_next("/oauth/token", **change)
         assert call("token", "--force-refresh").out.strip() in tenant.access_tokens
 
+    @pytest.mark.parametrize(("depth", "code"), [(100, 0), (101, 5)])
+    def test_an_answer_is_read_if_it_is_nested_up_to_a_hundred_deep(
+        self, logged_in, tenant, call, hurried, depth, code
+    ):
+        nested = functools.reduce(lambda inner, _: [inner], range(depth - 1), "x")
+        tenant.break_next("/oauth/token", change=lambda reply: {**reply, "x": nested})
+        result = call("token", "--force-refresh", code=code)
+        assert ("did not answer like Auth0" in result.err) is bool(code)
+
     @pytest.mark.parametrize("name", NO_OBJECT)
     def test_an_answer_that_makes_no_sense_is_exit_5(self, logged_in, tenant, call, hurried, name):
         before = logged_in.session_file.read_bytes()
@@ -9881,6 +10415,33 @@ class TestTokenRequests:
         # Asked for again without need, the token might be taken for stolen.
         assert tenant.count("refresh_token") == (2 if name in LOST else 1)
         assert call("token").out.strip() in tenant.access_tokens
+
+    def test_a_code_is_not_sent_again_if_the_connection_broke_as_it_was_sent(
+        self, auth0, tenant, hurried, monkeypatch
+    ):
+        def send(connection, data):
+            true(connection, data)
+            if b"code_verifier" in data:
+                raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+
+        true = HTTPConnection.send
+        monkeypatch.setattr(HTTPConnection, "send", send)
+        with pytest.raises(NetworkError, match=os.strerror(errno.ECONNRESET)):
+            log_in(auth0, tenant, flow="browser")
+        tenant.wait_for(lambda: tenant.count("authorization_code"))
+        assert hurried.sleeps == []
+
+    def test_a_refresh_token_is_not_sent_again_after_an_answer_that_is_not_http(self, tenant):
+        cache = MemoryCache()
+        log_in(client(tenant, cache), tenant)
+        (key,) = cache.list()
+        with raw_server(lambda data: b"SSH-2.0-OpenSSH_9.9\r\n") as server:
+            old, new = str(urlsplit(tenant.domain).port), str(server.port)
+            cache.write(key.replace(old, new), cache.read(key).replace(old.encode(), new.encode()))
+            cache.delete(key)
+            with pytest.raises(NetworkError, match="not HTTP"):
+                Auth0(cache=cache).get_token(force_refresh=True)
+        assert len(server.seen) == 1
 
     @pytest.mark.parametrize("close", ["before", "after", "middle"])
     def test_a_lost_answer_is_asked_for_once_more_within_the_overlap(
@@ -10430,7 +10991,56 @@ class TestLoopbackListener(Shared):
             address = f"{listener.redirect_uri}?code=c&state={listener.state}"
             assert not listener.accept_pasted(f"{address}1#_=_")
             assert listener.accept_pasted(f" <{address}#_=_>\n")
+            for around in ("<>", "()", "[]", "''", '""', "\t "):
+                assert listener.accept_pasted(address.join(around))
             assert not listener.accept_pasted(address.replace("code=c", "code=d"))
+
+    def test_a_pasted_address_leaves_no_browser_to_wait_for(self, monkeypatch):
+        def acquire(*args, **options):
+            shown.append(true(*args, **options))
+
+        shown, true = [], threading.Semaphore.acquire
+        with auth0_cli._Listener((0,)) as listener:
+            listener.accept_pasted(f"{listener.redirect_uri}?code=c&state={listener.state}")
+            monkeypatch.setattr(threading.Semaphore, "acquire", acquire)
+        assert shown == [True]
+
+    @pytest.mark.parametrize("end", ["the end of the time", "c for a code"])
+    def test_an_answer_that_comes_just_before_the_end_of_the_wait_counts(self, monkeypatch, end):
+        def arrive():
+            listener.accept_pasted(f"?code=c&state={listener.state}")
+
+        class Prompt(auth0_cli._Prompt):
+            def poll_line(self, deadline):
+                if end == "c for a code":
+                    arrive()
+                    return "c"
+                return None
+
+        def monotonic():
+            clock.append(1)
+            if end == "the end of the time" and len(clock) > 1:
+                arrive()
+                return 1e9
+            return 0
+
+        clock = []
+        with auth0_cli._Listener((0,)) as listener, monkeypatch.context() as patch:
+            patch.setattr(auth0_cli, "time", SimpleNamespace(monotonic=monotonic))
+            prompt = Prompt(show=lambda _: None)
+            response = auth0_cli._wait_for_response(listener, 300, prompt, can_use_code=True)
+            patch.undo()
+        assert response == {"code": "c", "state": listener.state}
+
+    def test_the_port_of_a_login_is_not_always_the_same(self):
+        with contextlib.ExitStack() as stack:
+            listeners = [stack.enter_context(auth0_cli._Listener((0,))) for _ in range(4)]
+            ports = [listener._server.server_address[1] for listener in listeners]
+        seen = set()
+        for _ in range(50):
+            with auth0_cli._Listener(ports) as listener:
+                seen.add(listener.host)
+        assert len(seen) > 1
 
 
 @contextlib.contextmanager
@@ -10493,6 +11103,12 @@ class TestOtherAccounts(Shared):
         with another_account(waiting) as connect:
             monkeypatch.setenv("SUDO_UID", str(connect.uid or 4002))
             assert receive(connect(waiting.request("/x"))).status == 404
+        waiting.succeed()
+
+    @pytest.mark.skipif(POSIX and os.geteuid() != 0, reason="only root connects as root")
+    def test_root_can(self, waiting, monkeypatch):
+        monkeypatch.setattr(os, "getuid", lambda: 4002)
+        assert waiting.get("/x").status == 404
         waiting.succeed()
 
     @table("tables", {"no tables": None, "tables without it": "  sl  local_address rem_address\n"})
@@ -10894,6 +11510,7 @@ ODD_KEYS = [
     ),
 ]
 WITHOUT_KID = overridden(KEY, {"kid": None})
+OTHER_KEYS = [{**KEYS[1].jwk(), "kid": f"other-{number}"} for number in range(32)]
 KEY_SETS = {  # id -> the keys, the header's changes, the way to sign, the check that fails
     "odd keys beside": ([*ODD_KEYS, KEY], {}, None, None),
     "neither use nor alg": ([overridden(KEY, {"use": None, "alg": None})], {}, None, None),
@@ -10901,6 +11518,10 @@ KEY_SETS = {  # id -> the keys, the header's changes, the way to sign, the check
     "no kid, one key": ([KEY], {"kid": None}, None, None),
     "no kid anywhere": ([WITHOUT_KID], {"kid": None}, None, None),
     "no kid, one key among odd ones": ([*ODD_KEYS, KEY], {"kid": None}, None, None),
+    "a kid of 1024 characters": ([{**KEY, "kid": "k" * 1024}], {"kid": "k" * 1024}, None, None),
+    "a kid of 1025 characters": ([{**KEY, "kid": "k" * 1025}], {"kid": "k" * 1025}, None, "kid"),
+    "the last of 32 keys": ([*OTHER_KEYS[:31], KEY], {}, None, None),
+    "the last of 33 keys": ([*OTHER_KEYS[:32], KEY], {}, None, "kid"),
     "no kid, two keys": ([KEY, KEYS[1].jwk()], {"kid": None}, None, "kid"),
     "kid, keys without": ([WITHOUT_KID], {}, None, "kid"),
     "empty set": ([], {}, None, "kid"),
@@ -11867,6 +12488,13 @@ class TestCopies:
             assert re.search(rf"^  \S+auth0_cli\.py:\d+ \({function}\)$", err, re.MULTILINE)
         assert re.search(rf"  {place}\n\Z", err)
 
+    def test_a_parameter_of_the_command_goes_beside_those_of_the_program(self, tenant, capsys):
+        program = client(tenant, MemoryCache(), params={"connection": "github", "prompt": "none"})
+        command = ["login", "--flow", "browser", "--no-browser", "--json", "--timeout", "0.1"]
+        assert auth0_cli.main([*command, "--param", "prompt=login"], defaults=program) == 4
+        asked = parameters(json.loads(capsys.readouterr().out.splitlines()[0])["url"])
+        assert (asked["connection"], asked["prompt"]) == ("github", "login")
+
     def test_a_program_s_own_signals_stay_its_own(self, auth0, capsys):
         def own(*_):
             """The host program's."""
@@ -11879,6 +12507,17 @@ class TestCopies:
                 assert pool.submit(auth0_cli.main, ["status"], defaults=auth0).result(10) == 3
         finally:
             signal.signal(signal.SIGTERM, before)
+
+    @pytest.mark.parametrize("arguments", [["status"], ["token", "--min-ttl", "-1"], ["no-such"]])
+    def test_after_a_command_a_signal_ends_the_program_as_before_it(
+        self, auth0, installed, capsys, arguments
+    ):
+        numbers = [getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")]
+        for number in filter(None, numbers):
+            installed(number, signal.SIG_DFL)
+        assert auth0_cli.main(arguments, defaults=auth0) in (2, 3)
+        for number in filter(None, numbers):
+            assert signal.getsignal(number) == signal.SIG_DFL
 
     def test_the_head_of_the_tests_lists_their_parts(self):
         text = Path(__file__).read_text("utf-8")
