@@ -1794,7 +1794,7 @@ def _error_response(response: _HttpRequest, host: str, sent: dict[str, str]) -> 
         when = f"in {_duration(wait)}" if (wait := response.retry_after()) else "later"
         text = f"HTTP 429: {description}" if description else "HTTP 429"
         return NetworkError(f"{host} limits requests ({text}): try again {when}", named)
-    if code is None and status < 300 and response.json is not None:
+    if code is None and response.json is not None:
         return None
     if code is None:
         return NetworkError(f"{host} did not answer like Auth0 (HTTP {status}): {_DOMAIN_HINT}")
@@ -1948,8 +1948,9 @@ class _Tenant:
                 sys.modules["logging"].getLogger("auth0_cli").debug(line)
             if self._trace:
                 self._trace(line)
-        except Exception:  # noqa: BLE001 - the response, with a rotated token, must not be lost
-            pass
+        except Exception as problem:  # a rotated token must not be lost; signals wait for it
+            if _is_from_signal_handler(problem):
+                raise
         return request
 
 

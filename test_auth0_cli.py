@@ -7802,6 +7802,17 @@ class TestLocks:
         monkeypatch.undo()
         assert auth0.get_token(force_refresh=True) in tenant.access_tokens
 
+    def test_a_timeout_of_a_signal_handler_amid_a_trace_is_not_lost(self, tenant, installed):
+        def expire(*_):
+            raise TimeoutError
+
+        installed(signal.SIGINT, expire)
+        cache = DictCache()
+        program = client(tenant, cache, trace=lambda _: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(TimeoutError):
+            log_in(program, tenant)
+        assert cache.list() == []
+
     def test_a_lock_that_is_denied_is_not_done_without(self, logged_in, tenant, call, monkeypatch):
         real = os.open
 
