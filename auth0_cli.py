@@ -111,7 +111,7 @@ if TYPE_CHECKING:
         organization: str | None
         profile: str | None
         cache: CacheSetting | None
-        ports: str | int | Iterable[int] | None
+        ports: str | int | Sequence[int] | None
         params: Mapping[str, str] | None
         login_command: str | None
         trace: Callable[[str], object] | None
@@ -152,10 +152,10 @@ MAX_DEPTH = 100  # of nested arrays and objects in JSON
 REQUEST_SECONDS = 30.0  # for one request, retries included
 FALLBACK_SECONDS = 4.0  # for a request while the stored token is still valid
 LOCK_SECONDS = 60.0  # enough for two requests: a refresh, then the tenant's keys
-CLOCK_MARGIN = 1.2  # polls come this much later: a fast clock here must not cause a slow_down
+CLOCK_MARGIN = 1.2  # factor on the wait for a poll: a fast clock must not cause a slow_down
 LEEWAY = 60  # seconds that the clocks of this machine and of Auth0 may differ
 RECHECK_SECONDS = 1.0  # for this time `get_token` repeats its result and reads no file
-MAX_WAIT = 3600  # seconds: the longest wait that a failure may ask other processes for
+MAX_WAIT = 3600  # seconds: the longest wait that a stored failure imposes
 MAX_LIFETIME = 366 * 86400  # seconds: the longest `expires_in` that counts; Auth0 allows 30 days
 _SAFE = frozenset("abcdefghijklmnopqrstuvwxyz0123456789._-")  # in a host and in a file name
 _NAMES = "domain client_id client_secret audience scope organization profile".split()
@@ -279,7 +279,7 @@ _running_commands: list[str] = []  # while a command runs, warnings go to stderr
 def _is_terminal(stream: Any) -> bool:
     """Whether a stream is a terminal.
 
-    Windows calls NUL a terminal, too; but only NUL, and no real terminal, is a `FileIO` in Python.
+    Windows calls NUL a terminal, too. Python opens NUL as a `FileIO`, but no real terminal.
     """
     try:
         raw = getattr(getattr(stream, "buffer", None), "raw", None)
@@ -382,7 +382,7 @@ def _parse_json(data: bytes) -> Json:
                 raise ValueError("nested too deeply")
     try:
         value, end = _json_scanner()(text, 0)
-    except (StopIteration, RecursionError, SystemError):  # SystemError: 3.10 if json is not loaded
+    except (StopIteration, RecursionError, SystemError):  # SystemError: by 3.10 without json loaded
         raise ValueError("not JSON") from None
     if end != len(text) or not _is_object(value):
         raise ValueError("not one JSON object")
@@ -450,7 +450,7 @@ def _normal_domain(value: str) -> str:
     return netloc if scheme == "https" else f"http://{netloc}"
 
 
-def _parse_ports(value: str | int | Iterable[int]) -> tuple[int, ...]:
+def _parse_ports(value: str | int | Sequence[int]) -> tuple[int, ...]:
     """The loopback ports of `18484,18485`, 18484 or [18484, 18485]; 0 means any free one."""
     try:
         items = value.split(",") if isinstance(value, str) else value
@@ -607,7 +607,7 @@ class _Lock:
     operating system's lock on it ends with the process.
 
     Args:
-        name: the lock's name. It excludes threads: on NFS, one process gets a file lock twice.
+        name: the lock's name. It excludes threads: on NFS a file lock does not.
         timeout: seconds; then entering raises NetworkError.
         paths: the lock file, then the session file, which is locked too if it exists. So
             processes exclude each other even if a cleaner of old files removes the lock file.
@@ -864,7 +864,7 @@ class FileCache:
         """Removes the files of a session whose names go on with one of these."""
         starts = tuple(key + suffix for suffix in suffixes)
         for name in self._names():
-            # A profile can have such a name, too: its own files are left alone.
+            # The name of another profile can begin so: its session files stay.
             if name.startswith(starts) and not name.endswith((".json", ".state", ".lock")):
                 _unlink(os.path.join(self.directory, name))
 
@@ -915,16 +915,19 @@ class FileCache:
                 "no permissions): check it and remove their permission, or give another directory "
                 "with --cache or AUTH0_CLI_CACHE"
             )
-        elif mode & 0o077 and not self.repairs:
+        elif not mode & 0o077:
+            return
+        elif is_directory and any(name.count("~") < 2 for name in self._names()):
+            return  # it holds other files, too: its mode is not ours to change
+        elif not self.repairs:
             refusal = "can be read by other users: the next command removes their permission"
         if refusal:
             raise CacheError(f"{shown} {refusal}")
-        if mode & 0o077:
-            try:
-                os.chmod(at, mode & 0o700)
-                _warn(f"{shown} could be read by other users: their permission was removed")
-            except OSError:
-                _warn(f"{shown} can be read by other users, and that can't be changed")
+        try:
+            os.chmod(at, mode & 0o700)
+            _warn(f"{shown} could be read by other users: their permission was removed")
+        except OSError:
+            _warn(f"{shown} can be read by other users, and that can't be changed")
 
 
 class MemoryCache:
@@ -974,7 +977,7 @@ def _split_key(key: str) -> list[str]:
             data = head.encode() + b"".join(bytes.fromhex(r[:2]) + r[2:].encode() for r in rest)
             parts.append(data.decode("utf-8"))
         domain, _, _ = parts
-        # Only a normal domain counts: in a planted name, `a@evil.com` must choose no host.
+        # Only a normal domain counts: a planted file `a@evil.com~...` must choose no host.
         sound = _session_key(*parts) == key and _normal_domain(domain) == domain
     except (ValueError, ConfigError):
         return []
@@ -1036,7 +1039,7 @@ def _new_entry(
 
 
 def _has_no_user(record: Record) -> bool:
-    """Whether client credentials made it, or it is new; a user's has at least an empty `sub`."""
+    """Whether it is new or made by client credentials; a user's has a `sub`, perhaps empty."""
     return not record["user"]
 
 
@@ -1107,8 +1110,8 @@ def _find_token(
 ) -> Record | None:
     """The token of a session for an API, if it has each scope; without a scope, the default token.
 
-    A scope counts if it was granted, or only requested: Auth0 drops scopes silently, and would
-    drop them again at each refresh.
+    A requested scope counts even if Auth0 silently did not grant it: a refresh would not grant it
+    either.
     """
     found: list[Record] = []
     for token in record["tokens"]:
@@ -1256,7 +1259,7 @@ class _SessionLock:
             self._lock: Any = _call_cache(self._cache, "lock", self._key, self._timeout)
             _call_cache(self._cache, "__enter__", lock=self._lock)
         except CacheError as problem:
-            # 0.8: a lock of redis gives up early, when its next try would be too late.
+            # 0.8: a redis lock gives up early if its next try would come after the time-out.
             if time.monotonic() - begun > 0.8 * self._timeout:
                 raise NetworkError(
                     f"the lock of this session was busy for {self._timeout:.0f} s: try again"
@@ -1520,7 +1523,7 @@ def _tls_context() -> Any:
     # Python 3.13 sets this flag, but many companies' CAs fail it; browsers accept them.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     file, store = os.environ.get("SSL_CERT_FILE"), context
-    if file and os.name == "nt":  # there the context also has the certificates of the system
+    if file and os.name == "nt":  # Windows adds the system's certificates: count those of the file
         store = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         store.set_default_verify_paths()
     if file is not None and not (os.path.isfile(file) and store.cert_store_stats()["x509"]):
@@ -1659,7 +1662,7 @@ class _HttpRequest:
             raise ConnectionError(f"the proxy answered HTTP {response.status}")
 
     def _read(self, response: Any) -> None:
-        buffer = bytearray(MAX_BYTES + 1)  # read(n) can exceed n: a chunk's size may be "-1"
+        buffer = bytearray(MAX_BYTES + 1)  # with a chunk size of "-1", read(n) exceeds n
         self.body = bytes(buffer[: response.readinto(buffer)])
         if len(self.body) > MAX_BYTES:
             raise NetworkError("the response is larger than 1 MiB: check the domain")
@@ -1706,7 +1709,7 @@ _REMEDIES = {  # parts of an error, in lower case -> what to do; the first match
     "no audience": "name the API with --audience, or set a Default Audience for the tenant",
     "client-grant|not authorized to access": _CLIENT_GRANT_HINT,
     "service not |audience": "correct --audience, or create an API with that Identifier",
-    "organization": "give one of its organizations with --organization, and --flow browser",
+    "organization": "give an organization of the user with --organization, and --flow browser",
     "blocked|too_many_attempts": "wait, or ask an administrator (Dashboard > User Management)",
     "mfa_required": "a second factor is needed, so log in with --flow browser or --flow device",
     "consent_required": "log in with --flow browser, whose page asks for the consent",
@@ -2383,7 +2386,7 @@ def _is_of_other_account(connection: Any, peer: tuple[str, int]) -> bool:
         user, inode = row.groups()  # inode 0: its owner is unknown, because it was closed
         return inode == "0" or user not in ("0", str(os.getuid()), os.environ.get("SUDO_UID"))
     established = connection.getsockopt(IPPROTO_TCP, TCP_INFO, 1) == b"\1"
-    # Not listed: refused if it was closed, else it comes from outside this Linux (WSL).
+    # Not listed: a closed connection is refused; an open one is from outside this Linux (WSL).
     return bool(tables) and not established
 
 
@@ -2440,7 +2443,7 @@ def _make_server(listener: _Listener, port: int) -> ThreadingTCPServer:
         allow_reuse_address = os.name == "posix"  # elsewhere it lets two programs share a port
 
         def process_request(self, request: Any, client_address: Any) -> None:
-            """Closes a connection over the limit, which is low for those that only get page 403."""
+            """Closes a connection over the limit: 64 open ones, 8 of other accounts."""
             is_other = sys.platform == "linux" and _is_of_other_account(request, client_address)
             listener.connections[request] = is_other
             if len(listener.connections) > (8 if is_other else 64):
@@ -2467,8 +2470,8 @@ class _Listener:
 
     Args:
         ports: the ports to choose from, at random.
-        program: what the result page tells the user to return to, if it has a login command of
-            its own. Its users get no advice for the Dashboard.
+        program: the host program, if it has set a `login_command`. The result page names it, and
+            gives no advice for the Dashboard.
 
     Raises:
         ConfigError: every port is busy, or no thread can be started.
@@ -2924,7 +2927,10 @@ class _Settings:
     _recent: dict[object, tuple[str, float, float]]
 
     def _environment_applies(self, stored: _StoredSession, name: str) -> bool:
-        """Whether the environment is for this application; a secret needs a client ID, too."""
+        """Whether the environment is for this application.
+
+        A secret also needs a client ID in the environment or the arguments.
+        """
         domain, client_id = _from_environment("domain"), _from_environment("client_id")
         if name == "client_secret" and not (client_id or self._arguments["client_id"]):
             return False
@@ -2977,13 +2983,13 @@ class _Settings:
         return bool(self._setting("client_secret", stored) or self._setting("client_assertion"))
 
     def _load(self, stored: _StoredSession, locked: bool = False) -> Record:
-        """The stored session, or a new one. With a client secret, also if the cache fails."""
+        """The stored session, or a new one. If the cache fails, only a machine gets a new one."""
         try:
             record = stored.load(locked)
         except CacheError as problem:
             if isinstance(problem, _NewerSession) or not self._is_confidential(stored):
                 raise
-            if stored.has_file():  # perhaps of a user, whose place no machine takes
+            if stored.has_file():  # perhaps a user's: no machine may replace it
                 raise
             record = None
         return record or _new_record(stored.domain, stored.client_id, stored.profile)
@@ -3403,7 +3409,7 @@ class _Logins(_Settings):
             stored.save(record)
             stored.write_note("failure", None)
             stored.write_note("pending", None, required=True)
-            # This login names the application in use, so the notes of older logouts go.
+            # This session names the application: delete the notes of older logouts.
             for key in _call_cache(stored.cache, "list"):
                 if str(key).count("~") == 3 and str(key).endswith("~application"):
                     _call_cache(stored.cache, "delete", key)
@@ -3551,7 +3557,7 @@ class _LoginsInTwoSteps(_Logins):
         parameters = self._authorization_parameters(stored, self._load(stored), audience, scope)
         self._check_flow("device", parameters)
         with stored.lock(suffix="~pending"):
-            with stored.lock():  # the check removes what a killed writer has left
+            with stored.lock():  # the check also removes the temporary files of a killed writer
                 stored.check_writable()
             pending = _request_device_code(self._tenant(stored), parameters)
             stored.write_note("pending", {**pending, "wanted": parameters}, required=True)
@@ -3577,7 +3583,7 @@ class _LoginsInTwoSteps(_Logins):
             if now > pending["expires_at"]:
                 raise LoginFailed("the code has expired: log in again", "expired_token")
             if not pending["polled_at"] <= now < due:  # due, or the clock was set back
-                with stored.lock():  # no approval is used up for a session that can't be saved
+                with stored.lock():  # the code works once: check first that we can save
                     stored.check_writable()
                 try:
                     response = _poll_device_code(self._tenant(stored), pending)
@@ -3673,7 +3679,7 @@ class Auth0(_LoginsInTwoSteps):
         organization: str | None = None,
         profile: str | None = None,
         cache: CacheSetting | None = None,
-        ports: str | int | Iterable[int] | None = None,
+        ports: str | int | Sequence[int] | None = None,
         params: Mapping[str, str] | None = None,
         login_command: str | None = None,
         trace: Callable[[str], object] | None = None,
@@ -3708,7 +3714,7 @@ class Auth0(_LoginsInTwoSteps):
             audience: the API, if not that of the login. With one refresh token for several APIs
                 (Auth0's multi-resource refresh tokens) each gets its own access token.
             scope: the scope that the token must have.
-            min_ttl: seconds that it must be valid for; a shorter-lived one is used while valid.
+            min_ttl: seconds that it must stay valid; one issued for less counts until it expires.
             interactive: log in if nothing else helps; otherwise no browser is ever opened.
             force_refresh: ask for a new one even if there is a valid one.
 
@@ -3741,8 +3747,8 @@ class Auth0(_LoginsInTwoSteps):
         """The ID token of the login or of the last refresh; refreshed if it has expired.
 
         Args:
-            min_ttl: seconds that it must be valid for; a shorter-lived one is used while valid,
-                and so is one that a refresh does not replace.
+            min_ttl: seconds that it must stay valid; one issued for less counts until it expires,
+                and so does one that a refresh does not replace.
             force_refresh: ask for a new one even if there is a valid one.
 
         Raises:
@@ -3857,7 +3863,8 @@ class Auth0(_LoginsInTwoSteps):
             browser: also open the page that ends the browser's single-sign-on session.
 
         Raises:
-            NetworkError, OAuthError: deleted, but not revoked.
+            NetworkError, OAuthError: deleted, but not revoked. Only where another process has
+                the session's lock for 60 s, a NetworkError means that nothing was done.
         """
         stored = self._find_stored()
         if stored is not None:
@@ -4841,7 +4848,7 @@ l.... --username USERNAME  user of the password flow (discouraged)
 l.... --realm REALM        connection of the password flow
 .t... --header           print a header line, for curl -H @-
 .t... --id-token         print the ID token
-.t... --exec-credential  print an ExecCredential for kubectl: the ID token, a machine's access token
+.t... --exec-credential  print kubectl's ExecCredential: a user's ID token, a machine's access token
 .t... --min-ttl SECONDS  get a new token if the stored one expires sooner than this; default 60
 .t... --force-refresh    get a new token in any case
 .t... --login            log in first if that is needed
@@ -5080,9 +5087,8 @@ if __name__ == "__main__":
     if not sys.flags.isolated:
         sys.path.append(sys.path.pop(0))
     exit_code = main()
-    # The interpreter's way out takes a third of a start. If no module is loaded that may have work
-    # to do at the end (profilers load `re`), it only closes what ends with the process; the output
-    # is flushed already.
+    # The interpreter's way out takes a third of the start-up time. It is skipped unless a module is
+    # loaded that may have work to do at the end (profilers load `re`). The output is flushed.
     if sys.modules.keys().isdisjoint(("atexit", "re", "threading")):
         os._exit(exit_code)
     raise SystemExit(exit_code)

@@ -2902,6 +2902,7 @@ def scripts(tmp_path_factory):
             cli = Cli(tenant, directory)
         options = {"env": {**cli.env, "PYTHONPATH": str(Demo.program.parent)}, "cwd": directory}
         options.update(input="y\n", capture_output=True, encoding="utf-8", check=False)
+        options["errors"] = "replace"  # Windows writes to a pipe in another character set
         calls = {
             name: pool.submit(subprocess.run, [sys.executable, *command], **options)
             for name, command in commands.items()
@@ -7618,10 +7619,11 @@ class TestSignals:
 
     @pytest.mark.parametrize(("hangs", "seconds"), [(False, 0), (True, 5)])
     def test_the_end_of_a_program_waits_for_a_thread_s_refresh_alone_and_not_for_long(
-        self, logged_in, tenant, hangs, seconds
+        self, logged_in, tenant, tmp_path, hangs, seconds
     ):
-        script = """if True:
-            import atexit, sys, threading, time, types, auth0_cli
+        first, second = tmp_path / "first", tmp_path / "second"
+        script = f"""if True:
+            import atexit, os, threading, time, types, auth0_cli
             seconds, main = [], threading.main_thread()
             def monotonic():
                 is_main = threading.current_thread() is main
@@ -7631,19 +7633,21 @@ class TestSignals:
             def refresh():
                 auth0_cli.get_token(force_refresh=True)
                 print("refreshed", flush=True)
-            for _ in range(2):
+            for path in ({str(first)!r}, {str(second)!r}):
                 threading.Thread(target=refresh, daemon=True).start()
-                sys.stdin.readline()
+                while not os.path.exists(path):
+                    time.sleep(0.01)
             clock.sleep = lambda _: seconds.append(1)
             auth0_cli.time = clock"""
         program = logged_in.python(script)
         assert program.out.line() == "refreshed\n"
         if hangs:
             tenant.hold()
-        program.say("once more")
+        first.touch()
         tenant.wait_for(lambda: tenant.count("refresh_token") == 2)
         if not hangs:
             assert program.out.line() == "refreshed\n"
+        second.touch()
         assert program.finish().out.splitlines()[-1] == str(seconds)
         tenant.release()
 
@@ -8190,6 +8194,18 @@ class TestSessionFiles(Flushed):
         assert f"warning: {path} could be read" in call("token").err
         assert stat.S_IMODE(path.stat().st_mode) == mode & 0o700
         assert call("token").err == ""
+
+    @needs_modes
+    @pytest.mark.parametrize("of", ["cache", "session_file"])
+    def test_in_a_directory_of_other_files_are_closed_but_not_the_directory(
+        self, logged_in, call, of
+    ):
+        (logged_in.cache / "index.html").write_text("of a web server")
+        for path, mode in ((logged_in.cache, 0o755), (getattr(logged_in, of), 0o755)):
+            path.chmod(mode)
+        assert ("could be read" in call("token").err) == (of == "session_file")
+        assert has_mode(logged_in.cache, 0o755)
+        assert has_mode(logged_in.session_file, 0o700 if of == "session_file" else 0o600)
 
     @needs_modes
     def test_that_can_not_be_closed_are_used_with_a_warning(
