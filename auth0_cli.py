@@ -2855,9 +2855,9 @@ class _DelayedSignals:
     def __exit__(self, *exc: object) -> None:
         import signal
 
-        self.active = False  # from here on a signal is passed on at once
-        _refreshing.discard(self)
         try:
+            self.active = False  # from here on a signal is passed on at once
+            _refreshing.discard(self)
             for number, handler in self._handlers.items():
                 if signal.getsignal(number) == self._hold:
                     signal.signal(number, handler)
