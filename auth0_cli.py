@@ -495,7 +495,8 @@ def _check_text(name: str, value: object) -> str | None:
 def _check_seconds(name: str, value: Any, or_zero: bool = False) -> None:
     """ConfigError unless it is a number of seconds greater than 0 (or 0, with `or_zero`)."""
     if not _is_number(value) or value < 0 or (value == 0 and not or_zero):
-        raise ConfigError(f"{name} takes a number of seconds{', 0 or more' * or_zero}: correct it")
+        least = ", 0 or more" if or_zero else " greater than 0"
+        raise ConfigError(f"{name} takes a number of seconds{least}: correct it")
 
 
 def _from_environment(name: str) -> str | None:
@@ -692,6 +693,7 @@ def _after_fork() -> None:
     _held_locks.clear()
     for refresh in _refreshing:
         refresh.active = False  # the child's signals are not delayed
+        refresh.held.clear()
     _refreshing.clear()
 
 
@@ -1590,6 +1592,7 @@ class _HttpRequest:
         Auth0 adds `x-ratelimit-reset`, in epoch seconds, to responses of all kinds. It matters
         only where the limit was exceeded.
         """
+        from datetime import timezone
         from email.utils import parsedate_to_datetime
 
         asked = self.headers.get("retry-after", "")
@@ -1597,9 +1600,12 @@ class _HttpRequest:
         for value, base in ((asked, 0.0), (reset, time.time())):
             if value.isascii() and value.isdigit():
                 return max(0.0, float(value[:12]) - base)
-        try:  # a date is allowed, too
-            return max(0.0, parsedate_to_datetime(asked).timestamp() - time.time())
-        except (ValueError, TypeError, OverflowError):
+        try:  # a date is allowed, too; without a zone it is UTC
+            date = parsedate_to_datetime(asked)
+            return max(
+                0.0, date.replace(tzinfo=date.tzinfo or timezone.utc).timestamp() - time.time()
+            )
+        except (ValueError, TypeError, OverflowError, IndexError):  # IndexError: by 3.9
             return 0.0
 
     def _connect(self) -> Any:
@@ -1951,9 +1957,8 @@ class _Tenant:
                 sys.modules["logging"].getLogger("auth0_cli").debug(line)
             if self._trace:
                 self._trace(line)
-        except Exception as problem:  # a rotated token must not be lost; signals wait for it
-            if _is_from_signal_handler(problem):
-                raise
+        except Exception:  # noqa: BLE001 - the response, with a rotated token, must not be lost
+            pass
         return request
 
 
@@ -2805,26 +2810,20 @@ def _wait_for_refreshes() -> None:
 class _DelayedSignals:
     """Delays signals while a rotated refresh token could be lost.
 
-    These are SIGTERM, SIGHUP and all that have a handler in Python, such as SIGINT. A second
-    signal of the same number takes effect at once. Only the main thread gets signals; for another
-    thread, the end of the process waits (`_wait_for_refreshes`).
+    These are the signals with a handler in Python, such as SIGINT. A second signal of the same
+    number takes effect at once. Only the main thread gets signals; for another thread, the end of
+    the process waits (`_wait_for_refreshes`).
     """
 
     def __enter__(self) -> None:
         import atexit
-        import signal
 
         self.active = True
-        self._held: dict[int, bool] = {}  # number -> whether its handler is still to be called
+        self.held: dict[int, bool] = {}  # number -> whether its handler is still to be called
         self._handlers: dict[int, Any] = {}
-        ending = [getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")]
         try:
             _refreshing.add(self)
-            for number in signal.valid_signals():
-                handler = signal.getsignal(number)
-                if callable(handler) or (handler == signal.SIG_DFL and number in ending):
-                    self._handlers[number] = handler
-                    signal.signal(number, self._hold)
+            self._replace_handlers()
         except BaseException as problem:
             if not isinstance(problem, ValueError) or _is_from_signal_handler(problem):
                 self.__exit__()
@@ -2834,23 +2833,22 @@ class _DelayedSignals:
             atexit.unregister(_wait_for_refreshes)
             atexit.register(_wait_for_refreshes)
 
-    def _hold(self, number: int, frame: Any) -> None:
-        if self.active:
-            self._held[number] = number not in self._held  # False for the second signal
-            if self._held[number]:
-                return
-        self._pass_on(number, frame)
-
-    def _pass_on(self, number: int, frame: Any) -> None:
-        """Does what the signal would have done."""
+    def _replace_handlers(self) -> None:
+        """A function of its own: Python 3.13 can leave a `try` that ends with a loop unguarded."""
         import signal
 
-        handler = self._handlers[number]
-        if callable(handler):
-            handler(number, frame)
-        else:  # SIG_DFL, which ends the process
-            signal.signal(number, handler)
-            signal.raise_signal(number)
+        for number in signal.valid_signals():
+            handler = signal.getsignal(number)
+            if callable(handler):  # others end the process, do nothing, or are not Python's
+                self._handlers[number] = handler
+                signal.signal(number, self._hold)
+
+    def _hold(self, number: int, frame: Any) -> None:
+        if self.active:
+            self.held[number] = number not in self.held  # False for the second signal
+            if self.held[number]:
+                return
+        self._handlers[number](number, frame)
 
     def __exit__(self, *exc: object) -> None:
         import signal
@@ -2861,10 +2859,10 @@ class _DelayedSignals:
             for number, handler in self._handlers.items():
                 if signal.getsignal(number) == self._hold:
                     signal.signal(number, handler)
-            for number, waits in self._held.items():
+            for number, waits in self.held.items():
                 if waits:
-                    self._held[number] = False
-                    self._pass_on(number, sys._getframe())
+                    self.held[number] = False
+                    self._handlers[number](number, sys._getframe())
         except BaseException:  # a handler raised it: call the other handlers, too
             self.__exit__()
             raise
@@ -3060,10 +3058,11 @@ class _Settings:
             raise ConfigError(f"several sessions match: choose one, as in {listed}")
         if exact:
             return exact
-        found = self._matching(any_profile=True) or self._matching("application", any_profile=True)
-        others = {(stored.domain, stored.client_id) for stored in found}
-        if new and len(others) == 1:
-            return _StoredSession(self._cache(), *others.pop(), profile or "default")
+        others = {(stored.domain, stored.client_id) for stored in self._matching(any_profile=True)}
+        logged_out = self._matching("application", any_profile=True)
+        known = others or {(stored.domain, stored.client_id) for stored in logged_out}
+        if new and len(known) == 1:
+            return _StoredSession(self._cache(), *known.pop(), profile or "default")
         if others:
             name = _printable(profile, 80)
             raise ConfigError(f"no session has the profile {name!r}: log in to it, or see status")

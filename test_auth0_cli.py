@@ -7566,40 +7566,12 @@ class TestSignals:
         assert logged_in.token("--force-refresh") in tenant.access_tokens
         assert tenant.count("refresh_token") == 2
 
-    @needs_signals
-    @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
-    def test_a_program_that_handles_no_signal_ends_once_its_refresh_is_kept(
-        self, logged_in, tenant, name
-    ):
-        number = getattr(signal, name)
-        logged_in.expire()
-        tenant.hold()
-        program = logged_in.python("import auth0_cli; auth0_cli.get_token()")
-        tenant.wait_for(lambda: tenant.count("refresh_token"))
-        send_signal(program.process, number)
-        with pytest.raises(subprocess.TimeoutExpired):  # it waits for the answer
-            program.process.wait(0.3)
-        tenant.release()
-        program.finish(-number)
-        assert logged_in.token("--force-refresh") in tenant.access_tokens
-        assert tenant.count("refresh_token") == 2
-
-    @needs_signals
-    def test_a_second_signal_ends_a_program_that_handles_none(self, logged_in, tenant):
-        logged_in.expire()
-        tenant.hold()
-        program = logged_in.python("import auth0_cli; auth0_cli.get_token()")
-        tenant.wait_for(lambda: tenant.count("refresh_token"))
-        while program.process.poll() is None:  # two that wait count as one
-            send_signal(program.process, signal.SIGTERM)
-        program.finish(-signal.SIGTERM)
-        tenant.release()
-
     @needs_fork
     @needs_signals
     def test_a_child_that_is_forked_amid_a_refresh_gets_its_signals(self, logged_in, tenant):
         script = """if True:
             import os, signal, sys, threading, auth0_cli
+            signal.signal(signal.SIGTERM, lambda *_: os._exit(9))
             def fork():
                 sys.stdin.readline()
                 if os.fork() == 0:
@@ -7614,7 +7586,7 @@ class TestSignals:
         tenant.wait_for(lambda: tenant.count("refresh_token"))
         program.say("now")
         tenant.release()
-        assert program.out.line() == f"{-signal.SIGTERM}\n"
+        assert program.out.line() == "9\n"
         program.finish()
 
     @pytest.mark.parametrize(("hangs", "seconds"), [(False, 0), (True, 5)])
@@ -7805,17 +7777,6 @@ class TestLocks:
         assert tenant.count("refresh_token") == 0
         monkeypatch.undo()
         assert auth0.get_token(force_refresh=True) in tenant.access_tokens
-
-    def test_a_timeout_of_a_signal_handler_amid_a_trace_is_not_lost(self, tenant, installed):
-        def expire(*_):
-            raise TimeoutError
-
-        installed(signal.SIGINT, expire)
-        cache = DictCache()
-        program = client(tenant, cache, trace=lambda _: signal.raise_signal(signal.SIGINT))
-        with pytest.raises(TimeoutError):
-            log_in(program, tenant)
-        assert cache.list() == []
 
     def test_a_lock_that_is_denied_is_not_done_without(self, logged_in, tenant, call, monkeypatch):
         real = os.open
@@ -9925,6 +9886,8 @@ class TestHttp:
             "a time far off": ({"x-ratelimit-reset": "99999999999"}, 1, 0),
             "a date": ({"Retry-After": "{date}"}, 3, 1),
             "a date in the past": ({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, 3, 0),
+            "a date without a zone": ({"Retry-After": "{asctime}"}, 3, 1),
+            "a date that Python 3.9 fails at": ({"Retry-After": "Su. Nov  , 08:49:37 2030"}, 3, 0),
             "a date far off": ({"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"}, 1, 0),
             "no date": ({"Retry-After": "Wed, 41 Oct 2015 07:28:00 GMT"}, 3, 0),
         },
@@ -9933,7 +9896,12 @@ class TestHttp:
         self, logged_in, tenant, call, hurried, headers, requests, least
     ):
         later = time.time() + 2
-        values = {"now": later, "date": email.utils.formatdate(later + 3, usegmt=True)}
+        asctime = time.asctime(time.gmtime(later + 3))
+        values = {
+            "asctime": asctime,
+            "now": later,
+            "date": email.utils.formatdate(later + 3, usegmt=True),
+        }
         headers = {name: value.format(**values) for name, value in headers.items()}
         tenant.break_all("/oauth/token", status=429, headers=headers, body={"error": "too_many"})
         assert "429" in call("token", "--force-refresh", code=5).err
