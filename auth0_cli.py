@@ -1309,11 +1309,16 @@ class _StoredSession:
         """The path of its file, if the cache has files."""
         return self.cache.path(self.key) if isinstance(self.cache, FileCache) else None
 
-    def has_file(self) -> bool:
-        """Whether it has a file, of whatever kind."""
+    def is_of_user(self) -> bool:
+        """Whether its file, which `read` may refuse, holds the session of a user."""
+
+        def opener(path: str, flags: int) -> int:
+            return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
         try:
-            return os.path.lexists(self.file() or "")
-        except CacheError:  # no home directory
+            with open(self.file() or "", "rb", opener=opener) as file:
+                return bool(_parse_json(file.read(MAX_BYTES)).get("user"))
+        except (OSError, ValueError, CacheError):
             return False
 
     def lock(
@@ -1602,9 +1607,8 @@ class _HttpRequest:
                 return max(0.0, float(value[:12]) - base)
         try:  # a date is allowed, too; without a zone it is UTC
             date = parsedate_to_datetime(asked)
-            return max(
-                0.0, date.replace(tzinfo=date.tzinfo or timezone.utc).timestamp() - time.time()
-            )
+            date = date if date.tzinfo else date.replace(tzinfo=timezone.utc)
+            return max(0.0, date.timestamp() - time.time())
         except (ValueError, TypeError, OverflowError, IndexError):  # IndexError: by 3.9
             return 0.0
 
@@ -2823,7 +2827,7 @@ class _DelayedSignals:
         self._handlers: dict[int, Any] = {}
         try:
             _refreshing.add(self)
-            self._replace_handlers()
+            self._replace_handlers()  # not here: Python 3.13 can leave the end of a loop unguarded
         except BaseException as problem:
             if not isinstance(problem, ValueError) or _is_from_signal_handler(problem):
                 self.__exit__()
@@ -2834,7 +2838,7 @@ class _DelayedSignals:
             atexit.register(_wait_for_refreshes)
 
     def _replace_handlers(self) -> None:
-        """A function of its own: Python 3.13 can leave a `try` that ends with a loop unguarded."""
+        """Puts `_hold` in the place of each handler."""
         import signal
 
         for number in signal.valid_signals():
@@ -2981,13 +2985,16 @@ class _Settings:
         return bool(self._setting("client_secret", stored) or self._setting("client_assertion"))
 
     def _load(self, stored: _StoredSession, locked: bool = False) -> Record:
-        """The stored session, or a new one. If the cache fails, only a machine gets a new one."""
+        """The stored session, or a new one.
+
+        If the cache fails, only an application with a secret gets a new one, and only if no
+        user's session is there: a machine must not replace it.
+        """
         try:
             record = stored.load(locked)
         except CacheError as problem:
-            if isinstance(problem, _NewerSession) or not self._is_confidential(stored):
-                raise
-            if stored.has_file():  # perhaps a user's: no machine may replace it
+            is_newer = isinstance(problem, _NewerSession)
+            if is_newer or not self._is_confidential(stored) or stored.is_of_user():
                 raise
             record = None
         return record or _new_record(stored.domain, stored.client_id, stored.profile)

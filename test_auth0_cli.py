@@ -4723,6 +4723,14 @@ class TestStatusAndLogout:
         logged_in.run(*arguments, "--profile", "work", env=nameless, stdin="wonderland-1\n")
         assert [session["profile"] for session in logged_in.status()] == ["work"]
 
+    def test_a_new_profile_after_two_logouts_asks_for_the_application(self, logged_in, tenant):
+        log_in(Auth0(tenant.domain, "practice-other", cache=logged_in.cache), tenant)
+        logged_in.run("logout")
+        logged_in.run("logout", env={"AUTH0_CLIENT_ID": "practice-other"})
+        nameless = {"AUTH0_DOMAIN": None, "AUTH0_CLIENT_ID": None}
+        error = logged_in.run("login", "--profile", "work", env=nameless, exit=2).err
+        assert "set AUTH0_DOMAIN" in error
+
     def test_a_login_forgets_what_was_logged_out_before(self, logged_in, tenant):
         nameless = {"AUTH0_DOMAIN": None, "AUTH0_CLIENT_ID": None}
         logged_in.run("logout")
@@ -7589,6 +7597,67 @@ class TestSignals:
         assert program.out.line() == "9\n"
         program.finish()
 
+    @needs_fork
+    @needs_signals
+    def test_a_child_that_is_forked_amid_a_refresh_gets_no_signal_of_its_parent(self, logged_in):
+        script = """if True:
+            import os, signal, auth0_cli
+            calls, children = [], []
+            signal.signal(signal.SIGTERM, lambda *_: calls.append(1))
+            def fork(_):
+                signal.raise_signal(signal.SIGTERM)
+                children.append(os.fork())
+            auth0_cli.get_token(force_refresh=True, trace=fork)
+            if children == [0]:
+                os._exit(len(calls))
+            print(os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]), len(calls))"""
+        program = logged_in.python(script, flags=["-W", "ignore"])
+        assert program.finish().out == "0 1\n"
+
+    @needs_signals
+    @pytest.mark.skipif(
+        sys.version_info >= (3, 13),
+        reason="3.13 calls the handler within the trace function, where no signal comes else",
+    )
+    def test_a_handler_that_raises_at_any_bytecode_of_the_delay_leaves_no_trace(self, installed):
+        class Own(Exception):
+            pass
+
+        def stop(*_):
+            raise Own
+
+        count = target = 0
+
+        def trace(frame, event, _):
+            nonlocal count
+            if frame.f_code.co_filename != auth0_cli.__file__:
+                return None
+            frame.f_trace_opcodes = True
+            if event == "opcode":
+                count += 1
+                if count == target:
+                    os.kill(os.getpid(), signal.SIGTERM)
+            return trace
+
+        installed(signal.SIGTERM, stop)
+        handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
+        before = sys.gettrace()
+        sys._getframe().f_trace_opcodes = True  # else 3.12 traces no bytecode anywhere
+        total = 1
+        while target <= total:
+            sys.settrace(trace)
+            try:
+                with auth0_cli._DelayedSignals():
+                    pass
+            except Own:
+                pass
+            finally:
+                sys.settrace(before)
+            total, count, target = max(total, count), 0, target + 1
+            assert handlers == {number: signal.getsignal(number) for number in handlers}
+            assert not auth0_cli._refreshing
+        assert total > 300
+
     @pytest.mark.parametrize(("hangs", "seconds"), [(False, 0), (True, 5)])
     def test_the_end_of_a_program_waits_for_a_thread_s_refresh_alone_and_not_for_long(
         self, logged_in, tenant, tmp_path, hangs, seconds
@@ -8513,6 +8582,14 @@ class TestStoredSessions(Flushed):
         assert "written by other users" in logged_in.run("login", env=env, exit=1).err
         assert tenant.count("client_credentials") == 0
         assert logged_in.session_file.read_bytes() == before
+
+    @needs_modes
+    def test_a_machine_whose_own_session_is_refused_goes_on(self, cli, tenant):
+        cli.env.update(AUTH0_CLIENT_ID="practice-machine", AUTH0_CLIENT_SECRET=MACHINE_SECRET)
+        cli.token()
+        cli.session_file.chmod(0o666)
+        assert cli.token() in tenant.access_tokens
+        assert has_mode(cli.session_file, 0o600)
 
     @pytest.mark.parametrize(
         "profile", ["application", "pending", "failure", "default.tmp-1", "default.damaged-1"]
